@@ -1,0 +1,191 @@
+"""Reading and writing Caffe's files: prototxt (text), caffemodel and solverstate (binary or HDF5).
+
+Every reader upgrades legacy forms (`caffe_proto.upgrade`) and raises `CaffeFileError` with one sentence that names the
+file, what was found and what was wanted.
+"""
+
+import contextlib
+import os
+import tempfile
+
+import numpy as np
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+
+from caffe_proto import caffe_pb2
+from caffe_proto.errors import CaffeFileError
+from caffe_proto.upgrade import upgrade_net, upgrade_solver
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def _read_bytes(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise CaffeFileError(f"File not found: {path}") from None
+    except OSError as error:
+        raise CaffeFileError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _parse_text(path, message, kind):
+    try:
+        text = _read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CaffeFileError(
+            f"Failed to parse {kind} file: {path}: byte {error.start} is no UTF-8 text; a text prototxt was wanted"
+        ) from None
+    try:
+        return text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise CaffeFileError(f"Failed to parse {kind} file: {path}: {error}") from None
+
+
+def _parse_binary(path, message, kind):
+    content = _read_bytes(path)
+    try:
+        message.ParseFromString(content)
+    except DecodeError:
+        raise CaffeFileError(
+            f"{path}: {len(content)} bytes that are not a complete {kind}; a binary {kind} was wanted "
+            "(truncated, or another kind of file)"
+        ) from None
+    return message
+
+
+def is_hdf5(path):
+    """True if the file at `path` starts with the HDF5 signature (Caffe looks at the content, not the extension)."""
+    with open(path, "rb") as file:
+        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+
+
+def read_net(path):
+    """Read a network definition from a prototxt text file, upgraded to the current form.
+
+    Returns a `caffe_pb2.NetParameter`. Raises CaffeFileError if the file is missing, does not parse (unknown field,
+    wrong type, singular field given twice: the message has line and column) or mixes legacy and current layers.
+    """
+    net = _parse_text(path, caffe_pb2.NetParameter(), "NetParameter")
+    upgrade_net(net, path)
+    return net
+
+
+def read_solver(path):
+    """Read a solver definition from a prototxt text file, upgraded; returns a `caffe_pb2.SolverParameter`."""
+    solver = _parse_text(path, caffe_pb2.SolverParameter(), "SolverParameter")
+    upgrade_solver(solver, path)
+    return solver
+
+
+def read_solver_state(path):
+    """Read a binary .solverstate; returns a `caffe_pb2.SolverState`."""
+    return _parse_binary(path, caffe_pb2.SolverState(), "SolverState")
+
+
+def read_binary_net(path):
+    """Read a binary .caffemodel, upgraded; returns a `caffe_pb2.NetParameter` with blobs."""
+    net = _parse_binary(path, caffe_pb2.NetParameter(), "NetParameter")
+    upgrade_net(net, path)
+    return net
+
+
+def read_weights(path):
+    """Read the weights of a trained network, binary .caffemodel or HDF5 (told apart by content).
+
+    Returns a dict {layer name: [float32 arrays]} in the file's order; binary arrays have the stored shape (legacy
+    4-axis dims stay 4-axis). HDF5 files hold `/data/<layer>/<index>`; a blob that the file leaves out because it is
+    shared from another layer is returned as None. Raises CaffeFileError.
+    """
+    if not os.path.isfile(path):
+        raise CaffeFileError(f"File not found: {path}")
+    if is_hdf5(path):
+        return _read_hdf5_weights(path)
+    net = read_binary_net(path)
+    if not net.layer:
+        raise CaffeFileError(f"{path}: no layers found; trained weights (a NetParameter with blobs) were wanted")
+    return {layer.name: [blobproto_to_array(blob, f"{path}: layer {layer.name}") for blob in layer.blobs]
+            for layer in net.layer}
+
+
+def _read_hdf5_weights(path):
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if "data" not in file:
+                raise CaffeFileError(f"{path}: no group /data found; HDF5 weights of a Caffe net were wanted")
+            weights = {}
+            for layer, group in file["data"].items():
+                count = 1 + max((int(index) for index in group), default=-1)
+                weights[layer] = [
+                    np.asarray(group[str(i)], dtype=np.float32) if str(i) in group else None for i in range(count)
+                ]
+            return weights
+    except (OSError, ValueError) as error:
+        raise CaffeFileError(f"{path}: not a readable HDF5 weights file ({error})") from None
+
+
+def blobproto_shape(blob):
+    """Shape of a BlobProto as a tuple: the legacy num/channels/height/width if any is present, else `shape`."""
+    if any(blob.HasField(field) for field in ("num", "channels", "height", "width")):
+        return (blob.num, blob.channels, blob.height, blob.width)
+    return tuple(blob.shape.dim)
+
+
+def blobproto_to_array(blob, where="BlobProto", diff=False):
+    """The float32 array of a BlobProto (its `diff` if asked), in its stored shape; double data is converted.
+
+    Raises CaffeFileError if the number of elements does not fit the shape.
+    """
+    single, double = (blob.diff, blob.double_diff) if diff else (blob.data, blob.double_data)
+    values = np.array(double if len(double) else single, dtype=np.float32)
+    shape = blobproto_shape(blob)
+    if values.size != int(np.prod(shape, dtype=np.int64)):
+        raise CaffeFileError(f"{where}: a blob of shape {shape} holds {values.size} numbers")
+    return values.reshape(shape)
+
+
+def array_to_blobproto(array, diff=None):
+    """A BlobProto with `shape` and float32 `data` (and `diff`) of the given arrays."""
+    blob = caffe_pb2.BlobProto()
+    array = np.asarray(array)
+    blob.shape.dim.extend(array.shape)
+    blob.data.extend(np.ascontiguousarray(array, dtype=np.float32).ravel())
+    if diff is not None:
+        blob.diff.extend(np.ascontiguousarray(diff, dtype=np.float32).ravel())
+    return blob
+
+
+@contextlib.contextmanager
+def write_atomically(path):
+    """Context manager: yields a temporary path in the folder of `path`; on success it is fsynced and renamed to `path`.
+
+    On any failure the temporary file is removed and what was at `path` before stays untouched.
+    """
+    path = os.fspath(path)
+    folder = os.path.dirname(path) or "."
+    handle, temporary = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=".tmp", dir=folder)
+    os.close(handle)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; snapshots are ordinary ones
+        os.replace(temporary, path)
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def write_message(path, message):
+    """Write a protobuf message in binary form, atomically and fsynced."""
+    with write_atomically(path) as temporary, open(temporary, "wb") as file:
+        file.write(message.SerializeToString())
