@@ -1,0 +1,206 @@
+"""Blobs: N-d float32 arrays with a gradient, stored where they were last used.
+
+Layers read and write torch tensors (`value`, `grad`); pycaffe users see live numpy views (`data`, `diff`).
+"""
+
+import math
+
+import torch
+
+from caffe import mode
+from caffe.errors import CaffeError, check
+
+MAX_AXES = 32
+MAX_COUNT = 2**31 - 1
+
+
+class Storage:
+    """Memory of one data or diff array, shareable between blobs.
+
+    `tensor` is None (all zeros, not allocated), or lives on the device of its last use. `host` is set once a numpy
+    view was handed out: from then on new values are copied into that memory, so that the view stays live.
+    """
+
+    __slots__ = ("tensor", "host")
+
+    def __init__(self):
+        self.tensor = None
+        self.host = None
+
+    def get(self, shape):
+        """The tensor in `shape` on the current device; moves or allocates it if needed."""
+        tensor, device = self.tensor, mode.device()
+        if tensor is None:
+            tensor = self.tensor = torch.zeros(shape, device=device)
+        elif tensor.device != device:
+            tensor = self.tensor = tensor.to(device)
+            self.host = None
+        return tensor if tensor.shape == shape else tensor.reshape(shape)
+
+    def set(self, tensor):
+        """Take `tensor` as the new content (by reference, unless a numpy view must be kept alive)."""
+        host = self.host
+        if host is not None and tensor.device.type == "cpu" and host.numel() == tensor.numel():
+            if host.data_ptr() != tensor.data_ptr() or host.stride() != tensor.stride():
+                host.copy_(tensor.reshape(host.shape))
+            self.tensor = host
+        else:
+            self.tensor, self.host = tensor, None
+
+    def array(self, shape):
+        """A live C-contiguous numpy view; the content moves to the CPU."""
+        tensor = self.tensor
+        if tensor is None:
+            tensor = torch.zeros(shape)
+        self.tensor = self.host = tensor.cpu().contiguous().view(shape)
+        return self.host.numpy()
+
+    def resize(self, shape, count):
+        """Reinterpret the content in a new shape; what no longer fits is dropped, growth starts from zeros."""
+        if self.tensor is None:
+            return
+        if self.tensor.numel() == count:
+            contiguous = self.tensor.contiguous()
+            self.host = None if self.host is None else contiguous.view(shape)
+            self.tensor = contiguous.view(shape)
+        elif self.tensor.numel() > count:
+            self.tensor, self.host = self.tensor.contiguous().view(-1)[:count].view(shape), None
+        else:
+            self.tensor, self.host = None, None
+
+
+class Blob:
+    """An N-d float32 array and its gradient (caffe_semantics: blobs and the data model).
+
+    value, grad: torch tensors on the current device, for layers. Assigning replaces the content; shapes must agree.
+    data, diff: live, writable numpy views (float32, C order) for users; in GPU mode each access copies to the host.
+    """
+
+    __slots__ = ("_shape", "_count", "_data", "_diff", "__weakref__")
+
+    def __init__(self, shape=()):
+        self._shape = torch.Size(())
+        self._count = 1
+        self._data, self._diff = Storage(), Storage()
+        self.reshape(*shape)
+
+    # -- shape ---------------------------------------------------------------------------------------------------
+    @property
+    def shape(self):
+        """Shape as a torch.Size (a tuple of ints)."""
+        return self._shape
+
+    @property
+    def count(self):
+        """Number of elements."""
+        return self._count
+
+    @property
+    def num_axes(self):
+        return len(self._shape)
+
+    def reshape(self, *shape):
+        """Change the shape; `reshape()` makes a scalar. Content follows Caffe's rule (see Storage.resize)."""
+        if tuple(shape) == self._shape:
+            return
+        check(len(shape) <= MAX_AXES, f"Blob: found {len(shape)} axes; at most {MAX_AXES} are possible")
+        check(all(int(n) >= 0 for n in shape), f"Blob: found shape {tuple(shape)}; wanted dimensions >= 0")
+        shape = torch.Size(int(n) for n in shape)
+        count = math.prod(shape)
+        check(count <= MAX_COUNT, f"Blob: shape {tuple(shape)} has {count} elements; blob size exceeds INT_MAX")
+        self._data.resize(shape, count)
+        self._diff.resize(shape, count)
+        self._shape, self._count = shape, count
+
+    def axis(self, index):
+        """Canonical axis of `index` in [-num_axes, num_axes); raises CaffeError outside."""
+        if not -len(self._shape) <= index < len(self._shape):
+            raise CaffeError(f"axis {index} out of range for {len(self._shape)}-D Blob with shape {self.shape_string}")
+        return index % len(self._shape)
+
+    def count_from(self, start, end=None):
+        """Product of the dimensions start..end-1 (end: the last)."""
+        return math.prod(self._shape[start:end])
+
+    @property
+    def shape_string(self):
+        """The shape as Caffe prints it: `64 1 28 28 (50176)`."""
+        return "".join(f"{n} " for n in self._shape) + f"({self._count})"
+
+    def _legacy(self, index):
+        check(len(self._shape) <= 4, "Cannot use legacy accessors on Blobs with > 4 axes.")
+        return self._shape[index] if index < len(self._shape) else 1
+
+    num = property(lambda self: self._legacy(0))
+    channels = property(lambda self: self._legacy(1))
+    height = property(lambda self: self._legacy(2))
+    width = property(lambda self: self._legacy(3))
+
+    # -- torch side ----------------------------------------------------------------------------------------------
+    @property
+    def value(self):
+        return self._data.get(self._shape)
+
+    @value.setter
+    def value(self, tensor):
+        self._data.set(tensor)
+
+    @property
+    def grad(self):
+        return self._diff.get(self._shape)
+
+    @grad.setter
+    def grad(self, tensor):
+        self._diff.set(tensor)
+
+    @property
+    def has_grad(self):
+        """False while the gradient was never written (it then reads as zeros)."""
+        return self._diff.tensor is not None
+
+    def add_grad(self, tensor):
+        """Accumulate into the gradient, as layers do for their parameters."""
+        if self._diff.tensor is None:
+            self._diff.set(tensor.reshape(self._shape))
+        else:
+            self.grad.add_(tensor.reshape(self._shape))
+
+    def clear_grad(self):
+        """Set the gradient to zero (the memory is given back unless a numpy view is alive)."""
+        if self._diff.host is not None:
+            self._diff.host.zero_()
+            self._diff.tensor = self._diff.host
+        else:
+            self._diff.tensor = None
+
+    def release_value(self):
+        """Give the data's memory back; it reads as zeros until written (kept if a numpy view is alive)."""
+        if self._data.host is None:
+            self._data.tensor = None
+
+    def share_data(self, other):
+        """Alias the data of `other` (equal counts, any shape)."""
+        check(self._count == other.count, f"cannot share data of {other.shape_string} with {self.shape_string}")
+        self._data = other._data
+
+    def share_diff(self, other):
+        """Alias the gradient of `other` (equal counts, any shape)."""
+        check(self._count == other.count, f"cannot share diff of {other.shape_string} with {self.shape_string}")
+        self._diff = other._diff
+
+    # -- numpy side ----------------------------------------------------------------------------------------------
+    @property
+    def data(self):
+        return self._data.array(self._shape)
+
+    @property
+    def diff(self):
+        return self._diff.array(self._shape)
+
+
+class BlobVec(list):
+    """A list of blobs, as pycaffe shows parameters; `add_blob` lets Python layers make parameters."""
+
+    def add_blob(self, *shape):
+        """Append a new zero blob of this shape."""
+        self.append(Blob(shape))

@@ -1,0 +1,11 @@
+"""The error that stops a run: what BVLC Caffe reports with a fatal log line."""
+
+
+class CaffeError(RuntimeError):
+    """A net, solver or command cannot go on; the message is one sentence (where: what was found; what was wanted)."""
+
+
+def check(condition, message):
+    """Raise CaffeError(message) unless `condition` holds."""
+    if not condition:
+        raise CaffeError(message)

@@ -1,0 +1,91 @@
+"""Fillers: how parameters are initialised (caffe_semantics section 3). One filler is one function in FILLERS.
+
+All run on the CPU generator, in layer and blob order, so that a seed gives the same weights for CPU and GPU runs.
+"""
+
+import math
+
+import torch
+
+from caffe import mode
+from caffe.errors import CaffeError, check
+from caffe_proto import caffe_pb2
+
+FILLERS = {}
+
+
+def filler(function):
+    """Decorator: make a filler known under its function name. It gets (tensor on the CPU, FillerParameter)."""
+    FILLERS[function.__name__] = function
+    return function
+
+
+def fill(blob, param, where="blob"):
+    """Fill the data of `blob` as FillerParameter `param` says; `where` names the owner in errors."""
+    if param.type not in FILLERS:
+        raise CaffeError(f"{where}: Unknown filler name: {param.type} (known fillers: {', '.join(sorted(FILLERS))})")
+    check(blob.count > 0, f"{where}: a filler was asked to fill an empty blob of shape {blob.shape_string}")
+    check(param.sparse == -1 or param.type == "gaussian",
+          f"{where}: Sparsity not supported by this Filler ({param.type}).")
+    values = torch.empty(tuple(blob.shape))
+    try:
+        FILLERS[param.type](values, param)
+    except CaffeError as error:
+        raise CaffeError(f"{where}: {param.type} filler: {error}") from None
+    blob.value.copy_(values)
+
+
+def fan(values, param):
+    """The `n` of xavier and msra: fan_in = count/shape(0), fan_out = count/shape(1), or their mean."""
+    count, shape = values.numel(), values.shape
+    fan_in = count / shape[0] if len(shape) > 0 else count
+    fan_out = count / shape[1] if len(shape) > 1 else count
+    return {caffe_pb2.FillerParameter.FAN_IN: fan_in, caffe_pb2.FillerParameter.FAN_OUT: fan_out,
+            caffe_pb2.FillerParameter.AVERAGE: (fan_in + fan_out) / 2}[param.variance_norm]
+
+
+@filler
+def constant(values, param):
+    values.fill_(param.value)
+
+
+@filler
+def uniform(values, param):
+    values.uniform_(param.min, param.max, generator=mode.random.generator())
+
+
+@filler
+def gaussian(values, param):
+    check(param.std > 0, f"found std {param.std:g}; wanted a positive one")
+    values.normal_(param.mean, param.std, generator=mode.random.generator())
+    if param.sparse >= 0:
+        keep = torch.empty_like(values).bernoulli_(param.sparse / values.shape[0], generator=mode.random.generator())
+        values.mul_(keep)
+
+
+@filler
+def xavier(values, param):
+    bound = math.sqrt(3.0 / fan(values, param))
+    values.uniform_(-bound, bound, generator=mode.random.generator())
+
+
+@filler
+def msra(values, param):
+    values.normal_(0.0, math.sqrt(2.0 / fan(values, param)), generator=mode.random.generator())
+
+
+@filler
+def positive_unitball(values, param):
+    values.uniform_(0.0, 1.0, generator=mode.random.generator())
+    values.div_(values.flatten(1).sum(1).reshape((-1,) + (1,) * (values.dim() - 1)))
+
+
+@filler
+def bilinear(values, param):
+    check(values.dim() == 4 and values.shape[2] == values.shape[3],
+          f"found shape {tuple(values.shape)}; wanted 4 axes and a square kernel")
+    size = values.shape[3]
+    factor = math.ceil(size / 2)
+    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
+    profile = 1 - (torch.arange(size, dtype=torch.float64) / factor - centre).abs()
+    values.copy_(torch.outer(profile, profile).expand_as(values))

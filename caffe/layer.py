@@ -1,0 +1,196 @@
+"""What a layer is, and the registry that makes one from a prototxt.
+
+One layer type is one class, registered by `@register` under its class name, which is Caffe's type string. Methods are
+Caffe's: setup once, reshape and forward every pass, backward for gradients. `bottom` and `top` are lists of Blobs.
+"""
+
+import importlib
+
+import torch
+
+from caffe import mode
+from caffe.blob import Blob, BlobVec
+from caffe.errors import CaffeError, check
+from caffe.fillers import fill
+from caffe_proto import array_to_blobproto, blobproto_to_array, caffe_pb2
+
+LAYERS = {}
+
+
+def register(cls):
+    """Class decorator: make `cls` known under its class name."""
+    LAYERS[cls.__name__] = cls
+    return cls
+
+
+class Layer:
+    """Base of all layers, also of users' Python layers (`class MyLayer(caffe.Layer)`).
+
+    Class attributes to override:
+      bottoms, tops: (least, most) number of blobs, most None for any.
+      is_loss: True gives top 0 a default loss weight of 1.
+      no_gradient_to: bottom indices that `force_backward` must leave alone (labels).
+      in_place: False rejects a top that is also the bottom.
+    Instance attributes: layer_param (LayerParameter), phase (0 TRAIN, 1 TEST), blobs (BlobVec of parameters),
+      param_propagate_down (bool per parameter), param_str (Python layers).
+    """
+
+    bottoms = (1, 1)
+    tops = (1, 1)
+    is_loss = False
+    no_gradient_to = ()
+    in_place = True
+
+    def __init__(self, layer_param, phase):
+        self.layer_param = layer_param
+        self.phase = int(phase)
+        self.blobs = BlobVec()
+        self.param_propagate_down = []
+
+    # -- what a layer type implements ----------------------------------------------------------------------------
+    def setup(self, bottom, top):
+        """Read the parameters, check them, create parameter blobs. Called once."""
+
+    def reshape(self, bottom, top):
+        """Give every top its shape. Called before every forward. Default: top 0 like bottom 0."""
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        raise CaffeError(f"{self.where}: forward is not implemented")
+
+    def backward(self, top, propagate_down, bottom):
+        """Overwrite the gradient of each bottom with propagate_down, add to the gradients of the parameters."""
+        raise CaffeError(f"{self.where}: backward is not implemented")
+
+    def position(self):
+        """State beyond the parameters that a resumed run needs (a dict of numpy arrays and numbers), or None."""
+        return None
+
+    def restore_position(self, position):
+        """Continue from a position() of before."""
+
+    # -- for layer types -----------------------------------------------------------------------------------------
+    @property
+    def type(self):
+        """Caffe's type string."""
+        return self.layer_param.type
+
+    @property
+    def where(self):
+        """The layer as error messages name it."""
+        return f"layer '{self.layer_param.name}' ({self.layer_param.type})"
+
+    @property
+    def training(self):
+        """True in phase TRAIN."""
+        return self.phase == caffe_pb2.TRAIN
+
+    def check(self, condition, message):
+        """Raise CaffeError naming the layer unless `condition` holds."""
+        check(condition, f"{self.where}: {message}")
+
+    def add_param(self, shape, filler):
+        """Append a parameter blob: filled by `filler` (FillerParameter), or taken from the prototxt's `blobs`."""
+        blob = Blob(shape)
+        given = self.layer_param.blobs
+        index = len(self.blobs)
+        if len(given):
+            self.check(index < len(given), f"found {len(given)} blobs in the prototxt; wanted more")
+            load_blob(blob, blobproto_to_array(given[index], self.where),
+                      f"{self.where}: Incorrect {'weight' if index == 0 else 'bias'} shape")
+        else:
+            fill(blob, filler, self.where)
+        self.blobs.append(blob)
+        self.param_propagate_down.append(True)
+        return blob
+
+    def refuse_label_gradient(self, propagate_down):
+        """Raise CaffeError if a gradient towards the label (bottom 1) is asked for."""
+        if len(propagate_down) > 1 and propagate_down[1]:
+            raise CaffeError(f"{self.layer_param.type} Layer cannot backpropagate to label inputs.")
+
+
+class DifferentiableLayer(Layer):
+    """A layer given by one differentiable function; gradients come from torch's automatic differentiation.
+
+    Subclasses implement compute(inputs, params) -> list of top tensors. The function is evaluated again in the
+    backward pass, so nothing but the bottoms is kept between the passes.
+    """
+
+    def compute(self, inputs, params):
+        raise CaffeError(f"{self.where}: forward is not implemented")
+
+    def forward(self, bottom, top):
+        outputs = self.compute([b.value for b in bottom], [p.value for p in self.blobs])
+        for blob, output in zip(top, outputs, strict=False):
+            blob.value = output
+
+    def backward(self, top, propagate_down, bottom):
+        inputs = [b.value.detach().requires_grad_(p) for b, p in zip(bottom, propagate_down, strict=True)]
+        params = [p.value.detach().requires_grad_(d)
+                  for p, d in zip(self.blobs, self.param_propagate_down, strict=True)]
+        wanted = [t for t in (*inputs, *params) if t.requires_grad]
+        if not wanted:
+            return
+        with torch.enable_grad():
+            outputs = self.compute(inputs, params)
+        pairs = [(o, t.grad) for o, t in zip(outputs, top, strict=False) if o.requires_grad]
+        grads = torch.autograd.grad([o for o, _ in pairs], wanted, [g for _, g in pairs], allow_unused=True)
+        grads = {id(t): torch.zeros_like(t) if g is None else g for t, g in zip(wanted, grads, strict=True)}
+        for blob, tensor in zip(bottom, inputs, strict=True):
+            if tensor.requires_grad:
+                blob.grad = grads[id(tensor)]
+        for blob, tensor in zip(self.blobs, params, strict=True):
+            if tensor.requires_grad:
+                blob.add_grad(grads[id(tensor)])
+
+
+def layer_type_list():
+    """Sorted list of the known layer types (byte order), as pycaffe's function of that name."""
+    load_layer_types()
+    return sorted(LAYERS)
+
+
+def load_layer_types():
+    """Import the modules that define layer types (they register themselves)."""
+    importlib.import_module("caffe.layers")
+
+
+def make_layer(layer_param, phase):
+    """Create the layer that `layer_param` describes; unknown types list the known ones."""
+    load_layer_types()
+    cls = LAYERS.get(layer_param.type)
+    if cls is None:
+        raise CaffeError(f"Unknown layer type: {layer_param.type} (known types: {', '.join(layer_type_list())}) "
+                         f"(layer '{layer_param.name}')")
+    return cls.make(layer_param, phase) if hasattr(cls, "make") else cls(layer_param, phase)
+
+
+def load_blob(blob, array, mismatch):
+    """Copy `array` into `blob` under Caffe's shape rule; raises CaffeError starting with `mismatch`.
+
+    Legacy 4-axis arrays match a blob whose shape, filled up with ones on the left, is the same.
+    """
+    shape = tuple(blob.shape)
+    same = tuple(array.shape) == shape
+    legacy = array.ndim == 4 and len(shape) <= 4 and (1,) * (4 - len(shape)) + shape == tuple(array.shape)
+    if not same and not legacy:
+        raise CaffeError(f"{mismatch}: expected shape {blob.shape_string}; instead, shape was "
+                         + "".join(f"{n} " for n in array.shape) + f"({array.size})")
+    blob.value.copy_(torch.from_numpy(array.reshape(shape)))
+
+
+def save_layer(layer, layer_param, with_diff=False):
+    """A copy of `layer_param` with the layer's parameters as `blobs`."""
+    result = caffe_pb2.LayerParameter()
+    result.CopyFrom(layer_param)
+    del result.blobs[:]
+    for blob in layer.blobs:
+        diff = blob.grad.cpu().numpy() if with_diff else None
+        result.blobs.append(array_to_blobproto(blob.value.cpu().numpy(), diff))
+    return result
+
+
+def generator():
+    """The random stream of the current device."""
+    return mode.random.generator(mode.device())

@@ -1,0 +1,133 @@
+"""Where computation happens and who this solver is: Caffe's thread-local mode, device, ranks and random seed."""
+
+import threading
+
+import numpy as np
+import torch
+
+from caffe.errors import CaffeError
+
+_CPU = torch.device("cpu")
+
+
+class _State(threading.local):
+    """Every thread starts on the CPU as the only solver, as Caffe's thread-local context does."""
+
+    def __init__(self):
+        self.device = _CPU
+        self.gpu = 0
+        self.solver_count = 1
+        self.solver_rank = 0
+        self.multiprocess = False
+
+
+_state = _State()
+
+
+def device():
+    """The torch.device that layers of existing and new nets compute on."""
+    return _state.device
+
+
+def set_mode_cpu():
+    """Compute on the CPU from now on (this thread)."""
+    _state.device = _CPU
+
+
+def set_mode_gpu():
+    """Compute on the selected GPU from now on (this thread); raises CaffeError when there is no CUDA device.
+
+    Matrix products and convolutions are float32 without TF32, as Caffe's; CAFFE_TF32=1 allows TF32.
+    """
+    _require_gpu(_state.gpu)
+    _state.device = torch.device("cuda", _state.gpu)
+
+
+def set_device(index):
+    """Select the GPU that set_mode_gpu uses; if the GPU mode is on already, switch to it."""
+    _require_gpu(index)
+    _state.gpu = int(index)
+    torch.cuda.set_device(_state.gpu)
+    if _state.device.type == "cuda":
+        _state.device = torch.device("cuda", _state.gpu)
+
+
+def _require_gpu(index):
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not 0 <= int(index) < count:
+        raise CaffeError(f"GPU {index}: found {count} usable CUDA devices; use CPU mode or one of 0..{count - 1}"
+                         if count else f"GPU {index}: no usable CUDA device was found; use CPU mode")
+
+
+def solver_count():
+    """Number of solvers that train this net together (1 unless set)."""
+    return _state.solver_count
+
+
+def set_solver_count(count):
+    _state.solver_count = int(count)
+
+
+def solver_rank():
+    """Rank of this solver; 0 is the root, the only one that logs, tests and snapshots."""
+    return _state.solver_rank
+
+
+def set_solver_rank(rank):
+    _state.solver_rank = int(rank)
+
+
+def set_multiprocess(value):
+    _state.multiprocess = bool(value)
+
+
+def root_solver():
+    """True for the solver of rank 0."""
+    return _state.solver_rank == 0
+
+
+class RandomState:
+    """The random streams of fillers, dropout and data order: one torch generator per device, all from one seed."""
+
+    def __init__(self):
+        self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
+
+    def seed(self, seed):
+        """Restart every stream from `seed` (an int >= 0)."""
+        self._seed = int(seed)
+        self._generators = {}
+
+    def generator(self, on=_CPU):
+        """The torch.Generator of device `on`, made from the seed on first use."""
+        key = str(on)
+        if key not in self._generators:
+            self._generators[key] = torch.Generator(device=on)
+            self._generators[key].manual_seed(self._seed)
+        return self._generators[key]
+
+    def draw_seed(self):
+        """A 63-bit seed drawn from the CPU stream, for a stream of one's own (data order)."""
+        return int(torch.randint(0, 2**63 - 1, (1,), generator=self.generator()).item())
+
+    def state(self):
+        """Everything needed to continue: {device name: uint8 array of the generator's state}, and the seed."""
+        return {"seed": self._seed, "generators": {k: g.get_state().numpy() for k, g in self._generators.items()}}
+
+    def restore(self, state):
+        """Continue from a state() of before; generators of devices that are absent here start from the seed."""
+        self.seed(state["seed"])
+        for name, values in state["generators"].items():
+            on = torch.device(name)
+            if on.type == "cuda" and not torch.cuda.is_available():
+                continue
+            self.generator(on).set_state(torch.from_numpy(np.array(values, dtype=np.uint8)))
+
+
+random = RandomState()
+
+
+def set_random_seed(seed):
+    """Seed all random streams of the runtime (fillers, dropout, data order)."""
+    if seed < 0:
+        raise CaffeError(f"random seed: found {seed}; wanted an integer >= 0")
+    random.seed(seed)
