@@ -1,0 +1,101 @@
+"""Reading WAV files strictly: every sample format whose meaning is plain, on the scale of 16-bit samples."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+PCM, IEEE_FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wFormatTag
+FORMATS = {PCM: (8, 16, 24, 32), IEEE_FLOAT: (32, 64)}  # bits of a sample
+INT16_SCALE = 32768.0  # full scale of a floating-point WAV is 1.0
+MAX_FLOAT_PEAK = 8.0  # above it a "floating-point WAV" plainly is not on the scale of 1.0
+UNFINISHED = 0xFFFFFFFF  # the length that streaming writers leave behind
+
+
+class RecordingError(ValueError):
+    """One recording that cannot be used: what was found, and what was wanted."""
+
+    def __init__(self, found: str, wanted: str):
+        super().__init__(f"{found}; wanted {wanted}")
+        self.found, self.wanted = found, wanted
+
+
+def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
+    """The samples of a mono WAV file and its sample rate in Hz.
+
+    Samples are float64 (N,) on the scale of 16-bit integers whatever the file holds: 8-bit is unsigned around 128 and
+    times 256, 24- and 32-bit are divided by 256 and 65,536, floating point is times 32,768 (the same meaning of full
+    scale). Several channels are one signal only where all are equal. `source` is a path or the file's bytes; with
+    `max_seconds` a longer file is an error before its samples are converted.
+
+    Raises RecordingError for anything that cannot be read as such, OSError where the file cannot.
+    Format: Microsoft, "Multiple Channel Audio Data and WAVE Files" (RIFF chunks, WAVEFORMATEXTENSIBLE).
+    """
+    blob = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if not blob:
+        raise RecordingError("an empty file", "a WAV file")
+    if blob[:4] != b"RIFF" or blob[8:12] != b"WAVE":
+        raise RecordingError(f"no RIFF/WAVE header (the file begins with {blob[:4]!r})", "a WAV file")
+    fmt = data = None
+    position = 12
+    while position + 8 <= len(blob) and data is None:
+        name, size = struct.unpack_from("<4sI", blob, position)
+        body = position + 8
+        if name == b"data":
+            if size == UNFINISHED or body + size > len(blob):
+                promised = "an unknown number of" if size == UNFINISHED else f"{size}"
+                found = f"truncated: {promised} bytes of samples promised, {len(blob) - body} there"
+                raise RecordingError(found, "a whole file")
+            data = memoryview(blob)[body : body + size]
+        elif name == b"fmt ":
+            fmt = blob[body : body + size]
+        position = body + size + size % 2  # chunks begin at even positions
+    if fmt is None or len(fmt) < 16:
+        found = "truncated header" if data is None else "no format chunk before the samples"
+        raise RecordingError(found, "a whole file")
+    if data is None:
+        raise RecordingError("truncated: no samples chunk", "a whole file")
+
+    tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", fmt)
+    if tag == EXTENSIBLE and len(fmt) >= 26:
+        tag = struct.unpack_from("<H", fmt, 24)[0]  # the first two bytes of the sub-format's GUID
+    width = block // channels if channels else 0
+    if bits not in FORMATS.get(tag, ()) or width * 8 != bits:
+        found = f"sample format {tag} with {bits} bits in {channels} channels of {block} bytes together"
+        raise RecordingError(found, "PCM of 8, 16, 24 or 32 bits or floating point of 32 or 64")
+    if rate == 0:
+        raise RecordingError("a sample rate of 0 Hz", "the rate of the recording")
+    if len(data) % block:
+        raise RecordingError(f"truncated: {len(data)} bytes of samples in blocks of {block}", "whole blocks")
+    count = len(data) // block
+    if count == 0:
+        raise RecordingError("no samples", "a spoken digit")
+    if max_seconds is not None and count > max_seconds * rate:
+        raise RecordingError(f"{count / rate:.3f} s long", f"at most {max_seconds:g} s")
+
+    if tag == IEEE_FLOAT:
+        samples = np.frombuffer(data, f"<f{width}").astype(np.float64)
+        peak = float(np.max(np.abs(samples)))
+        if not np.isfinite(peak):
+            raise RecordingError("samples that are NaN or infinite", "finite samples")
+        if peak > MAX_FLOAT_PEAK:
+            raise RecordingError(f"floating-point samples up to {peak:.4g}", "full scale at 1.0")
+        samples *= INT16_SCALE
+    elif bits == 8:
+        samples = (np.frombuffer(data, "u1").astype(np.float64) - 128) * 256
+    elif bits == 16:
+        samples = np.frombuffer(data, "<i2").astype(np.float64)
+    elif bits == 24:
+        wide = np.zeros((count * channels, 4), "u1")
+        wide[:, 1:] = np.frombuffer(data, "u1").reshape(-1, 3)
+        samples = wide.view("<i4")[:, 0] / 65536.0
+    else:
+        samples = np.frombuffer(data, "<i4") / 65536.0
+    if channels > 1:
+        frames = samples.reshape(count, channels)
+        if not np.all(frames == frames[:, :1]):
+            raise RecordingError(f"{channels} channels that differ", "mono (or equal channels)")
+        samples = frames[:, 0].copy()
+    return samples, rate
