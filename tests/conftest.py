@@ -1,0 +1,30 @@
+"""Fixtures for every test."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+BVLC = Path(__file__).with_name("bvlc.sh")
+
+
+@pytest.fixture(scope="session")
+def bvlc():
+    """Runs the original BVLC Caffe 1.0: bvlc("caffe" | "python3", *arguments, cwd=folder, check=True).
+
+    Returns the subprocess.CompletedProcess with text output; Caffe logs to its stderr. Skips where the original is not
+    installed (`tests/bvlc.sh --install` does it).
+    """
+    status = subprocess.run([BVLC, "--status"], capture_output=True, text=True)
+    if status.returncode != 0:
+        pytest.skip(f"NOT COMPARED with the original Caffe: {status.stderr.strip()}")
+
+    def run(program, *arguments, cwd=None, check=True):
+        command = [str(BVLC), program, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+        if check and done.returncode != 0:
+            tail = "\n".join(done.stderr.splitlines()[-15:])
+            raise AssertionError(f"{' '.join(command)}: exit status {done.returncode}\n{tail}")
+        return done
+
+    return run
