@@ -5,12 +5,14 @@ the batch), K = classes, I = product of the axes behind it (positions).
 """
 
 import torch
+from google.protobuf.message import DecodeError
 
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
-from caffe_proto import caffe_pb2
+from caffe_proto import blobproto_to_array, caffe_pb2
 
-FLT_MIN = torch.finfo(torch.float32).tiny  # smallest positive probability that a loss sees
+FLT_MIN = torch.finfo(torch.float32).tiny  # smallest probability that SoftmaxWithLoss takes the logarithm of
+LOG_THRESHOLD = 1e-20  # the same for MultinomialLogisticLoss and InfogainLoss
 
 
 class LossLayer(Layer):
@@ -162,3 +164,226 @@ class Accuracy(Layer):
     def backward(self, top, propagate_down, bottom):
         if any(propagate_down):
             super().backward(top, propagate_down, bottom)
+
+
+def same_count(layer, bottom, message):
+    """Raise CaffeError unless bottoms 0 and 1 have equally many elements."""
+    layer.check(bottom[0].count == bottom[1].count,
+                f"{message} Found {bottom[0].shape_string} and {bottom[1].shape_string}")
+
+
+@register
+class SigmoidCrossEntropyLoss(LossLayer):
+    """Cross entropy of sigmoid(bottom 0) with targets in [0, 1] (bottom 1), summed; BATCH_SIZE is the default divisor.
+
+    Targets that truncate to ignore_label are left out.
+    """
+
+    def setup(self, bottom, top):
+        self.mode = read_normalization(self, caffe_pb2.LossParameter.BATCH_SIZE)
+        param = self.layer_param.loss_param
+        self.ignore = param.ignore_label if param.HasField("ignore_label") else None
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        same_count(self, bottom, "SIGMOID_CROSS_ENTROPY_LOSS layer inputs must have the same count.")
+
+    def forward(self, bottom, top):
+        x, target = bottom[0].value, bottom[1].value.reshape(bottom[0].shape)
+        terms = torch.log1p(torch.exp(-x.abs())) - x * (target - (x >= 0).to(x.dtype))
+        outer, inner = bottom[0].shape[0], bottom[0].count_from(1)
+        self.keep = None if self.ignore is None else target.long() != self.ignore
+        self.divisor = divisor(self.mode, outer, inner, outer * inner if self.keep is None else self.keep.sum())
+        top[0].value = (terms if self.keep is None else terms * self.keep).sum() / self.divisor
+
+    def backward(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            x, target = bottom[0].value, bottom[1].value.reshape(bottom[0].shape)
+            scale = top[0].grad / self.divisor
+            bottom[0].grad = (x.sigmoid() - target) * (scale if self.keep is None else scale * self.keep)
+
+
+@register
+class EuclideanLoss(LossLayer):
+    """Sum of squared differences / (2 N); both bottoms get a gradient."""
+
+    no_gradient_to = ()
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        same_count(self, bottom, "Inputs must have the same dimension.")
+
+    def difference(self, bottom):
+        """Bottom 0 - bottom 1, in bottom 0's shape."""
+        return bottom[0].value - bottom[1].value.reshape(bottom[0].shape)
+
+    def forward(self, bottom, top):
+        top[0].value = self.difference(bottom).square().sum() / (2 * bottom[0].shape[0])
+
+    def backward(self, top, propagate_down, bottom):
+        grad = self.difference(bottom) * (top[0].grad / bottom[0].shape[0])
+        if propagate_down[1]:
+            bottom[1].grad = -grad.view(bottom[1].shape)
+        if propagate_down[0]:
+            bottom[0].grad = grad
+
+
+@register
+class HingeLoss(LossLayer):
+    """One-versus-all hinge: mean over items of sum over classes of max(0, 1 - s x) (L1) or its square (L2).
+
+    s is 1 for the label's class and -1 for the others.
+    """
+
+    def forward(self, bottom, top):
+        items = bottom[0].shape[0]
+        x = bottom[0].value.reshape(items, -1, 1)
+        self.check(bottom[1].count == items, f"found {bottom[1].count} labels; wanted one for each of {items} items")
+        labels, _ = read_labels(self, bottom[1], items, 1, x.shape[1])
+        self.sign = torch.ones_like(x).scatter_(1, labels, -1.0)
+        self.margin = (1 + self.sign * x).clamp_min(0)
+        terms = self.margin if self.l1 else self.margin.square()
+        top[0].value = terms.sum() / items
+
+    @property
+    def l1(self):
+        """True for norm L1, False for L2."""
+        return self.layer_param.hinge_loss_param.norm == caffe_pb2.HingeLossParameter.L1
+
+    def backward(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            slope = self.margin.sign() if self.l1 else 2 * self.margin
+            bottom[0].grad = (self.sign * slope * (top[0].grad / bottom[0].shape[0])).view(bottom[0].shape)
+
+
+@register
+class ContrastiveLoss(LossLayer):
+    """Pairs (bottoms 0 and 1, (N, C)): similar ones (bottom 2 not 0) cost d^2, others max(margin - d, 0)^2; / (2 N).
+
+    d is the Euclidean distance. With legacy_version other pairs cost max(margin - d^2, 0).
+    """
+
+    bottoms = (3, 3)
+    no_gradient_to = (2,)
+    TINY = 1e-4  # added to the distance that the gradient is divided by
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        same_count(self, bottom, "Both members of the pairs must have the same size.")
+        self.check(bottom[2].count == bottom[0].shape[0],
+                   f"found {bottom[2].count} labels; wanted {bottom[0].shape[0]}")
+
+    def forward(self, bottom, top):
+        param, items = self.layer_param.contrastive_loss_param, bottom[0].shape[0]
+        self.difference = (bottom[0].value - bottom[1].value.reshape(bottom[0].shape)).reshape(items, -1)
+        square = self.difference.square().sum(1)
+        self.distance = square.sqrt()
+        self.similar = bottom[2].value.reshape(items).long() != 0
+        self.gap = (param.margin - (square if param.legacy_version else self.distance)).clamp_min(0)
+        far = self.gap if param.legacy_version else self.gap.square()
+        top[0].value = torch.where(self.similar, square, far).sum() / (2 * items)
+
+    def backward(self, top, propagate_down, bottom):
+        self.check(not propagate_down[2], "ContrastiveLoss Layer cannot backpropagate to label inputs.")
+        legacy = self.layer_param.contrastive_loss_param.legacy_version
+        push = self.gap.sign() if legacy else self.gap / (self.distance + self.TINY)
+        factor = torch.where(self.similar, 1.0, -push) * (top[0].grad / bottom[0].shape[0])
+        grad = self.difference * factor[:, None]
+        for i, sign in enumerate((1, -1)):
+            if propagate_down[i]:
+                bottom[i].grad = (grad * sign).view(bottom[i].shape)
+
+
+@register
+class MultinomialLogisticLoss(LossLayer):
+    """Mean of -log(probability of the label); bottom 0 (N, K) holds probabilities."""
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.check(bottom[1].count == bottom[0].shape[0],
+                   f"found {bottom[1].count} labels; wanted one for each of {bottom[0].shape[0]} items")
+
+    def forward(self, bottom, top):
+        items = bottom[0].shape[0]
+        x = bottom[0].value.reshape(items, -1, 1)
+        self.labels, _ = read_labels(self, bottom[1], items, 1, x.shape[1])
+        self.chosen = x.gather(1, self.labels).clamp_min(LOG_THRESHOLD)
+        top[0].value = -self.chosen.log().sum() / items
+
+    def backward(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        if propagate_down[0]:
+            items = bottom[0].shape[0]
+            grad = self.chosen.new_zeros(items, bottom[0].count_from(1), 1)
+            grad.scatter_(1, self.labels, -top[0].grad / items / self.chosen)
+            bottom[0].grad = grad.view(bottom[0].shape)
+
+
+@register
+class InfogainLoss(LossLayer):
+    """-sum over classes l of H[label, l] log(softmax probability of l), for an infogain matrix H (K, K).
+
+    H is bottom 2, or a BlobProto file (`source`). Top 1: softmax.
+    """
+
+    bottoms = (2, 3)
+    tops = (1, 2)
+    no_gradient_to = (1, 2)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.loss_param
+        self.check(not param.HasField("normalize"), 'normalize is deprecated. use "normalization"')
+        self.mode = read_normalization(self)
+        self.ignore = param.ignore_label if param.HasField("ignore_label") else None
+        self.matrix = None
+        if len(bottom) < 3:
+            source = self.layer_param.infogain_loss_param.source
+            self.check(source, "Infogain matrix source must be specified.")
+            self.matrix = self.read_matrix(source)
+
+    def read_matrix(self, source):
+        """The BlobProto in file `source` as a tensor."""
+        proto = caffe_pb2.BlobProto()
+        try:
+            with open(source, "rb") as file:
+                proto.ParseFromString(file.read())
+        except (OSError, DecodeError) as error:
+            raise CaffeError(f"{self.where}: {source}: no infogain matrix (BlobProto) could be read: {error}") from None
+        return torch.from_numpy(blobproto_to_array(proto, source))
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.axis = bottom[0].axis(self.layer_param.infogain_loss_param.axis)
+        check_label_count(self, bottom[0], bottom[1], self.axis)
+        classes = bottom[0].shape[self.axis]
+        found = bottom[2].count if len(bottom) > 2 else self.matrix.numel()
+        self.check(found == classes * classes,
+                   f"found an infogain matrix of {found} elements; wanted {classes} x {classes}")
+        if len(top) > 1:
+            top[1].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        outer, classes, inner = layout = label_layout(bottom[0], self.axis)
+        matrix = bottom[2].value if len(bottom) > 2 else self.matrix.to(bottom[0].value)
+        self.probability = bottom[0].value.softmax(self.axis)
+        labels, self.keep = read_labels(self, bottom[1], outer, inner, classes, self.ignore)
+        # (O, K, I): the matrix row of each entry's label along the class axis
+        self.gain = matrix.reshape(classes, classes)[labels[:, 0]].movedim(-1, 1)
+        terms = self.gain * self.probability.reshape(layout).clamp_min(LOG_THRESHOLD).log()
+        valid = outer * inner if self.keep is None else self.keep.sum()
+        self.divisor = divisor(self.mode, outer, inner, valid)
+        top[0].value = -(terms if self.keep is None else terms * self.keep).sum() / self.divisor
+        if len(top) > 1:
+            top[1].value = self.probability
+
+    def backward(self, top, propagate_down, bottom):
+        self.refuse_label_gradient(propagate_down)
+        self.check(len(bottom) < 3 or not propagate_down[2],
+                   "InfogainLoss Layer cannot backpropagate to infogain inputs.")
+        if propagate_down[0]:
+            scale = top[0].grad / self.divisor
+            probability = self.probability.reshape(self.gain.shape)
+            grad = probability * self.gain.sum(1, keepdim=True) - self.gain
+            bottom[0].grad = (grad * (scale if self.keep is None else scale * self.keep)).view(bottom[0].shape)
