@@ -180,10 +180,10 @@ def load_blob(blob, array, mismatch):
     blob.value.copy_(torch.from_numpy(array.reshape(shape)))
 
 
-def save_layer(layer, layer_param, with_diff=False):
-    """A copy of `layer_param` with the layer's parameters as `blobs`."""
+def save_layer(layer, with_diff=False):
+    """A copy of the layer's LayerParameter with its parameters as `blobs`."""
     result = caffe_pb2.LayerParameter()
-    result.CopyFrom(layer_param)
+    result.CopyFrom(layer.layer_param)
     del result.blobs[:]
     for blob in layer.blobs:
         diff = blob.grad.cpu().numpy() if with_diff else None

@@ -1,3 +1,3 @@
 """All layer types; importing this package registers them (caffe.layer.LAYERS)."""
 
-from caffe.layers import common, data, loss, neuron, python, vision  # noqa: F401
+from caffe.layers import common, data, loss, neuron, python, spatial, vision  # noqa: F401

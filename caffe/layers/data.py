@@ -1,1 +1,380 @@
-"""Layer types: data."""
+"""Layer types that bring data into a net (caffe_semantics section 2.1)."""
+
+import math
+import os
+import threading
+
+import h5py
+import numpy as np
+import torch
+
+from caffe import glog, mode
+from caffe.errors import CaffeError
+from caffe.fillers import fill
+from caffe.layer import Layer, register
+from caffe_proto import caffe_pb2, write_atomically
+
+# Whole data sets are kept in memory up to this share of the machine's memory (per data layer), unless
+# CAFFE_HDF5_CACHE_MB gives the budget in megabytes.
+CACHE_SHARE = 0.25
+
+
+def cache_budget():
+    """Bytes of HDF5 content that one data layer may keep in memory."""
+    text = os.environ.get("CAFFE_HDF5_CACHE_MB")
+    if text is not None:
+        if not text.isdigit():
+            raise CaffeError(f"CAFFE_HDF5_CACHE_MB: found '{text}'; wanted a number of megabytes")
+        return int(text) * 2**20
+    return int(CACHE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def read_hdf5(path, names, where):
+    """The datasets `names` of HDF5 file `path` as a list of float32 arrays with equal first dimension >= 1."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise CaffeError(f"{where}: Failed opening HDF5 file: {path} ({error})") from None
+    arrays = []
+    with file:
+        for name in names:
+            if not isinstance(file.get(name), h5py.Dataset):
+                raise CaffeError(f"{where}: Failed to find HDF5 dataset {name} in {path}; found {sorted(file)}")
+            dataset = file[name]
+            if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
+                raise CaffeError(f"{where}: {path}: dataset {name} is {dataset.dtype} with {dataset.ndim} axes; "
+                                 "wanted float or integer data with at least 1 axis")
+            try:
+                arrays.append(dataset[...].astype(np.float32, order="C", copy=False))
+            except OSError as error:
+                raise CaffeError(f"{where}: {path}: dataset {name} cannot be read ({error})") from None
+    rows = [a.shape[0] for a in arrays]
+    if len(set(rows)) != 1 or rows[0] == 0:
+        raise CaffeError(f"{where}: {path}: datasets {list(names)} have {rows} rows; wanted equal numbers above 0")
+    for name, array in zip(names, arrays, strict=True):
+        finite = np.isfinite(array).reshape(array.shape[0], -1).all(axis=1)
+        if not finite.all():
+            raise CaffeError(f"{where}: {path}: row {int(np.argmin(finite))} of dataset {name} holds NaN or infinite "
+                             "values; wanted numbers")
+    return arrays
+
+
+class RowOrder:
+    """The order in which Caffe emits rows: file after file, wrapping around; both permuted if `shuffle`.
+
+    File order is permuted at the start and at every wrap-around, rows within each file when it is entered; rows of
+    different files never mix. All from one stream of `seed`, so the position can be stored and restored.
+    """
+
+    def __init__(self, files, shuffle, seed):
+        self.shuffle = shuffle
+        self.random = np.random.Generator(np.random.PCG64(seed))
+        self.files = np.arange(files)
+        if shuffle:
+            self.random.shuffle(self.files)
+        self.file = self.row = self.offset = 0
+        self.rows = None
+
+    def current(self, count_rows):
+        """(file index, row) now; count_rows(file index) tells how many rows a file has."""
+        index = int(self.files[self.file])
+        if self.rows is None:
+            self.rows = np.arange(count_rows(index))
+            if self.shuffle:
+                self.random.shuffle(self.rows)
+        return index, int(self.rows[self.row])
+
+    def advance(self):
+        """Go on to the next row."""
+        self.offset += 1
+        self.row += 1
+        if self.row < len(self.rows):
+            return
+        self.row = 0
+        if len(self.files) > 1:
+            self.rows = None
+            self.file += 1
+            if self.file == len(self.files):
+                self.file = 0
+                if self.shuffle:
+                    self.random.shuffle(self.files)
+        elif self.shuffle:
+            self.random.shuffle(self.rows)
+
+    def state(self):
+        return {"files": self.files.copy(), "rows": None if self.rows is None else self.rows.copy(), "file": self.file,
+                "row": self.row, "offset": self.offset, "random": self.random.bit_generator.state}
+
+    def restore(self, state):
+        self.files = np.array(state["files"])
+        self.rows = None if state["rows"] is None else np.array(state["rows"])
+        self.file, self.row, self.offset = state["file"], state["row"], state["offset"]
+        self.random.bit_generator.state = state["random"]
+
+
+@register
+class HDF5Data(Layer):
+    """Rows of HDF5 files named in a list file; every top reads the dataset of its name.
+
+    Files are kept in memory after their first reading within cache_budget(); when the data set does not fit, a thread
+    reads the next batch ahead.
+    """
+
+    bottoms = (0, 0)
+    tops = (1, None)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.hdf5_data_param
+        self.check(not self.layer_param.HasField("transform_param"), "HDF5Data does not transform data.")
+        self.check(param.batch_size > 0, "found batch_size 0; wanted a positive number")
+        try:
+            with open(param.source, encoding="utf-8") as file:
+                self.paths = file.read().split()
+        except OSError:
+            raise CaffeError(f"{self.where}: Failed to open source file: {param.source}") from None
+        self.check(self.paths, f"Must have at least 1 HDF5 filename listed in {param.source}")
+        missing = [p for p in self.paths if not os.path.exists(p)]
+        self.check(not missing, f"Failed opening HDF5 file: {len(missing)} of the {len(self.paths)} files listed in "
+                                f"{param.source} do not exist, the first is {missing[:1]} (paths are relative to "
+                                f"{os.getcwd()})")
+        self.names = list(self.layer_param.top)
+        self.memory, self.budget, self.entered = {}, cache_budget(), None
+        self.ahead = None
+        seed = mode.random.draw_seed() if param.shuffle else 0
+        self.order = RowOrder(len(self.paths), param.shuffle, seed)
+        self.inner = None
+        first = self.load(int(self.order.files[0]))
+        self.inner = [a.shape[1:] for a in first]
+        for t, inner in zip(top, self.inner, strict=True):
+            t.reshape(param.batch_size, *inner)
+        self.consumed = self.order.state()
+
+    def reshape(self, bottom, top):
+        """Shapes are fixed at setup."""
+
+    def load(self, index):
+        """The arrays of file `index`, from memory if they were read before."""
+        if index in self.memory:
+            return self.memory[index]
+        if self.entered is not None and self.entered[0] == index:
+            return self.entered[1]
+        path = self.paths[index]
+        arrays = read_hdf5(path, self.names, self.where)
+        if self.inner is not None:
+            for name, array, inner in zip(self.names, arrays, self.inner, strict=True):
+                self.check(array.shape[1:] == inner,
+                           f"{path}: row 0 of dataset {name} has shape {array.shape[1:]}; wanted {inner} as in the "
+                           "first file")
+        size = sum(a.nbytes for a in arrays)
+        if size <= self.budget:
+            self.budget -= size
+            self.memory[index] = arrays
+        self.entered = (index, arrays)
+        return arrays
+
+    def read_batch(self):
+        """The next batch as one float32 array per top, and the position after it."""
+        size = self.layer_param.hdf5_data_param.batch_size
+        batch = [np.empty((size, *inner), np.float32) for inner in self.inner]
+        count, rank = mode.solver_count(), mode.solver_rank()
+        i = 0
+        while i < size:
+            index, row = self.order.current(lambda index: self.load(index)[0].shape[0])
+            if not self.training or self.order.offset % count == rank:
+                for out, array in zip(batch, self.load(index), strict=True):
+                    out[i] = array[row]
+                i += 1
+            self.order.advance()
+        return batch, self.order.state()
+
+    def forward(self, bottom, top):
+        if self.ahead is not None:
+            batch, self.consumed = self.ahead.result()
+            self.ahead = None
+        else:
+            batch, self.consumed = self.read_batch()
+        for t, array in zip(top, batch, strict=True):
+            t.value = torch.from_numpy(array).to(mode.device())
+        if len(self.memory) < len(self.paths):
+            self.ahead = _Ahead(self.read_batch)
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+
+    def position(self):
+        return self.consumed
+
+    def restore_position(self, position):
+        if len(position["files"]) != len(self.paths):
+            glog.warning(f"{self.where}: the stored data position is of {len(position['files'])} files, "
+                        f"{self.layer_param.hdf5_data_param.source} lists {len(self.paths)}; starting at the first row")
+            return
+        if self.ahead is not None:
+            self.ahead.result()
+            self.ahead = None
+        self.order.restore(position)
+        self.consumed = self.order.state()
+
+
+class _Ahead:
+    """One call running in a thread; result() waits for it and raises what it raised."""
+
+    def __init__(self, function):
+        self.count, self.rank = mode.solver_count(), mode.solver_rank()
+        self.thread = threading.Thread(target=self._run, args=(function,), daemon=True)
+        self.value = self.error = None
+        self.thread.start()
+
+    def _run(self, function):
+        mode.set_solver_count(self.count)
+        mode.set_solver_rank(self.rank)
+        try:
+            self.value = function()
+        except Exception as error:  # handed to the thread that waits
+            self.error = error
+
+    def result(self):
+        self.thread.join()
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+@register
+class HDF5Output(Layer):
+    """Writes bottom 0 and 1 as datasets `data` and `label`; the file appears complete or not at all."""
+
+    bottoms = (2, 2)
+    tops = (0, 0)
+
+    def setup(self, bottom, top):
+        self.file_name = self.layer_param.hdf5_output_param.file_name
+        folder = os.path.dirname(self.file_name) or "."
+        self.check(os.access(folder, os.W_OK), f"Failed to open HDF5 file: {self.file_name} cannot be created")
+        self.written = False
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        self.check(bottom[0].num == bottom[1].num, f"found {bottom[0].num} rows of data and {bottom[1].num} of labels")
+        self.check(not self.written, f"{self.file_name}: dataset data exists already; a second Forward cannot write it")
+        with write_atomically(self.file_name) as temporary, h5py.File(temporary, "w") as file:
+            for name, blob in zip(("data", "label"), bottom, strict=True):
+                shape = (blob.num, blob.channels, blob.height, blob.width)
+                file[name] = blob.value.cpu().contiguous().numpy().reshape(shape)
+        self.written = True
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+
+
+@register
+class Input(Layer):
+    """The net's inputs: blobs that the user fills."""
+
+    bottoms = (0, 0)
+    tops = (1, None)
+
+    def setup(self, bottom, top):
+        shapes = self.layer_param.input_param.shape
+        self.check(len(shapes) in (0, 1, len(top)),
+                   f"Must specify 'shape' once, once per top blob, or not at all: {len(top)} tops vs. {len(shapes)} "
+                   "shapes.")
+        for i, t in enumerate(top):
+            if len(shapes):
+                t.reshape(*shapes[i if len(shapes) > 1 else 0].dim)
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        pass
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+
+
+@register
+class DummyData(Layer):
+    """Blobs from fillers: constant ones are filled once, all others at every forward."""
+
+    bottoms = (0, 0)
+    tops = (1, None)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.dummy_data_param
+        fillers = list(param.data_filler) or [caffe_pb2.FillerParameter()]
+        self.check(len(fillers) in (1, len(top)),
+                   f"Number of data fillers must be 0, 1 or equal to the number of tops: {len(top)}; you specified "
+                   f"{len(fillers)} data fillers.")
+        self.fillers = fillers * len(top) if len(fillers) == 1 else fillers
+        legacy = [list(getattr(param, name)) for name in ("num", "channels", "height", "width")]
+        if param.shape:
+            self.check(not any(legacy), "found both shape and num, channels, height, width; wanted one of the forms")
+            shapes = [tuple(s.dim) for s in param.shape]
+        else:
+            self.check(all(len(v) == len(legacy[0]) for v in legacy) and legacy[0],
+                       f"Must specify either 'shape' or num, channels, height and width, once or once per top blob; "
+                       f"found {[len(v) for v in legacy]} values")
+            shapes = list(zip(*legacy, strict=True))
+        self.check(len(shapes) in (1, len(top)),
+                   f"Must specify 1 shape or one per top: {len(top)} tops, {len(shapes)} shapes")
+        for i, (t, filler) in enumerate(zip(top, self.fillers, strict=True)):
+            t.reshape(*shapes[i if len(shapes) > 1 else 0])
+            fill(t, filler, self.where)
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        for t, filler in zip(top, self.fillers, strict=True):
+            if filler.type != "constant":
+                fill(t, filler, self.where)
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+
+
+@register
+class MemoryData(Layer):
+    """Batches from arrays that the user holds (Net.set_input_arrays); each forward exposes the next rows."""
+
+    bottoms = (0, 0)
+    tops = (2, 2)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.memory_data_param
+        self.shape = (param.batch_size, param.channels, param.height, param.width)
+        self.check(math.prod(self.shape) > 0, "batch_size, channels, height, and width must be specified and positive "
+                                              "in memory_data_param")
+        top[0].reshape(*self.shape)
+        top[1].reshape(param.batch_size)
+        self.data = self.labels = None
+        self.row = 0
+
+    def reset(self, data, labels):
+        """Take rows from `data` (n, C, H, W) and `labels` (n, 1, 1, 1), float32, by reference; n a multiple of B."""
+        self.data, self.labels, self.row = torch.from_numpy(data), torch.from_numpy(labels), 0
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        self.check(self.data is not None, "MemoryDataLayer needs to be initialized by calling Reset")
+        batch = self.shape[0]
+        rows = slice(self.row, self.row + batch)
+        top[0].reshape(*self.shape)
+        top[1].reshape(batch, 1, 1, 1)
+        top[0].value = self.data[rows].to(mode.device())
+        top[1].value = self.labels[rows].to(mode.device())
+        self.row = (self.row + batch) % len(self.data)
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+
+    def position(self):
+        return {"row": self.row}
+
+    def restore_position(self, position):
+        self.row = position["row"]

@@ -1,1 +1,277 @@
-"""Layer types: vision."""
+"""Layer types over space: convolution, pooling and the inner product (caffe_semantics sections 2.2 and 2.3)."""
+
+import math
+
+import torch
+from torch.nn import functional
+
+from caffe.errors import CaffeError
+from caffe.layer import Layer, register
+from caffe_proto import caffe_pb2
+
+CONV = (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d)
+
+
+def spatial(param, name, axes, default, layer):
+    """The `axes` values of kernel_size, stride, pad or dilation, from its repeated or its _h/_w form."""
+    short = {"kernel_size": "kernel"}.get(name, name)
+    repeated = list(getattr(param, name))
+    pair = [f"{short}_{side}" for side in "hw"] if name != "dilation" else []
+    given = [field for field in pair if param.HasField(field)]
+    if given:
+        layer.check(axes == 2, f"{' and '.join(pair)} can only be used for 2D convolution; found {axes} spatial axes")
+        layer.check(not repeated, f"found both {name} and {' and '.join(given)}; wanted one of the forms")
+        return [getattr(param, field) for field in pair]
+    layer.check(len(repeated) in (1, axes) or (not repeated and default is not None),
+                f"{name} must be specified once, or once per spatial dimension ({name} specified {len(repeated)} "
+                f"times; {axes} spatial dims)")
+    return repeated * axes if len(repeated) == 1 else repeated or [default] * axes
+
+
+class ConvolutionBase(Layer):
+    """Geometry and parameters shared by Convolution, Deconvolution and Im2col."""
+
+    bottoms = tops = (1, None)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.convolution_param
+        self.axis = bottom[0].axis(param.axis)
+        self.axes = bottom[0].num_axes - self.axis - 1
+        self.check(self.axes <= 3, f"found {self.axes} spatial axes; at most 3 are possible")
+        self.kernel = spatial(param, "kernel_size", self.axes, None, self) if self.axes else []
+        self.stride = spatial(param, "stride", self.axes, 1, self)
+        self.pad = spatial(param, "pad", self.axes, 0, self)
+        self.dilation = spatial(param, "dilation", self.axes, 1, self)
+        self.check(all(k > 0 for k in self.kernel), "Filter dimensions must be nonzero.")
+        self.check(all(s > 0 for s in self.stride), "Stride dimensions must be nonzero.")
+        self.group = param.group
+        self.channels = bottom[0].shape[self.axis]
+
+    def windows(self, sizes):
+        """Output sizes of a convolution over inputs of `sizes` (rounded down)."""
+        out = [(n + 2 * p - (d * (k - 1) + 1)) // s + 1
+               for n, p, d, k, s in zip(sizes, self.pad, self.dilation, self.kernel, self.stride, strict=True)]
+        self.check(all(n > 0 for n in out), f"found input sizes {list(sizes)}, too small for kernel {self.kernel} "
+                                            f"with pad {self.pad}")
+        return out
+
+    def add_weights(self, shape, num_output):
+        param = self.layer_param.convolution_param
+        self.add_param(shape, param.weight_filler)
+        if param.bias_term:
+            self.add_param((num_output,), param.bias_filler)
+
+    def check_bottoms(self, bottom):
+        self.check(bottom[0].num_axes == self.axis + 1 + self.axes, "bottom num_axes may not change.")
+        self.check(bottom[0].shape[self.axis] == self.channels,
+                   f"Input size incompatible with convolution kernel: found {bottom[0].shape[self.axis]} channels; "
+                   f"wanted {self.channels}")
+        self.check(all(b.shape == bottom[0].shape for b in bottom), "All inputs must have the same shape.")
+
+
+@register
+class Convolution(ConvolutionBase):
+    """Cross-correlation with zero padding, groups and dilation over 0 to 3 spatial axes."""
+
+    transposed = False
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        num_output = self.layer_param.convolution_param.num_output
+        self.check(num_output > 0, "found num_output 0; wanted a positive number")
+        self.check(self.channels % self.group == 0 and num_output % self.group == 0,
+                   f"found {self.channels} input and {num_output} output channels in {self.group} groups; "
+                   "Number of output should be multiples of group.")
+        rows, columns = (self.channels, num_output) if self.transposed else (num_output, self.channels)
+        self.add_weights((rows, columns // self.group, *self.kernel), num_output)
+
+    def out_sizes(self, sizes):
+        return self.windows(sizes)
+
+    def reshape(self, bottom, top):
+        self.check_bottoms(bottom)
+        num_output = self.layer_param.convolution_param.num_output
+        shape = bottom[0].shape
+        for t in top:
+            t.reshape(*shape[:self.axis], num_output, *self.out_sizes(shape[self.axis + 1:]))
+
+    def items(self, tensor):
+        """View with all axes before the channels merged into one."""
+        return tensor if self.axis == 1 else tensor.reshape(-1, *tensor.shape[self.axis:])
+
+    def forward(self, bottom, top):
+        weight = self.blobs[0].value
+        bias = self.blobs[1].value if len(self.blobs) > 1 else None
+        for b, t in zip(bottom, top, strict=True):
+            x = self.items(b.value)
+            if self.axes == 0:
+                y = functional.linear(x, weight, bias)
+            else:
+                y = torch.convolution(x, weight, bias, self.stride, self.pad, self.dilation, self.transposed,
+                                      [0] * self.axes, self.group)
+            t.value = y.reshape(t.shape)
+
+    def backward(self, top, propagate_down, bottom):
+        weight = self.blobs[0].value
+        weight_grad = self.param_propagate_down[0]
+        bias_grad = len(self.blobs) > 1 and self.param_propagate_down[1]
+        for b, t, down in zip(bottom, top, propagate_down, strict=True):
+            x, dy = self.items(b.value), self.items(t.grad)
+            if self.axes == 0:
+                dx, dw, db = dy @ weight, dy.T @ x, dy.sum(0)
+            else:
+                dx, dw, db = torch.ops.aten.convolution_backward(
+                    dy, x, weight, [weight.shape[0]] if bias_grad else None, self.stride, self.pad, self.dilation,
+                    self.transposed, [0] * self.axes, self.group, [bool(down), weight_grad, False])
+                db = dy.sum([0, *range(2, dy.dim())]) if bias_grad else None
+            if down:
+                b.grad = dx.reshape(b.shape)
+            if weight_grad:
+                self.blobs[0].add_grad(dw)
+            if bias_grad:
+                self.blobs[1].add_grad(db)
+
+
+@register
+class Deconvolution(Convolution):
+    """Transpose of Convolution; weights are (channels in, num_output / group, kernel)."""
+
+    transposed = True
+
+    def out_sizes(self, sizes):
+        return [s * (n - 1) + d * (k - 1) + 1 - 2 * p
+                for n, p, d, k, s in zip(sizes, self.pad, self.dilation, self.kernel, self.stride, strict=True)]
+
+
+@register
+class Pooling(Layer):
+    """MAX and AVE pooling with Caffe's sizes: rounded up, then clipped only if there is padding."""
+
+    tops = (1, 2)
+
+    def setup(self, bottom, top):
+        param = self.layer_param.pooling_param
+        self.method = param.pool
+        self.check(self.method != param.STOCHASTIC, "found pool STOCHASTIC; only MAX and AVE are known")
+        self.check(bottom[0].num_axes == 4, "Input must have 4 axes, corresponding to (num, channels, height, width)")
+        self.check(len(top) == 1 or self.method == param.MAX, "only MAX pooling has a second top (the mask)")
+        sized = param.HasField("kernel_size") or param.HasField("kernel_h") or param.HasField("kernel_w")
+        if param.global_pooling:
+            self.check(not sized, "With Global_pooling: true Filter size cannot specified")
+        else:
+            self.check(param.HasField("kernel_size") != (param.HasField("kernel_h") and param.HasField("kernel_w")),
+                       "Filter size is kernel_size OR kernel_h and kernel_w; not both; found neither or both")
+            self.kernel = ((param.kernel_size,) * 2 if param.HasField("kernel_size")
+                           else (param.kernel_h, param.kernel_w))
+            self.check(min(self.kernel) > 0, "Filter dimensions cannot be zero.")
+        pair = param.HasField("pad_h") or param.HasField("pad_w")
+        self.pad = (param.pad_h, param.pad_w) if pair else (param.pad,) * 2
+        pair = param.HasField("stride_h") or param.HasField("stride_w")
+        self.stride = (param.stride_h, param.stride_w) if pair else (param.stride,) * 2
+        self.check(min(self.stride) > 0, "Stride dimensions must be nonzero.")
+        if param.global_pooling:
+            self.check(self.pad == (0, 0) and self.stride == (1, 1),
+                       "With Global_pooling: true; only pad = 0 and stride = 1")
+        else:
+            self.check(all(p < k for p, k in zip(self.pad, self.kernel, strict=True)),
+                       f"found pad {self.pad}; wanted less than the kernel {self.kernel}")
+        self.rounding = math.floor if param.round_mode == param.FLOOR else math.ceil
+
+    def reshape(self, bottom, top):
+        sizes = bottom[0].shape[2:]
+        if self.layer_param.pooling_param.global_pooling:
+            self.kernel = tuple(sizes)
+        out = [self.rounding((n + 2 * p - k) / s) + 1
+               for n, p, k, s in zip(sizes, self.pad, self.kernel, self.stride, strict=True)]
+        if any(self.pad):
+            out = [o - 1 if (o - 1) * s >= n + p else o
+                   for o, n, p, s in zip(out, sizes, self.pad, self.stride, strict=True)]
+        self.check(min(out) > 0, f"found input sizes {list(sizes)}, too small for kernel {self.kernel}")
+        self.out = out
+        # zeros (AVE) or -inf (MAX) that windows reach beyond the image: in front and behind, per axis
+        self.border = [(p, max(0, (o - 1) * s + k - n - p))
+                       for o, n, p, k, s in zip(out, sizes, self.pad, self.kernel, self.stride, strict=True)]
+        for t in top:
+            t.reshape(*bottom[0].shape[:2], *out)
+
+    def padded(self, x, value):
+        """The image with the border that the windows reach, so that every window is whole."""
+        (up, down), (left, right) = self.border
+        return functional.pad(x, (left, right, up, down), value=value) if any((up, down, left, right)) else x
+
+    def divisor(self, x):
+        """Elements of each window inside the padded image (H + pad), not those beyond it."""
+        counts = [torch.tensor([min(i * s - p + k, n + p) - (i * s - p) for i in range(o)], device=x.device)
+                  for o, n, p, k, s in zip(self.out, x.shape[2:], self.pad, self.kernel, self.stride, strict=True)]
+        return torch.outer(*counts).to(x.dtype)
+
+    def forward(self, bottom, top):
+        x = bottom[0].value
+        if self.method == caffe_pb2.PoolingParameter.AVE:
+            total = functional.avg_pool2d(self.padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
+            top[0].value = total / self.divisor(x)
+            return
+        y, self.winner = functional.max_pool2d(self.padded(x, -math.inf), self.kernel, self.stride,
+                                               return_indices=True)
+        top[0].value = y
+        if len(top) > 1:
+            (up, down), (left, right) = self.border
+            width = x.shape[3] + left + right
+            row, column = self.winner // width - up, self.winner % width - left
+            top[1].value = (row * x.shape[3] + column).to(x.dtype)
+
+    def backward(self, top, propagate_down, bottom):
+        if not propagate_down[0]:
+            return
+        x, dy = bottom[0].value, top[0].grad
+        if self.method == caffe_pb2.PoolingParameter.AVE:
+            dx = torch.ops.aten.avg_pool2d_backward(dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride,
+                                                    [0, 0], False, True, 1)
+        else:
+            dx = torch.ops.aten.max_pool2d_with_indices_backward(
+                dy, self.padded(x, -math.inf), self.kernel, self.stride, [0, 0], [1, 1], False, self.winner)
+        (up, down), (left, right) = self.border
+        bottom[0].grad = dx[:, :, up:dx.shape[2] - down, left:dx.shape[3] - right]
+
+
+@register
+class InnerProduct(Layer):
+    """y = x W^T + b over all axes from `axis` on (weights (num_output, K), or (K, num_output) if `transpose`)."""
+
+    def setup(self, bottom, top):
+        param = self.layer_param.inner_product_param
+        self.check(param.num_output > 0, "found num_output 0; wanted a positive number")
+        self.axis = bottom[0].axis(param.axis)
+        self.inputs = bottom[0].count_from(self.axis)
+        shape = (param.num_output, self.inputs)
+        self.add_param(shape[::-1] if param.transpose else shape, param.weight_filler)
+        if param.bias_term:
+            self.add_param((param.num_output,), param.bias_filler)
+
+    def reshape(self, bottom, top):
+        found = bottom[0].count_from(self.axis)
+        if found != self.inputs:
+            raise CaffeError(f"{self.where}: Input size incompatible with inner product parameters.: found {found}; "
+                             f"wanted {self.inputs}")
+        top[0].reshape(*bottom[0].shape[:self.axis], self.layer_param.inner_product_param.num_output)
+
+    def weight(self):
+        """The weights as a (num_output, K) view."""
+        weight = self.blobs[0].value
+        return weight.T if self.layer_param.inner_product_param.transpose else weight
+
+    def forward(self, bottom, top):
+        x = bottom[0].value.reshape(-1, self.inputs)
+        bias = self.blobs[1].value if len(self.blobs) > 1 else None
+        top[0].value = functional.linear(x, self.weight(), bias).reshape(top[0].shape)
+
+    def backward(self, top, propagate_down, bottom):
+        x = bottom[0].value.reshape(-1, self.inputs)
+        dy = top[0].grad.reshape(x.shape[0], -1)
+        if self.param_propagate_down[0]:
+            transpose = self.layer_param.inner_product_param.transpose
+            self.blobs[0].add_grad(x.T @ dy if transpose else dy.T @ x)
+        if len(self.blobs) > 1 and self.param_propagate_down[1]:
+            self.blobs[1].add_grad(dy.sum(0))
+        if propagate_down[0]:
+            bottom[0].grad = (dy @ self.weight()).reshape(bottom[0].shape)

@@ -1,0 +1,82 @@
+"""The functions and raw classes of pycaffe's extension module, under its name (caffe_semantics section 6.1)."""
+
+import time
+
+import torch
+
+from caffe import glog, mode
+from caffe.blob import Blob, BlobVec
+from caffe.layer import Layer, layer_type_list
+from caffe.mode import (
+    set_device,
+    set_mode_cpu,
+    set_mode_gpu,
+    set_multiprocess,
+    set_random_seed,
+    set_solver_count,
+    set_solver_rank,
+    solver_count,
+    solver_rank,
+)
+from caffe.net import LayerVec
+from caffe.pycaffe import Net
+from caffe.solver import Solver, get_solver
+from caffe.version import __version__
+from caffe_proto.caffe_pb2 import LayerParameter, SolverParameter
+
+RawBlobVec = StringVec = IntVec = DtypeVec = NetVec = BoolVec = list
+
+
+def init_log(level=0, stderr=False):
+    """Log lines of at least `level` (0 INFO, 1 WARNING, 2 ERROR, 3 FATAL); they always go to stderr."""
+    glog.set_minimum(level)
+
+
+def log(message):
+    """Write one INFO line."""
+    glog.info(message)
+
+
+def has_nccl():
+    """False: several GPUs are driven by the command line, not through pycaffe's NCCL class."""
+    return False
+
+
+class NCCL:
+    """Present but without methods, as in builds of pycaffe without NCCL."""
+
+
+class Timer:
+    """Wall-clock timer: start(), stop(), ms; waits for the GPU in GPU mode."""
+
+    def __init__(self):
+        self._started = None
+        self._ms = 0.0
+
+    @staticmethod
+    def _now():
+        if mode.device().type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def start(self):
+        self._started = self._now()
+
+    def stop(self):
+        if self._started is not None:
+            self._ms = 1000.0 * (self._now() - self._started)
+            self._started = None
+
+    @property
+    def ms(self):
+        """Milliseconds between start and stop (stops the timer if it runs)."""
+        self.stop()
+        return self._ms
+
+
+__all__ = [
+    "NCCL", "Blob", "BlobVec", "BoolVec", "DtypeVec", "IntVec", "Layer", "LayerParameter", "LayerVec", "Net", "NetVec",
+    "RawBlobVec", "Solver", "SolverParameter", "StringVec", "Timer", "__version__", "get_solver", "has_nccl",
+    "init_log", "layer_type_list", "log", "set_device", "set_mode_cpu", "set_mode_gpu", "set_multiprocess",
+    "set_random_seed", "set_solver_count", "set_solver_rank", "solver_count", "solver_rank",
+]

@@ -1,0 +1,339 @@
+"""The `caffe` command line: train, test, time, device_query (caffe_semantics section 5).
+
+Flags are written as gflags takes them: -name=value, --name=value or -name value. All output is glog lines on stderr.
+"""
+
+import argparse
+import ctypes
+import signal
+import sys
+import time
+
+import torch
+
+from caffe import glog, mode
+from caffe.curves import LearningCurve, ProgressLine
+from caffe.errors import CaffeError, check
+from caffe.net import net_state
+from caffe.pycaffe import Net
+from caffe.solver import Action, Solver
+from caffe.version import __version__
+from caffe_proto import CaffeFileError, caffe_pb2, read_net, read_solver
+
+FATAL_STATUS = 134  # what a shell sees of BVLC Caffe's abort
+ACTIONS = {}
+USAGE = """command line brew
+usage: caffe <command> <args>
+
+commands:
+  train           train or finetune a model
+  test            score a model
+  device_query    show GPU diagnostic information
+  time            benchmark model execution time"""
+
+
+def action(function):
+    """Decorator: make a function of the parsed flags a command of its name without the trailing underscore."""
+    ACTIONS[function.__name__.rstrip("_")] = function
+    return function
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        print(f"ERROR: {message}", file=sys.stderr)
+        sys.exit(1)
+
+
+def make_parser():
+    """The parser of all flags; every flag's default stands in its help."""
+    parser = _Parser(prog="caffe", usage=USAGE, add_help=False, allow_abbrev=False, prefix_chars="-",
+                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("command", nargs="*", help=argparse.SUPPRESS)
+
+    def flag(name, default, text, **more):
+        parser.add_argument(f"-{name}", f"--{name}", default=default, help=text, **more)
+
+    flag("gpu", "", "GPU ids separated by commas, or 'all'; empty: CPU")
+    flag("solver", "", "train: the solver definition")
+    flag("model", "", "test, time: the model definition")
+    flag("phase", "", "time: network phase (TRAIN or TEST)")
+    flag("level", 0, "network level", type=int)
+    flag("stage", "", "network stages separated by commas")
+    flag("snapshot", "", "train: the solver state to resume from")
+    flag("weights", "", "train: weights to finetune from, separated by commas; test: the weights to score")
+    flag("iterations", 50, "test, time: number of iterations", type=int)
+    flag("sigint_effect", "stop", "train: action on SIGINT", choices=("snapshot", "stop", "none"))
+    flag("sighup_effect", "snapshot", "train: action on SIGHUP", choices=("snapshot", "stop", "none"))
+    parser.add_argument("-version", "--version", action="store_true", help="show the version and stop")
+    parser.add_argument("-help", "--help", action="store_true", help="show the flags and stop")
+    return parser
+
+
+def main(argv=None):
+    """Run one command; returns the exit status (0 done, 1 misused or an error in a Python layer, 134 fatal)."""
+    parser = make_parser()
+    flags = parser.parse_args(argv)
+    if flags.version:
+        print(f"caffe version {__version__}")
+        return 0
+    if flags.help:
+        parser.print_help()
+        return 1
+    if len(flags.command) != 1:
+        parser.print_help(sys.stderr)
+        return 0
+    command = ACTIONS.get(flags.command[0])
+    try:
+        if command is None:
+            glog.error("Available caffe actions:")
+            for name in sorted(ACTIONS):
+                glog.error(f"\t{name}")
+            raise CaffeError(f"Unknown action: {flags.command[0]}")
+        keep_memory()
+        return command(flags)
+    except (CaffeError, CaffeFileError) as error:
+        glog.fatal(str(error))
+        return FATAL_STATUS
+
+
+def keep_memory():
+    """Tell glibc to keep freed memory: giving it back and faulting it in again is most of AudioNet's time.
+
+    mallopt M_MMAP_THRESHOLD (-3) and M_TRIM_THRESHOLD (-1) at their largest; other C libraries are left alone.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 2**31 - 1)
+        libc.mallopt(-1, 2**31 - 1)
+    except (OSError, AttributeError):
+        return
+
+
+# -- devices ---------------------------------------------------------------------------------------------------------
+def gpu_ids(text):
+    """The GPU ids that flag -gpu names."""
+    if text == "all":
+        return list(range(torch.cuda.device_count() if torch.cuda.is_available() else 0))
+    try:
+        return [int(part) for part in text.split(",") if part]
+    except ValueError:
+        raise CaffeError(f"-gpu: found '{text}'; wanted ids such as 0,1 or 'all'") from None
+
+
+def stages(text):
+    return text.split(",") if text else []
+
+
+# -- train -----------------------------------------------------------------------------------------------------------
+class SignalAction:
+    """Turns SIGINT and SIGHUP into the actions a solver polls; SIGHUP is looked at first, each is cleared when read."""
+
+    EFFECTS = {"stop": Action.STOP, "snapshot": Action.SNAPSHOT, "none": Action.NONE}
+
+    def __init__(self, sigint_effect, sighup_effect):
+        self.effects = {signal.SIGHUP: self.EFFECTS[sighup_effect], signal.SIGINT: self.EFFECTS[sigint_effect]}
+        self.got = dict.fromkeys(self.effects, False)
+        for number in self.effects:
+            signal.signal(number, self._set)
+
+    def _set(self, number, frame):
+        self.got[number] = True
+
+    def __call__(self):
+        for number, effect in self.effects.items():
+            if self.got[number]:
+                self.got[number] = False
+                return effect
+        return Action.NONE
+
+
+@action
+def train(flags):
+    """Train or finetune a model."""
+    check(flags.solver, "Need a solver definition to train.")
+    check(not (flags.snapshot and flags.weights),
+          "Give a snapshot to resume training or weights to finetune but not both.")
+    param = read_solver(flags.solver)
+    param.train_state.level = flags.level
+    param.train_state.stage.extend(stages(flags.stage))
+    gpus = gpu_ids(flags.gpu)
+    if not flags.gpu and param.HasField("solver_mode") and param.solver_mode == param.GPU:
+        gpus = [param.device_id]
+    check(len(gpus) <= 1, f"-gpu: found {len(gpus)} GPUs; this runtime trains one solver on one GPU")
+    if gpus:
+        glog.info("Using GPUs " + ", ".join(map(str, gpus)))
+        mode.set_device(gpus[0])
+        mode.set_mode_gpu()
+        glog.info(f"GPU {gpus[0]}: {torch.cuda.get_device_name(gpus[0])}")
+    else:
+        glog.info("Use CPU.")
+        mode.set_mode_cpu()
+    if flags.snapshot:
+        del param.weights[:]
+    elif flags.weights:
+        del param.weights[:]
+        param.weights.append(flags.weights)
+    solver = Solver(param)
+    solver.action_function = SignalAction(flags.sigint_effect, flags.sighup_effect)
+    if flags.snapshot:
+        glog.info(f"Resuming from {flags.snapshot}")
+        solver.restore(flags.snapshot)
+    curve = LearningCurve(solver) if param.snapshot_prefix else None
+    progress = ProgressLine(solver) if sys.stderr.isatty() else None
+    solver.listeners = [listener for listener in (curve, progress) if listener]
+    glog.info("Starting Optimization")
+    try:
+        solver.solve()
+    finally:
+        if progress:
+            progress.close()
+        if curve:
+            curve.write()
+    glog.info("Optimization Done.")
+    return 0
+
+
+# -- test ------------------------------------------------------------------------------------------------------------
+@action
+def test(flags):
+    """Score a model."""
+    check(flags.model, "Need a model definition to score.")
+    check(flags.weights, "Need model weights to score.")
+    check(flags.iterations > 0, f"-iterations: found {flags.iterations}; wanted a positive number")
+    _use_first_gpu(flags)
+    net = Net.from_param(net_state(read_net(flags.model), caffe_pb2.TEST, flags.level, stages(flags.stage)))
+    net.copy_from(flags.weights)
+    glog.info(f"Running for {flags.iterations} iterations.")
+    total, means = 0.0, None
+    for batch in range(flags.iterations):
+        total += float(net.forward_tensors())
+        scores = net.output_scores()
+        for name, _, values in scores:
+            for value in values:
+                glog.info(f"Batch {batch}, {name} = {glog.g(value)}")
+        if means is None:
+            means = [(name, weight, values.copy()) for name, weight, values in scores]
+        else:
+            for (_, _, into), (_, _, values) in zip(means, scores, strict=True):
+                into += values
+    loss = total / flags.iterations
+    glog.info(f"Loss: {glog.g(loss)}")
+    for name, weight, values in means:
+        for value in values / flags.iterations:
+            suffix = f" (* {glog.g(weight)} = {glog.g(weight * value)} loss)" if weight else ""
+            glog.info(f"{name} = {glog.g(value)}{suffix}")
+    check(loss == loss, f"{flags.weights}: the test loss is nan; a number was wanted (weights or data are not finite)")
+    return 0
+
+
+def _use_first_gpu(flags):
+    gpus = gpu_ids(flags.gpu)
+    if gpus:
+        glog.info(f"Use GPU with device ID {gpus[0]}")
+        mode.set_device(gpus[0])
+        mode.set_mode_gpu()
+        glog.info(f"GPU device name: {torch.cuda.get_device_name(gpus[0])}")
+    else:
+        glog.info("Use CPU.")
+        mode.set_mode_cpu()
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+def _now():
+    if mode.device().type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@action
+def time_(flags):
+    """Benchmark a model, layer by layer."""
+    check(flags.model, "Need a model definition to time.")
+    check(flags.phase in ("", "TRAIN", "TEST"), 'phase must be "TRAIN" or "TEST"')
+    check(flags.iterations > 0, f"-iterations: found {flags.iterations}; wanted a positive number")
+    phase = caffe_pb2.TEST if flags.phase == "TEST" else caffe_pb2.TRAIN
+    _use_first_gpu(flags)
+    net = Net.from_param(net_state(read_net(flags.model), phase, flags.level, stages(flags.stage)))
+    glog.info("Performing Forward")
+    glog.info(f"Initial loss: {glog.g(net.forward_tensors())}")
+    glog.info("Performing Backward")
+    net.run_backward()
+    glog.info("*** Benchmark begins ***")
+    glog.info(f"Testing for {flags.iterations} iterations.")
+    count = len(net.layers)
+    forward, backward = [0.0] * count, [0.0] * count
+    forward_total = backward_total = 0.0
+    begin = _now()
+    for j in range(flags.iterations):
+        started = _now()
+        for i, layer in enumerate(net.layers):
+            before = _now()
+            layer.reshape(net.bottom_vecs[i], net.top_vecs[i])
+            layer.forward(net.bottom_vecs[i], net.top_vecs[i])
+            forward[i] += _now() - before
+        forward_total += _now() - started
+        middle = _now()
+        for i in reversed(range(count)):
+            before = _now()
+            if net.layer_need_backward[i]:
+                net.layers[i].backward(net.top_vecs[i], net.bottom_need_backward[i], net.bottom_vecs[i])
+            backward[i] += _now() - before
+        backward_total += _now() - middle
+        glog.info(f"Iteration: {j + 1} forward-backward time: {glog.g(1000 * (_now() - started))} ms.")
+    mean = 1000.0 / flags.iterations
+    glog.info("Average time per layer: ")
+    for i, name in enumerate(net._layer_names):
+        glog.info(f"{name:>10}\tforward: {glog.g(mean * forward[i])} ms.")
+        glog.info(f"{name:>10}\tbackward: {glog.g(mean * backward[i])} ms.")
+    total = 1000.0 * (_now() - begin)
+    glog.info(f"Average Forward pass: {glog.g(mean * forward_total)} ms.")
+    glog.info(f"Average Backward pass: {glog.g(mean * backward_total)} ms.")
+    glog.info(f"Average Forward-Backward: {glog.g(total / flags.iterations)} ms.")
+    glog.info(f"Total Time: {glog.g(total)} ms.")
+    glog.info("*** Benchmark ends ***")
+    return 0
+
+
+# -- device_query ----------------------------------------------------------------------------------------------------
+# (label, CUdevice_attribute number) in Caffe's order; text entries are filled from torch
+QUERY = (
+    ("Total shared memory per block:", 8), ("Total registers per block:", 12), ("Warp size:", 10),
+    ("Maximum memory pitch:", 11), ("Maximum threads per block:", 1), ("Maximum dimension of block:", (2, 3, 4)),
+    ("Maximum dimension of grid:", (5, 6, 7)), ("Clock rate:", 13), ("Total constant memory:", 9),
+    ("Texture alignment:", 14), ("Concurrent copy and execution:", 15), ("Number of multiprocessors:", 16),
+    ("Kernel execution timeout:", 17),
+)
+YES_NO = (15, 17)
+
+
+@action
+def device_query(flags):
+    """Show GPU diagnostic information."""
+    glog.info(f"Querying GPUs {flags.gpu}")
+    for index in gpu_ids(flags.gpu):
+        mode.set_device(index)
+        properties = torch.cuda.get_device_properties(index)
+        driver = ctypes.CDLL("libcuda.so.1")
+        _line("Device id:", index)
+        _line("Major revision number:", properties.major)
+        _line("Minor revision number:", properties.minor)
+        _line("Name:", properties.name)
+        _line("Total global memory:", properties.total_memory)
+        for label, attribute in QUERY:
+            if isinstance(attribute, tuple):
+                _line(label, ", ".join(str(_attribute(driver, a, index)) for a in attribute))
+            else:
+                value = _attribute(driver, attribute, index)
+                _line(label, ("Yes" if value else "No") if attribute in YES_NO else value)
+    return 0
+
+
+def _line(label, value):
+    glog.info(f"{label:<31}{value}")
+
+
+def _attribute(driver, attribute, index):
+    value = ctypes.c_int()
+    status = driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, index)
+    check(status == 0, f"device_query: GPU {index}: the driver answers status {status} to attribute {attribute}")
+    return value.value

@@ -1,0 +1,104 @@
+"""What a training run leaves beside its snapshots: learning curves as CSV and picture, and a line on the terminal."""
+
+import csv
+import io
+import os
+import sys
+
+from caffe import glog
+from caffe_proto import write_atomically
+
+COLUMNS = ("iteration", "kind", "name", "value")
+
+
+class LearningCurve:
+    """Collects training loss, learning rate (every `display` iterations) and all test scores of a solver.
+
+    write() makes `<snapshot_prefix>_curve.csv` (columns iteration, kind, name, value) and `..._curve.png`.
+    A resumed run keeps the rows up to its first iteration.
+    """
+
+    def __init__(self, solver):
+        self.stem = f"{solver.param.snapshot_prefix}_curve"
+        self.every = solver.param.display or 1
+        self.rows = self._earlier(solver.iter)
+
+    def _earlier(self, iteration):
+        if not iteration or not os.path.exists(f"{self.stem}.csv"):
+            return []
+        with open(f"{self.stem}.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))[1:]
+        return [(int(i), kind, name, float(value)) for i, kind, name, value in rows if int(i) < iteration]
+
+    def trained(self, solver, loss, rate):
+        iteration = solver.iter - 1
+        if iteration % self.every == 0:
+            self.rows.append((iteration, "train", "loss", loss))
+            self.rows.append((iteration, "train", "lr", rate))
+
+    def tested(self, solver, index, means):
+        for name, _, values in means:
+            for k, value in enumerate(values):
+                label = name if len(values) == 1 else f"{name}[{k}]"
+                self.rows.append((solver.iter, f"test{index}", label, float(value)))
+
+    def write(self):
+        """Write CSV and picture, each atomically; a missing matplotlib is logged and only costs the picture."""
+        path = f"{self.stem}.csv"
+        with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows((i, kind, name, f"{value:.6g}") for i, kind, name, value in self.rows)
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError:
+            glog.warning(f"{self.stem}.png not drawn: matplotlib is not installed")
+            return
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        left = figure.subplots()
+        left.set_xlabel("iteration")
+        left.set_ylabel("loss")
+        right = left.twinx()
+        right.set_ylabel("test score")
+        right.set_ylim(0, 1)
+        series = {}
+        for iteration, kind, name, value in self.rows:
+            series.setdefault((kind, name), []).append((iteration, value))
+        for number, ((kind, name), points) in enumerate(series.items()):
+            if name == "lr":
+                continue
+            axis = left if "loss" in name else right
+            axis.plot(*zip(*points, strict=True), color=f"C{number}", marker="." if len(points) < 40 else None,
+                      linestyle="-" if axis is left else "--", label=f"{kind} {name}")
+        lines = left.get_lines() + right.get_lines()
+        if lines:
+            left.legend(lines, [line.get_label() for line in lines], loc="upper center", ncols=len(lines),
+                        bbox_to_anchor=(0.5, 1.12), frameon=False)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=120)
+        with write_atomically(f"{self.stem}.png") as temporary, open(temporary, "wb") as file:
+            file.write(picture.getvalue())
+
+
+class ProgressLine:
+    """A line on the terminal with iteration, loss, speed and time left; only where stderr is a terminal."""
+
+    def __init__(self, solver):
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=solver.param.max_iter, initial=solver.iter, unit="it", file=sys.stderr, leave=False,
+                        dynamic_ncols=True)
+        glog.set_line_hook(self.bar.clear)
+
+    def trained(self, solver, loss, rate):
+        self.bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+        self.bar.update(1)
+
+    def tested(self, solver, index, means):
+        self.bar.refresh()
+
+    def close(self):
+        glog.set_line_hook(None)
+        self.bar.close()

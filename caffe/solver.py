@@ -1,0 +1,487 @@
+"""Solvers: training and test nets, iterations, logs, snapshots (caffe_semantics section 4)."""
+
+import enum
+import json
+import os
+import time
+
+import h5py
+import numpy as np
+import torch
+from google.protobuf import text_format
+
+from caffe import glog, mode
+from caffe.blob import Blob
+from caffe.errors import CaffeError, check
+from caffe.pycaffe import Net
+from caffe.update_rules import RULES, learning_rate
+from caffe_proto import (
+    CaffeFileError,
+    array_to_blobproto,
+    blobproto_to_array,
+    caffe_pb2,
+    read_net,
+    read_solver,
+    read_solver_state,
+    write_atomically,
+    write_message,
+)
+from caffe_proto.files import is_hdf5
+
+
+class Action(enum.Enum):
+    """What an action function may ask of a running solver."""
+
+    NONE = 0
+    STOP = 1
+    SNAPSHOT = 2
+
+
+class Solver:
+    """Trains `net`, tests `test_nets`; `iter` counts the updates done.
+
+    `param` is a SolverParameter; `rule` an update rule's name (default: the parameter's type). `action_function`
+    returns an Action and is polled after every update and before every test batch. `listeners` have optional methods
+    trained(solver, loss, rate), displayed(...), tested(solver, test net index, scores) for progress and curves.
+    """
+
+    def __init__(self, param, rule=None):
+        self.param = param
+        rule = rule or param.type
+        if rule not in RULES:
+            raise CaffeError(f"Unknown solver type: {rule} (known types: {', '.join(sorted(RULES))})")
+        if mode.root_solver():
+            glog.info("Initializing solver from parameters: \n" + text_format.MessageToString(param))
+        check(param.average_loss >= 1, "average_loss should be non-negative.")
+        self._check_snapshot_writable()
+        if param.random_seed >= 0:
+            mode.set_random_seed(param.random_seed + mode.solver_rank())
+        self.rule = RULES[rule](param)
+        self.iter = 0
+        self.current_step = 0
+        self.action_function = lambda: Action.NONE
+        self.listeners = []
+        self._on_start, self._on_gradients_ready = [], []
+        self._stop = False
+        self._losses, self._smoothed = [], 0.0
+        self._make_train_net()
+        self._make_test_nets()
+        self._make_history()
+        if mode.root_solver():
+            glog.info("Solver scaffolding done.")
+
+    # -- construction --------------------------------------------------------------------------------------------
+    def _check_snapshot_writable(self):
+        param = self.param
+        if not (mode.root_solver() and param.snapshot):
+            return
+        check(param.snapshot_prefix, "solver: snapshot is set; wanted snapshot_prefix as well")
+        probe = f"{param.snapshot_prefix}_iter_{param.max_iter}.tempfile"
+        try:
+            with open(probe, "w"):
+                pass
+            os.unlink(probe)
+        except OSError:
+            raise CaffeError(f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the "
+                             "directory exists and is writable.") from None
+
+    def _load(self, source, base, *states):
+        """A net from a file name or NetParameter, its state: `base`, then the prototxt's own, then `states`."""
+        param = caffe_pb2.NetParameter()
+        param.CopyFrom(read_net(source) if isinstance(source, str) else source)
+        state = caffe_pb2.NetState(phase=base)
+        for other in (param.state, *states):
+            state.MergeFrom(other)
+        param.state.CopyFrom(state)
+        net = Net.from_param(param)
+        for files in self.param.weights:
+            for path in files.split(","):
+                glog.info(f"Finetuning from {path.strip()}")
+                net.copy_from(path.strip())
+        return net
+
+    def _make_train_net(self):
+        param = self.param
+        fields = ("net", "net_param", "train_net", "train_net_param")
+        given = [field for field in fields if param.HasField(field)]
+        check(len(given) == 1, f"SolverParameter must specify a train net using one of these fields: "
+                               f"{', '.join(fields)}; found {given or 'none'}")
+        source = getattr(param, given[0])
+        if mode.root_solver():
+            if isinstance(source, str):
+                what = "train_net file" if given[0] == "train_net" else "net file"
+                glog.info(f"Creating training net from {what}: {source}")
+            else:
+                glog.info(f"Creating training net specified in {given[0]}.")
+        self.net = self._load(source, caffe_pb2.TRAIN, param.train_state)
+
+    def _make_test_nets(self):
+        param = self.param
+        sources = [("test_net_param", p) for p in param.test_net_param] + [("test_net file", f) for f in param.test_net]
+        generic = "net_param" if param.HasField("net_param") else "net" if param.HasField("net") else None
+        if generic is None:
+            check(len(param.test_iter) == len(sources),
+                  f"test_iter must be specified for each test network: found {len(param.test_iter)} for {len(sources)}")
+        else:
+            check(len(param.test_iter) >= len(sources),
+                  f"test_iter must be specified for each test network: found {len(param.test_iter)} for {len(sources)}")
+            left = len(param.test_iter) - len(sources)
+            sources += [("net_param" if generic == "net_param" else "net file", getattr(param, generic))] * left
+        check(len(param.test_state) in (0, len(sources)),
+              f"test_state must be unspecified or specified once per test net: found {len(param.test_state)} for "
+              f"{len(sources)}")
+        check(not sources or param.test_interval > 0, f"test_interval: found {param.test_interval}; wanted a positive "
+                                                      "one because there are test nets")
+        self.test_nets = []
+        for i, (kind, source) in enumerate(sources):
+            if not mode.root_solver():
+                break  # only the root tests
+            glog.info(f"Creating test net (#{i}) specified by {kind}" + (f": {source}" if "file" in kind else ""))
+            states = [param.test_state[i]] if len(param.test_state) else []
+            self.test_nets.append(self._load(source, caffe_pb2.TEST, *states))
+
+    def _make_history(self):
+        self.history = [Blob(tuple(p.shape)) for _ in range(self.rule.histories) for p in self.net.learnable_params]
+
+    # -- training ------------------------------------------------------------------------------------------------
+    def step(self, iterations):
+        """Do this many training iterations (section 4.2)."""
+        param = self.param
+        start, stop = self.iter, self.iter + iterations
+        self._losses, self._smoothed = [], 0.0
+        self._timer, self._timed_from = time.monotonic(), self.iter
+        while self.iter < stop:
+            self.net.clear_param_diffs()
+            if (param.test_interval and self.iter % param.test_interval == 0
+                    and (self.iter > 0 or param.test_initialization)):
+                if mode.root_solver():
+                    self.test_all()
+                if self._stop:
+                    break
+            for callback in self._on_start:
+                callback()
+            display = param.display and self.iter % param.display == 0
+            self.net.debug_info = bool(display and param.debug_info)
+            loss = 0.0
+            for _ in range(param.iter_size):
+                loss = loss + self.net.forward_tensors()
+                self.net.run_backward()
+            loss = float(loss) / param.iter_size
+            self._check_finite(loss)
+            self._smooth(loss, start)
+            if display:
+                self._display()
+            for callback in self._on_gradients_ready:
+                callback()
+            rate = self.apply_update()
+            for listener in self.listeners:
+                listener.trained(self, loss, rate)
+            action = self.action_function()
+            if mode.root_solver() and ((param.snapshot and self.iter % param.snapshot == 0)
+                                       or action is Action.SNAPSHOT):
+                self.snapshot()
+            if action is Action.STOP:
+                self._stop = True
+                break
+
+    def _check_finite(self, loss):
+        if np.isfinite(loss):
+            return
+        raise CaffeError(f"Iteration {self.iter}: the training loss is {glog.g(loss)}; a finite number was wanted "
+                         "(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
+                         + self._first_not_finite())
+
+    def _first_not_finite(self):
+        for i, top in enumerate(self.net.top_vecs):
+            for k, blob in zip(self.net.top_ids[i], top, strict=True):
+                if not bool(torch.isfinite(blob.value).all()):
+                    return (f"The first blob that is not finite is '{self.net._blob_names[k]}' of layer "
+                            f"'{self.net._layer_names[i]}': look at its weights, the learning rate and the input data.")
+        return "All blobs are finite: look at the loss weights."
+
+    def _smooth(self, loss, start):
+        window = self.param.average_loss
+        if len(self._losses) < window:
+            self._losses.append(loss)
+            count = len(self._losses)
+            self._smoothed = (self._smoothed * (count - 1) + loss) / count
+        else:
+            index = (self.iter - start) % window
+            self._smoothed += (loss - self._losses[index]) / window
+            self._losses[index] = loss
+
+    def _display(self):
+        if not mode.root_solver():
+            return
+        seconds = time.monotonic() - self._timer
+        done = self.iter - self._timed_from
+        glog.info(f"Iteration {self.iter} ({glog.g(done / (seconds or 1))} iter/s, "
+                 f"{glog.g(seconds)}s/{self.param.display} iters), loss = {glog.g(self._smoothed)}")
+        self._timer, self._timed_from = time.monotonic(), self.iter
+        self._log_scores("Train", self.net.output_scores())
+
+    @staticmethod
+    def _log_scores(kind, scores):
+        number = 0
+        for name, weight, values in scores:
+            for value in values:
+                suffix = f" (* {glog.g(weight)} = {glog.g(weight * value)} loss)" if weight else ""
+                glog.info(f"    {kind} net output #{number}: {name} = {glog.g(value)}{suffix}")
+                number += 1
+
+    @property
+    def lr(self):
+        """The current learning rate; evaluating `multistep` may advance its step."""
+        param = self.param
+        if (param.lr_policy == "multistep" and self.current_step < len(param.stepvalue)
+                and self.iter >= param.stepvalue[self.current_step]):
+            self.current_step += 1
+            glog.info(f"MultiStep Status: Iteration {self.iter}, step = {self.current_step}")
+        return learning_rate(param, self.iter, self.current_step)
+
+    def apply_update(self):
+        """Clip, normalise, regularise, update (section 4.3) from the current gradients; returns the learning rate."""
+        param, net = self.param, self.net
+        rate = self.lr
+        if param.display and self.iter % param.display == 0 and mode.root_solver():
+            glog.info(f"Iteration {self.iter}, lr = {glog.g(rate)}")
+        grads = [p.grad for p in net.learnable_params]
+        self._clip(grads)
+        factor = self.rule.begin(rate, self.iter)
+        count = len(grads)
+        for i, (blob, g) in enumerate(zip(net.learnable_params, grads, strict=True)):
+            if param.iter_size != 1:
+                g.mul_(1.0 / param.iter_size)
+            self._regularise(g, blob.value, param.weight_decay * net.decay_mults[i])
+            history = [self.history[i + k * count].value for k in range(self.rule.histories)]
+            self.rule.step(g, history, factor * net.lr_mults[i])
+            blob.value.sub_(g)
+        self.iter += 1
+        return rate
+
+    def _clip(self, grads):
+        clip = self.param.clip_gradients
+        if clip < 0 or not grads:
+            return
+        norm = torch.sqrt(sum(torch.dot(g.reshape(-1), g.reshape(-1)) for g in grads)).item()
+        if norm > clip:
+            scale = clip / norm
+            if mode.root_solver():
+                glog.info(f"Gradient clipping: scaling down gradients (L2 norm {glog.g(norm)} > {glog.g(clip)}) by "
+                          f"scale factor {glog.g(scale)}")
+            for g in grads:
+                g.mul_(scale)
+
+    def _regularise(self, g, data, decay):
+        kind = self.param.regularization_type
+        if not decay:
+            return
+        if kind == "L2":
+            g.add_(data, alpha=decay)
+        elif kind == "L1":
+            g.add_(data.sign(), alpha=decay)
+        else:
+            raise CaffeError(f"Unknown regularization type: {kind} (known types: L1, L2)")
+
+    # -- testing -------------------------------------------------------------------------------------------------
+    def test_all(self):
+        """Run every test net over its test_iter batches and log the mean outputs."""
+        for i in range(len(self.test_nets)):
+            if self._stop:
+                break
+            self._test(i)
+
+    def _test(self, i):
+        param, net = self.param, self.test_nets[i]
+        glog.info(f"Iteration {self.iter}, Testing net (#{i})")
+        net.share_with(self.net)
+        net.debug_info = param.debug_info
+        total, sums, loss = param.test_iter[i], None, 0.0
+        for _ in range(total):
+            while (action := self.action_function()) is not Action.NONE:
+                if action is Action.SNAPSHOT:
+                    self.snapshot()
+                else:
+                    self._stop = True
+                    break
+            if self._stop:
+                glog.info("Test interrupted.")
+                return
+            loss = loss + net.forward_tensors()
+            scores = [(name, weight, values.copy()) for name, weight, values in net.output_scores()]
+            if sums is None:
+                sums = scores
+            else:
+                for (_, _, into), (_, _, values) in zip(sums, scores, strict=True):
+                    into += values
+        if param.test_compute_loss:
+            glog.info(f"Test loss: {glog.g(float(loss) / total)}")
+        means = [(name, weight, values / total) for name, weight, values in sums or []]
+        self._log_scores("Test", means)
+        for listener in self.listeners:
+            listener.tested(self, i, means)
+
+    # -- the whole run -------------------------------------------------------------------------------------------
+    def solve(self, resume_file=None):
+        """Train to max_iter with tests and snapshots (section 4.8)."""
+        param = self.param
+        self._stop = False
+        if mode.root_solver():
+            glog.info(f"Solving {self.net.name}")
+            glog.info(f"Learning Rate Policy: {param.lr_policy}")
+        if resume_file:
+            glog.info(f"Restoring previous solver status from {resume_file}")
+            self.restore(resume_file)
+        started = self.iter
+        self.step(param.max_iter - self.iter)
+        if param.snapshot_after_train and not (param.snapshot and self.iter % param.snapshot == 0
+                                               and self.iter > started):
+            self.snapshot()
+        if self._stop:
+            glog.info("Optimization stopped early.")
+            return
+        if param.display and self.iter % param.display == 0:
+            loss = float(self.net.forward_tensors())
+            self._smooth(loss, started)
+            if mode.root_solver():
+                glog.info(f"Iteration {self.iter}, loss = {glog.g(self._smoothed)}")
+        if param.test_interval and self.iter % param.test_interval == 0 and mode.root_solver():
+            self.test_all()
+        if mode.root_solver():
+            glog.info("Optimization Done.")
+
+    def add_callback(self, on_start, on_gradients_ready=None):
+        """Call on_start() before and on_gradients_ready() after the gradients of every iteration."""
+        self._on_start.append(on_start)
+        if on_gradients_ready is not None:
+            self._on_gradients_ready.append(on_gradients_ready)
+
+    def share_weights(self, net):
+        """Make `net` alias the train net's parameters."""
+        net.share_with(self.net)
+
+    # -- snapshots -----------------------------------------------------------------------------------------------
+    def snapshot(self):
+        """Write model, solver state and resume file `<prefix>_iter_<iter>.*`; the state comes last, each atomically.
+
+        The resume file (`.resume`, JSON) holds what BVLC Caffe's solverstate lacks: random state and data positions.
+        """
+        param = self.param
+        stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
+        hdf5 = param.snapshot_format == param.HDF5
+        model = stem + (".caffemodel.h5" if hdf5 else ".caffemodel")
+        state = stem + (".solverstate.h5" if hdf5 else ".solverstate")
+        kind = "HDF5" if hdf5 else "binary proto"
+        try:
+            glog.info(f"Snapshotting to {kind} file {model}")
+            (self.net.save_hdf5 if hdf5 else self.net.save)(model, param.snapshot_diff)
+            self._write_resume(stem + ".resume")
+            glog.info(f"Snapshotting solver state to {kind} file {state}")
+            (self._write_state_hdf5 if hdf5 else self._write_state)(state, model)
+        except OSError as error:
+            raise CaffeError(f"snapshot {stem}: cannot be written ({error.strerror or error}); earlier snapshots are "
+                             "untouched") from None
+
+    def _write_state(self, path, model):
+        state = caffe_pb2.SolverState(iter=self.iter, learned_net=model, current_step=self.current_step)
+        state.history.extend(array_to_blobproto(h.value.cpu().numpy()) for h in self.history)
+        write_message(path, state)
+
+    def _write_state_hdf5(self, path, model):
+        with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+            file["iter"] = np.array([self.iter], np.int32)
+            file["current_step"] = np.array([self.current_step], np.int32)
+            # a fixed-length string, which is what BVLC Caffe reads
+            file.create_dataset("learned_net", data=np.bytes_(model.encode() + b"\0"))
+            history = file.create_group("history")
+            for i, blob in enumerate(self.history):
+                history[str(i)] = blob.value.cpu().numpy()
+
+    def _write_resume(self, path):
+        content = {"iter": self.iter, "random": mode.random.state(), "train": self.net.positions(),
+                   "test": [net.positions() for net in self.test_nets]}
+        with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+            json.dump(content, file, default=_plain)
+
+    def restore(self, path):
+        """Continue from a .solverstate (binary, or HDF5 if the name ends in .h5), with its resume file if there."""
+        path = os.fspath(path)
+        if not os.path.isfile(path):
+            raise CaffeFileError(f"File not found: {path}")
+        if path.endswith(".h5"):
+            check(is_hdf5(path), f"{path}: not an HDF5 file; a solverstate in HDF5 form was wanted")
+            iteration, model, step, history = self._read_state_hdf5(path)
+        else:
+            state = read_solver_state(path)
+            iteration, model, step = state.iter, state.learned_net, state.current_step
+            history = [blobproto_to_array(b, path) for b in state.history]
+        check(len(history) == len(self.history), f"{path}: Incorrect length of history blobs.: found {len(history)}; "
+                                                 f"wanted {len(self.history)}")
+        for i, (blob, array) in enumerate(zip(self.history, history, strict=True)):
+            check(array.size == blob.count, f"{path}: history blob {i} has {array.size} numbers; wanted {blob.count}")
+        if model:
+            self.net.copy_from(model)
+        self.iter, self.current_step = iteration, step
+        for blob, array in zip(self.history, history, strict=True):
+            blob.value = torch.from_numpy(array.reshape(blob.shape).copy()).to(mode.device())
+        self._read_resume(path.removesuffix(".h5").removesuffix(".solverstate") + ".resume")
+
+    @staticmethod
+    def _read_state_hdf5(path):
+        with h5py.File(path, "r") as file:
+            try:
+                model = file["learned_net"][()] if "learned_net" in file else b""
+                model = model.decode() if isinstance(model, bytes) else str(model)
+                history = [np.asarray(file["history"][str(i)], np.float32) for i in range(len(file["history"]))]
+                return int(file["iter"][0]), model.rstrip("\0"), int(file["current_step"][0]), history
+            except (KeyError, OSError) as error:
+                raise CaffeFileError(f"{path}: not a complete solverstate ({error})") from None
+
+    def _read_resume(self, path):
+        if not os.path.exists(path):
+            glog.warning(f"{path} not found: data order and random state start anew, as after a snapshot of BVLC Caffe")
+            return
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+        except (OSError, ValueError) as error:
+            raise CaffeFileError(f"{path}: not a readable resume file ({error})") from None
+        if content.get("iter") != self.iter:
+            glog.warning(f"{path} is of iteration {content.get('iter')}, the solverstate of {self.iter}: ignored")
+            return
+        mode.random.restore(content["random"])
+        self.net.restore_positions(content["train"])
+        for net, positions in zip(self.test_nets, content["test"], strict=False):
+            net.restore_positions(positions)
+
+
+def _plain(value):
+    """numpy values as JSON."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"cannot write {type(value)} as JSON")
+
+
+def solver_class(rule):
+    """A pycaffe solver class: constructed from a prototxt file, with the update rule `rule` whatever the file says."""
+
+    class FileSolver(Solver):
+        def __init__(self, path):
+            super().__init__(read_solver(os.fspath(path)), rule)
+
+    FileSolver.__name__ = FileSolver.__qualname__ = f"{rule}Solver"
+    FileSolver.__doc__ = f"A {rule} solver: {rule}Solver(solver_prototxt) with net, test_nets, iter, step(n), solve()."
+    return FileSolver
+
+
+SOLVERS = {rule: solver_class(rule) for rule in RULES}
+
+
+def get_solver(path):
+    """A solver of the class that the file's `type` names."""
+    rule = read_solver(os.fspath(path)).type
+    if rule not in SOLVERS:
+        raise CaffeError(f"{path}: Unknown solver type: {rule} (known types: {', '.join(sorted(SOLVERS))})")
+    return SOLVERS[rule](path)
