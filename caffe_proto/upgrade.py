@@ -167,8 +167,9 @@ def upgrade_net(net, where):
     """
     if any(layer.HasField("layer") for layer in net.layers):
         _upgrade_v0(net, where)
-    for layer in net.layers:
-        _move_transform_fields(layer)
+    if any(_has_old_transform(layer) for layer in net.layers):
+        for layer in net.layers:
+            _move_transform_fields(layer)
     if net.layers:
         _upgrade_v1(net, where)
     if net.input:
@@ -196,7 +197,8 @@ def upgrade_solver(solver, where):
     if solver.HasField("solver_type"):
         if solver.HasField("type"):
             raise CaffeFileError(
-                f"{where}: both the old solver_type (enum) and the new type (string) found; type alone was wanted"
+                f"{where}: Failed to upgrade solver: old solver_type field (enum) and new type field (string) cannot "
+                "be both specified; type alone was wanted"
             )
         solver.type = SOLVER_TYPES[solver.solver_type]
         solver.ClearField("solver_type")
@@ -305,11 +307,21 @@ def _assign(message, path, value):
         getattr(message, last).append(value)
 
 
+def _has_old_transform(layer):
+    """True if a V1 data layer carries a transformation field outside `transform_param`."""
+    if layer.type not in V1_DATA_PARAMS:
+        return False
+    source = getattr(layer, V1_DATA_PARAMS[layer.type])
+    return any(source.HasField(field) for field in V1_TRANSFORM_FIELDS)
+
+
 def _move_transform_fields(layer):
     """Move the transformation fields of a V1 data layer into its `transform_param`, where they win."""
-    if layer.type not in V1_DATA_PARAMS or not layer.HasField(V1_DATA_PARAMS[layer.type]):
+    if layer.type not in V1_DATA_PARAMS:
         return
     source = getattr(layer, V1_DATA_PARAMS[layer.type])
+    for message in (source, layer.transform_param):
+        message.SetInParent()  # Caffe leaves both behind, even empty
     for field in V1_TRANSFORM_FIELDS:
         if source.HasField(field):
             setattr(layer.transform_param, field, getattr(source, field))
