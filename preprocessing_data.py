@@ -12,19 +12,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import errno
 import fcntl
 import hashlib
 import io
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
 import re
 import shutil
 import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -38,6 +32,7 @@ import numpy as np
 import scipy.fft
 from tqdm import tqdm
 
+from data.atomic import WriteError, make_folder, remove_leftovers, write_atomically, write_error
 from data.corpus import (
     META_NAME,
     PARTS,
@@ -55,6 +50,7 @@ from data.corpus import (
     scan,
 )
 from data.wav import RecordingError, read_wav
+from data.workers import available_cores, context, die_with_parent
 
 SAMPLE_RATE = 8000  # Hz, what both networks hear
 SAMPLES = 8000  # one second
@@ -79,22 +75,26 @@ ROOT = Path(__file__).resolve().parent
 # from samples to the networks' inputs
 
 
-def resample(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Samples (N,) at `rate` Hz -> (ceil(N * 8000 / rate),) at 8 kHz, by the Fourier method, float64.
+def fourier_resample(samples: np.ndarray, target: int) -> np.ndarray:
+    """Samples (N,) -> (target,) over the same time, by the Fourier method, float64.
 
     The signal counts as one period; the spectrum is cut (or extended with zeros) at the lower Nyquist frequency, whose
     own bin keeps both halves' energy, as in `scipy.signal.resample`.
     """
     count = len(samples)
-    if rate == SAMPLE_RATE:
-        return np.asarray(samples, np.float64)
-    target = -(-count * SAMPLE_RATE // rate)
     spectrum = scipy.fft.rfft(samples)
     kept = min(count, target)
     spectrum = spectrum[: kept // 2 + 1].copy()
     if kept % 2 == 0 and target != count:
         spectrum[kept // 2] *= 2.0 if target < count else 0.5
     return scipy.fft.irfft(spectrum, target) * (target / count)
+
+
+def resample(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples (N,) at `rate` Hz -> (ceil(N * 8000 / rate),) at 8 kHz, float64."""
+    if rate == SAMPLE_RATE:
+        return np.asarray(samples, np.float64)
+    return fourier_resample(samples, -(-len(samples) * SAMPLE_RATE // rate))
 
 
 def padding_offset(name: str, length: int, seed: int = DEFAULT_SEED) -> int:
@@ -192,37 +192,7 @@ def network_inputs(wav: Path | bytes, name: str, seed: int = DEFAULT_SEED) -> di
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# files that are whole or not there
-
-
-class WriteError(RuntimeError):
-    """The destination cannot take a file (disk full, no permission): nothing more can be written."""
-
-
-def write_atomically(path: Path, *blocks: bytes | memoryview) -> None:
-    """Write a file so that, whenever the process dies, `path` is whole or as it was before."""
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-        with open(handle, "wb") as file:
-            for block in blocks:
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise WriteError(f"{path}: cannot be written: {reason}; wanted a writable folder with free space") from None
-
-
-@cache
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+# the HDF5 file
 
 
 @cache
@@ -310,25 +280,13 @@ def _process_chunk(jobs: list[Job], destination: Path, seed: int) -> list[Outcom
     return [process(job, destination, seed) for job in jobs]
 
 
-def _die_with_parent() -> None:
-    """Started in each worker: without it, workers of a killed run would wait for ever."""
-
-    def watch() -> None:
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def process_all(jobs: list[Job], destination: Path, seed: int, workers: int) -> Iterator[Outcome]:
     """Outcomes in whatever order they come, `workers` processes wide, with bounded memory."""
     if workers == 1:
         yield from (process(job, destination, seed) for job in jobs)
         return
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as executor:
+    with ProcessPoolExecutor(workers, mp_context=context(), initializer=die_with_parent) as executor:
         running = set()
         try:
             for chunk in chunks:
@@ -408,7 +366,7 @@ class Journal:
             try:
                 self.file.write(f"{recording.relative}\t{made_from}\t.\n")
             except OSError as error:
-                raise WriteError(f"{self.path}: cannot be written: {error.strerror}; wanted free space") from None
+                raise write_error(self.path, error) from None
 
 
 def list_name(network: str, task: str, split: int, part: str) -> str:
@@ -471,15 +429,11 @@ def preprocess(
     without_label = {name for defect in unknown for name in defect.recordings}
     labels = {r: tuple(splits.labels(r.digit, meta[r.speaker])) for r in recordings if r.relative not in without_label}
 
-    try:
-        for speaker in {r.speaker for r in labels} | {"."}:
-            (destination / speaker).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"{error.filename}: {error.strerror}; wanted a folder that can be written to") from None
+    for speaker in {r.speaker for r in labels} | {"."}:
+        make_folder(destination / speaker)
     with locked(destination):
         check_manifest(destination, source, seed)
-        for leftover in destination.rglob(".*.part"):  # of a run that was killed
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(destination)
         journal = Journal(destination / JOURNAL)
         work = [Job(r, row, journal.made_from.get(r.relative)) for r, row in labels.items()]
         check_space(destination, work, len(splits.columns))
@@ -537,13 +491,12 @@ def main(arguments: list[str] | None = None) -> int:
         description="Recordings of spoken digits -> HDF5 inputs of AlexNet and AudioNet, and split lists.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     add = parser.add_argument
     add("--source", "-src", type=Path, default=ROOT / "data", help="folder with a folder for each speaker")
     add("--destination", "-dst", type=Path, default=ROOT / "preprocessed_data", help="where the inputs go")
     add("--meta", "-m", type=Path, help=f"metadata of the speakers (None: {META_NAME} in the source)")
     add("--splits", type=Path, help=f"splits (None: {SPLITS_NAME} in the source, else AudioMNIST's)")
-    add("--jobs", type=_positive, default=cores, help="processes")
+    add("--jobs", type=_positive, default=available_cores(), help="processes")
     add("--seed", type=int, default=DEFAULT_SEED, help="of the random positions in the padded second")
     add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
     options = parser.parse_args(arguments)

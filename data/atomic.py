@@ -1,0 +1,63 @@
+"""Files that are whole or not there: what a killed process or a full disk must not break."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+PREFIX, SUFFIX = ".", ".part"  # of a file that is being written
+
+
+class WriteError(RuntimeError):
+    """A file cannot be written (disk full, no permission); the message is one sentence for the user."""
+
+
+@cache
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that, whenever the process dies, `path` is whole or as it was before. Raises WriteError."""
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=path.parent)
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise write_error(path, error) from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # still there only where something went wrong
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """The sentence for a failed write."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = "the disk is full" if full else error.strerror or str(error)
+    return WriteError(f"{path}: cannot be written: {reason}; wanted a writable folder with free space")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises WriteError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process was writing anywhere below `folder`."""
+    for path in folder.rglob(f"{PREFIX}*{SUFFIX}"):
+        path.unlink(missing_ok=True)
