@@ -286,7 +286,8 @@ def process_all(jobs: list[Job], destination: Path, seed: int, workers: int) -> 
         yield from (process(job, destination, seed) for job in jobs)
         return
     chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
-    with ProcessPoolExecutor(workers, mp_context=context(), initializer=die_with_parent) as executor:
+    processes = context("h5py", "scipy.fft", "tqdm", "data.corpus", "data.wav")
+    with ProcessPoolExecutor(workers, mp_context=processes, initializer=die_with_parent) as executor:
         running = set()
         try:
             for chunk in chunks:

@@ -14,10 +14,14 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def context() -> BaseContext:
-    """Fresh processes, not forks: forking a process that has threads can deadlock."""
+def context(*preload: str) -> BaseContext:
+    """Fresh processes, not forks: forking a process that has threads can deadlock. `preload` are modules they need."""
     methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" not in methods:
+        return multiprocessing.get_context("spawn")
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(list(preload))
+    return forkserver
 
 
 def die_with_parent() -> None:
