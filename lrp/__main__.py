@@ -1,0 +1,7 @@
+"""`python -m lrp`."""
+
+import sys
+
+from lrp.cli import main
+
+sys.exit(main())

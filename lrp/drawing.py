@@ -1,0 +1,222 @@
+"""Pictures of relevance: over a spectrogram (Hz, seconds), over a waveform (coloured samples, zoom), or over an image.
+
+Red speaks for the target, blue against it, white is neither; the colour scale is symmetric around zero. Figures are
+made without pyplot, so that nothing global is touched.
+"""
+
+import os
+import re
+from itertools import groupby
+
+import numpy as np
+
+from caffe_proto import write_atomically
+from lrp.errors import LRPError
+
+# Geometry of the study's two inputs (the preprocessing's, which the library does not import).
+SAMPLE_RATE = 8000  # Hz
+BIN_WIDTH = SAMPLE_RATE / 455  # Hz between frequencies of the spectrogram
+FRAME_STEP = 35 / SAMPLE_RATE  # s between its frames
+FIRST_FRAME = 2  # frames cropped at its beginning
+SPECTROGRAM, WAVEFORM = (1, 227, 227), (1, 1, 8000)
+
+COLOURS = "seismic"
+CLIP = 99.9  # percentile of |R| at which colours saturate: relevance has long tails
+ZOOM = 0.05  # s
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def rule_summary(rules):
+    """{layer name: rule repr} in one line, neighbours with one rule put together: "conv1-conv5 ZPlus(...), ..."."""
+    parts = []
+    for rule, members in groupby(rules.items(), key=lambda item: item[1]):
+        names = [name for name, _ in members]
+        parts.append(f"{names[0]}{'-' + names[-1] if len(names) > 1 else ''} {rule}")
+    return ", ".join(parts)
+
+
+def caption(explanation, index=0, classes=None):
+    """Two lines about one item: prediction, target, composite and sum(R)/score; and the rules.
+
+    classes: names of the classes, in order, or None.
+    """
+    def name(number):
+        if number < 0:
+            return "several classes"
+        return f"{number}" if classes is None else f"{classes[number]} ({number})"
+
+    first = (f"predicted {name(explanation.prediction[index])}, target {name(explanation.target[index])}; "
+             f"{explanation.composite}, sum(R)/score = {explanation.conserved[index]:.4f}, "
+             f"score = {explanation.score[index]:.4g}")
+    return f"{first}\n{rule_summary(explanation.rules)}" if explanation.rules else first
+
+
+def limit(relevance):
+    """The |R| at which the symmetric colour scale ends: a high percentile of |R|, or 1 if all relevance is zero."""
+    magnitudes = np.abs(relevance)
+    end = np.percentile(magnitudes, CLIP) or magnitudes.max()
+    return float(end) or 1.0
+
+
+def _overlay(axes, relevance, end, extent):
+    """Relevance as colour whose opacity is its size."""
+    import matplotlib
+
+    values = np.clip(relevance / end, -1, 1)
+    colours = matplotlib.colormaps[COLOURS](0.5 + 0.5 * values)
+    colours[..., 3] = np.abs(values) ** 0.5
+    axes.imshow(colours, origin="lower", aspect="auto", extent=extent, interpolation="nearest")
+
+
+def _colourbar(figure, axes, end):
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    bar = figure.colorbar(ScalarMappable(Normalize(-end, end), COLOURS), ax=axes, extend="both", pad=0.02)
+    bar.set_label("relevance R")
+
+
+def draw_spectrogram(figure, axes, data, relevance, colourbar=True):
+    """Relevance (1, 227, 227) over the grey spectrogram `data` of that shape, in dB."""
+    height, width = data.shape[-2:]
+    extent = (FIRST_FRAME * FRAME_STEP, (FIRST_FRAME + width) * FRAME_STEP, 0, height * BIN_WIDTH)
+    axes.imshow(data[0], origin="lower", aspect="auto", cmap="gray_r", extent=extent)
+    end = limit(relevance)
+    _overlay(axes, relevance[0], end, extent)
+    axes.set(xlabel="time (s)", ylabel="frequency (Hz)")
+    if colourbar:
+        _colourbar(figure, axes, end)
+
+
+def _coloured_samples(axes, time, data, relevance, end, width):
+    """The waveform as a line whose pieces carry the colour of their sample's relevance."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import Normalize
+
+    points = np.column_stack([time, data])
+    segments = np.stack([points[:-1], points[1:]], axis=1)
+    axes.plot(time, data, color="0.8", linewidth=width, zorder=1)
+    lines = LineCollection(segments, cmap=COLOURS, norm=Normalize(-end, end), linewidths=width, zorder=2)
+    lines.set_array(relevance[:-1])
+    lines.set_alpha(np.clip(np.abs(relevance[:-1]) / end, 0.05, 1))
+    axes.add_collection(lines)
+    axes.set_xlim(time[0], time[-1])
+    room = 0.05 * max(float(np.ptp(data)), 1e-6)
+    axes.set_ylim(data.min() - room, data.max() + room)
+    axes.set(xlabel="time (s)", ylabel="scaled amplitude")
+
+
+def zoom_window(relevance, length):
+    """Start of the `length` samples that hold the most |R|."""
+    total = np.concatenate([[0], np.cumsum(np.abs(relevance), dtype=np.float64)])
+    length = min(length, len(relevance))
+    return int(np.argmax(total[length:] - total[:-length]))
+
+
+def draw_waveform(figure, axes, data, relevance, zoom=None, colourbar=True):
+    """Relevance (1, 1, T) as the colour of the waveform `data`; `zoom`: axes for the stretch with the most of it."""
+    data, relevance = data.ravel(), relevance.ravel()
+    time = np.arange(len(data)) / SAMPLE_RATE
+    end = limit(relevance)
+    _coloured_samples(axes, time, data, relevance, end, 0.8)
+    if zoom is not None:
+        length = int(ZOOM * SAMPLE_RATE)
+        start = zoom_window(relevance, length)
+        part = slice(start, start + length)
+        axes.axvspan(time[start], time[part][-1], color="0.9", zorder=0)
+        _coloured_samples(zoom, time[part], data[part], relevance[part], end, 1.5)
+        zoom.set_title(f"the {1000 * ZOOM:.0f} ms with the most relevance", fontsize="small")
+    if colourbar:
+        _colourbar(figure, [axes] if zoom is None else [axes, zoom], end)
+
+
+def draw_image(figure, axes, data, relevance, colourbar=True):
+    """Relevance (C, H, W) of any other input, summed over channels, over the grey mean of its channels."""
+    axes.imshow(data.mean(axis=0), cmap="gray_r", aspect="auto", origin="lower")
+    total = relevance.sum(axis=0)
+    end = limit(total)
+    _overlay(axes, total, end, axes.get_images()[0].get_extent())
+    axes.set(xlabel="column", ylabel="row")
+    if colourbar:
+        _colourbar(figure, axes, end)
+
+
+def draw(data, relevance, text="", title=""):
+    """A matplotlib Figure of one item's relevance (C, H, W) over its input (C, H, W), told apart by shape."""
+    return compare(data, [relevance], [text], title)
+
+
+def compare(data, relevances, texts, title=""):
+    """A Figure with the relevances of one input side by side (as rows), each with its own caption and scale."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    data = np.asarray(data)
+    for relevance in relevances:
+        if relevance.shape != data.shape or data.ndim != 3:
+            raise LRPError(f"drawing: relevance {relevance.shape} over an input {data.shape} found; two arrays of one "
+                           "shape (C, H, W) wanted")
+    rows = len(relevances)
+    line = data.shape[0] == data.shape[1] == 1
+    figure = Figure(figsize=(9.5, (3.4 if line else 4.6) * rows + 0.4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, fontsize="medium")
+    for row, (relevance, text) in enumerate(zip(relevances, texts, strict=True)):
+        part = figure.add_subfigure(figure.add_gridspec(rows, 1)[row]) if rows > 1 else figure
+        if line:
+            axes, zoom = part.subplots(1, 2, width_ratios=(2, 1))
+            draw_waveform(part, axes, data, relevance, zoom)
+        elif data.shape == SPECTROGRAM:
+            plain, axes = part.subplots(1, 2, sharey=True, width_ratios=(1, 1.15))
+            draw_spectrogram_alone(plain, data)
+            draw_spectrogram(part, axes, data, relevance)
+            axes.set_ylabel("")
+        else:
+            axes = part.subplots()
+            draw_image(part, axes, data, relevance)
+        if text:
+            part.supxlabel(_wrapped(text), fontsize="x-small")
+    return figure
+
+
+def draw_spectrogram_alone(axes, data):
+    """The grey spectrogram (1, 227, 227) in dB by itself."""
+    height, width = data.shape[-2:]
+    extent = (FIRST_FRAME * FRAME_STEP, (FIRST_FRAME + width) * FRAME_STEP, 0, height * BIN_WIDTH)
+    axes.imshow(data[0], origin="lower", aspect="auto", cmap="gray_r", extent=extent)
+    axes.set(xlabel="time (s)", ylabel="frequency (Hz)", title="input (dB)")
+
+
+def _wrapped(text, width=150):
+    """Captions broken between rules where they are too long for the picture."""
+    lines = []
+    for line in text.split("\n"):
+        current = ""
+        for piece in re.split(r"(?<=\)), ", line):
+            candidate = f"{current}, {piece}" if current else piece
+            if current and len(candidate) > width:
+                lines.append(current + ",")
+                current = piece
+            else:
+                current = candidate
+        lines.append(current)
+    return "\n".join(lines)
+
+
+def check_format(path):
+    """The extension of a picture's name; LRPError unless it is one that can be written."""
+    extension = os.path.splitext(path)[1].lower()
+    if extension not in FORMATS:
+        raise LRPError(f"{path}: extension {extension or 'none'} found; one of {', '.join(FORMATS)} wanted")
+    return extension
+
+
+def write(figure, path):
+    """Write a Figure as PNG, SVG or PDF (by the extension), whole or not at all; same figure, same bytes."""
+    import matplotlib
+
+    extension = check_format(path)
+    dates = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None, "ModDate": None}}
+    with matplotlib.rc_context({"svg.hashsalt": "lrp"}), write_atomically(path) as temporary:
+        figure.savefig(temporary, format=extension[1:], metadata=dates[extension])

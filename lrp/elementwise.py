@@ -1,0 +1,233 @@
+"""Layers that treat every value by itself: activations, affine maps, dropout, local response normalisation.
+
+One output has one input, so the whole relevance passes (the "pass" rule); only their gradients differ.
+"""
+
+import numpy as np
+
+from lrp.errors import LRPError
+from lrp.layer import Layer, caffe_type, expect_shape
+
+
+class Elementwise(Layer):
+    """y = f(x). function(x) -> y; derivative(x, y) -> dy/dx."""
+
+    def __init__(self, function, derivative):
+        self.function, self.derivative = function, derivative
+
+    def forward(self, inputs, overwrite=False):
+        return [self.function(inputs[0])]
+
+    def gradient(self, inputs, outputs, gradients):
+        return [gradients[0] * self.derivative(inputs[0], outputs[0])]
+
+    def relevance(self, inputs, outputs, relevances):
+        return [relevances[0]]
+
+
+class ReLU(Elementwise):
+    """y = max(x, 0) + slope * min(x, 0); x may be overwritten by y where nobody else reads it."""
+
+    overwrites = True
+
+    def __init__(self, slope=0.0):
+        self.slope = slope
+
+    def forward(self, inputs, overwrite=False):
+        x = inputs[0]
+        if self.slope == 0:
+            return [np.maximum(x, 0, out=x if overwrite else None)]
+        return [np.maximum(x, 0) + np.asarray(self.slope, x.dtype) * np.minimum(x, 0)]
+
+    def gradient(self, inputs, outputs, gradients):
+        # the sign of the output tells the sign of the input (for slopes >= 0), which may have been overwritten
+        source = outputs[0] if self.slope >= 0 else inputs[0]
+        return [np.where(source > 0, gradients[0], np.asarray(self.slope, source.dtype) * gradients[0])]
+
+
+class Identity(Elementwise):
+    """Dropout at test time, and layers that only hand their input on."""
+
+    def __init__(self):
+        super().__init__(lambda x: x, lambda x, y: np.ones((), x.dtype))
+
+
+class Affine(Elementwise):
+    """y = scale * x + shift with scale and shift of shape (), (C,) or any block of axes from `axis` on."""
+
+    def __init__(self, scale, shift, axis=1):
+        self.scale, self.shift, self.axis = np.asarray(scale), np.asarray(shift), axis
+        super().__init__(self._value, lambda x, y: self._fit(self.scale, x))
+
+    def _fit(self, values, x):
+        values = values.astype(x.dtype)
+        return values.reshape(values.shape + (1,) * (x.ndim - self.axis - values.ndim)) if values.ndim else values
+
+    def _value(self, x):
+        return x * self._fit(self.scale, x) + self._fit(self.shift, x)
+
+
+class LRN(Elementwise):
+    """Local response normalisation, across channels or within a channel (caffe: lrn_layer.cpp).
+
+    Relevance passes unchanged: the normalising factor is taken as a constant, as the common toolboxes do. The gradient
+    is exact.
+    """
+
+    def __init__(self, size, alpha, beta, k, within):
+        self.size, self.alpha, self.beta, self.k, self.within = size, alpha, beta, k, within
+
+    def _window_sum(self, a):
+        """Sum over the window of `size` channels, or of size x size values, zeros outside."""
+        half = self.size // 2
+        for axis in (2, 3) if self.within else (1,):
+            width = [(0, 0)] * 4
+            width[axis] = (half + 1, half)
+            total = np.cumsum(np.pad(a, width), axis=axis, dtype=np.float64)
+            n = a.shape[axis]
+            low = np.take(total, range(0, n), axis=axis)
+            a = (np.take(total, range(self.size, self.size + n), axis=axis) - low).astype(a.dtype)
+        return a
+
+    def _scale(self, x):
+        if self.within:
+            return 1 + self.alpha / self.size**2 * self._window_sum(x * x)
+        return self.k + self.alpha / self.size * self._window_sum(x * x)
+
+    def forward(self, inputs, overwrite=False):
+        x = inputs[0]
+        return [(x * self._scale(x) ** -self.beta).astype(x.dtype)]
+
+    def gradient(self, inputs, outputs, gradients):
+        x, y, g = inputs[0], outputs[0], gradients[0]
+        scale = self._scale(x)
+        n = self.size**2 if self.within else self.size
+        spread = self._window_sum(g * y / scale)
+        return [(g * scale**-self.beta - 2 * self.alpha * self.beta / n * x * spread).astype(x.dtype)]
+
+
+@caffe_type("ReLU")
+def read_relu(param, blobs, where):
+    """max(x, 0), or with a slope for negative values."""
+    return ReLU(param.relu_param.negative_slope)
+
+
+@caffe_type("PReLU")
+def read_prelu(param, blobs, where):
+    """ReLU with a learned slope per channel, or one for all."""
+    shared = param.prelu_param.channel_shared
+    count = blobs[0].size if blobs else 0
+    slope = expect_shape(blobs, 0, () if shared else (count,), where, "slope")
+
+    def fit(x):
+        return slope.astype(x.dtype).reshape(slope.shape + (1,) * (x.ndim - 2)) if slope.ndim else slope.astype(x.dtype)
+
+    return Elementwise(lambda x: np.maximum(x, 0) + fit(x) * np.minimum(x, 0),
+                       lambda x, y: np.where(x > 0, np.ones((), x.dtype), fit(x)))
+
+
+@caffe_type("ELU")
+def read_elu(param, blobs, where):
+    """x for x > 0, else alpha (exp x - 1)."""
+    alpha = param.elu_param.alpha
+    return Elementwise(lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype),
+                       lambda x, y: np.where(x > 0, 1, alpha + y).astype(x.dtype))
+
+
+@caffe_type("Sigmoid")
+def read_sigmoid(param, blobs, where):
+    """1 / (1 + exp -x), in the form that does not overflow."""
+    return Elementwise(lambda x: 0.5 * np.tanh(0.5 * x) + 0.5, lambda x, y: y * (1 - y))
+
+
+@caffe_type("TanH")
+def read_tanh(param, blobs, where):
+    """tanh x."""
+    return Elementwise(np.tanh, lambda x, y: 1 - y * y)
+
+
+@caffe_type("AbsVal")
+def read_abs(param, blobs, where):
+    """|x|."""
+    return Elementwise(np.abs, lambda x, y: np.sign(x))
+
+
+@caffe_type("BNLL")
+def read_bnll(param, blobs, where):
+    """log(1 + exp x)."""
+    return Elementwise(lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda x, y: 0.5 * np.tanh(0.5 * x) + 0.5)
+
+
+@caffe_type("Dropout")
+def read_dropout(param, blobs, where):
+    """Nothing at test time."""
+    return Identity()
+
+
+@caffe_type("Power")
+def read_power(param, blobs, where):
+    """(shift + scale x) ^ power; an affine map when power is 1."""
+    p = param.power_param
+    power, scale, shift = p.power, p.scale, p.shift
+    if power == 1:
+        return Affine(scale, shift)
+    if power * scale == 0:
+        constant = 1.0 if power == 0 else shift**power
+        return Elementwise(lambda x: np.full_like(x, constant), lambda x, y: np.zeros_like(x))
+    return Elementwise(lambda x: (shift + scale * x) ** power,
+                       lambda x, y: power * scale * (shift + scale * x) ** (power - 1))
+
+
+@caffe_type("BatchNorm")
+def read_batch_norm(param, blobs, where):
+    """(x - mean) / sqrt(variance + eps) per channel, with the stored statistics (caffe: batch_norm_layer.cpp)."""
+    channels = (blobs[0].size,) if blobs else (0,)
+    mean = expect_shape(blobs, 0, channels, where, "mean").astype(np.float64)
+    variance = expect_shape(blobs, 1, channels, where, "variance").astype(np.float64)
+    count = float(expect_shape(blobs, 2, (1,), where, "scale factor")[0])
+    factor = 0 if count == 0 else 1 / count
+    p = param.batch_norm_param
+    if p.HasField("use_global_stats") and not p.use_global_stats:
+        raise LRPError(f"{where}: use_global_stats false found; true wanted (statistics of the batch would make the "
+                       "relevance of one recording depend on the others)")
+    scale = 1 / np.sqrt(variance * factor + p.eps)
+    return Affine(scale, -mean * factor * scale)
+
+
+def _learned(param, field, blobs, where):
+    if len(param.bottom) != 1:
+        raise LRPError(f"{where}: {len(param.bottom)} bottoms found; one wanted ({field} with a computed factor is a "
+                       "product, not a linear layer)")
+    if not blobs:
+        raise LRPError(f"{where}: no blobs found in the weights; the {field}'s values wanted")
+    return blobs[0].astype(np.float64)
+
+
+def _axis(axis, where):
+    if axis < 0:
+        raise LRPError(f"{where}: axis {axis} found; 0 or more wanted")
+    return axis
+
+
+@caffe_type("Scale")
+def read_scale(param, blobs, where):
+    """A learned factor per channel, and a shift if there is one."""
+    p = param.scale_param
+    scale = _learned(param, "scale", blobs, where)
+    shift = expect_shape(blobs, 1, scale.shape, where, "bias").astype(np.float64) if p.bias_term else np.zeros(())
+    return Affine(scale, shift, _axis(p.axis, where))
+
+
+@caffe_type("Bias")
+def read_bias(param, blobs, where):
+    """A learned shift per channel."""
+    return Affine(np.ones(()), _learned(param, "bias", blobs, where), _axis(param.bias_param.axis, where))
+
+
+@caffe_type("LRN")
+def read_lrn(param, blobs, where):
+    """Local response normalisation."""
+    p = param.lrn_param
+    if p.local_size % 2 == 0:
+        raise LRPError(f"{where}: local_size {p.local_size} found; an odd one wanted")
+    return LRN(p.local_size, p.alpha, p.beta, p.k, p.norm_region == p.WITHIN_CHANNEL)

@@ -1,0 +1,135 @@
+"""What a layer is to LRP, and the registry of Caffe layer types.
+
+A layer is made from its Caffe definition by a reader registered under the type's name: `reader(param, blobs, where)`
+returns a `Layer`. Layers are constant after loading: activations travel through arguments, never through attributes.
+All arrays have Caffe's axis order (N, C, H, W); their memory order is free.
+"""
+
+import numpy as np
+
+from lrp.errors import LRPError
+from lrp.rules import everything
+
+READERS = {}
+
+
+def caffe_type(*names):
+    """Decorator: register a function (param, blobs, where) -> Layer as the reader of the Caffe types `names`."""
+
+    def register(reader):
+        for name in names:
+            READERS[name] = reader
+        return reader
+
+    return register
+
+
+def read_layer(param, blobs, where):
+    """The `Layer` of a Caffe LayerParameter.
+
+    blobs: list of weight arrays. where: "file: layer NAME", the beginning of every error. Raises LRPError for a type
+    that is not known here.
+    """
+    if param.type not in READERS:
+        raise LRPError(f"{where}: type {param.type!r} found; one of {', '.join(sorted(READERS))} wanted")
+    layer = READERS[param.type](param, blobs, where)
+    layer.name, layer.type, layer.where = param.name, param.type, where
+    return layer
+
+
+class Layer:
+    """A layer without weights of its own: activations, pooling, shaping, merging.
+
+    Subclasses give `output_shapes`, `forward`, `gradient` and `relevance`. inputs/outputs are lists of arrays, one per
+    bottom/top; relevances and gradients are lists alike.
+    """
+
+    name = type = where = ""
+    linear = False
+    #: the forward pass may overwrite its input when nobody else reads it (relevance and gradient do not need it)
+    overwrites = False
+
+    def output_shapes(self, shapes):
+        """Shapes of the tops for bottoms of the given shapes."""
+        return list(shapes)
+
+    def forward(self, inputs, overwrite=False):
+        """The tops, for a list of bottoms."""
+        raise NotImplementedError
+
+    def gradient(self, inputs, outputs, gradients):
+        """Gradients with respect to the bottoms, given those with respect to the tops."""
+        raise NotImplementedError
+
+    def relevance(self, inputs, outputs, relevances):
+        """Relevances of the bottoms, given those of the tops."""
+        raise NotImplementedError
+
+
+class Linear(Layer):
+    """z = W x + b: owes `weight`, `apply`, `adjoint`, `output_shape`; rules do the rest.
+
+    bias: array in Caffe's shape or None. `prepare` turns weights into the form that apply and adjoint work on; what it
+    returns is kept per (selectors, dtype), since weights never change.
+    """
+
+    linear = True
+    bias = None
+
+    def __init__(self):
+        self._prepared = {}
+
+    def weight(self, dtype):
+        """The weight array, in Caffe's shape."""
+        raise NotImplementedError
+
+    def bias_array(self, dtype):
+        """The bias, shaped to broadcast against the output."""
+        raise NotImplementedError
+
+    def output_shape(self, shape):
+        """Shape of the output for an input of that shape."""
+        raise NotImplementedError
+
+    def output_shapes(self, shapes):
+        return [self.output_shape(shapes[0])]
+
+    def prepare(self, weights):
+        """Working form of a list of weight arrays that are applied together."""
+        return weights
+
+    def prepared(self, selectors, dtype):
+        """Working form of the weights that the selectors pick (computed once)."""
+        key = (tuple(selectors), np.dtype(dtype))
+        if key not in self._prepared:
+            weight = self.weight(dtype)
+            self._prepared[key] = self.prepare([np.asarray(select(weight), dtype) for select in selectors])
+        return self._prepared[key]
+
+    def apply(self, x, selectors):
+        """[W_k x for every weight selector k], without bias; fresh arrays."""
+        raise NotImplementedError
+
+    def adjoint(self, s, selectors, shape):
+        """sum_k W_k^T s_k for arrays s_k of the output's shape; a fresh array of the input's shape `shape`."""
+        raise NotImplementedError
+
+    def gradient(self, inputs, outputs, gradients):
+        return [self.adjoint([gradients[0]], (everything,), inputs[0].shape)]
+
+    def dense(self, shape, dtype=np.float64):
+        """The layer's matrix for one input of `shape` (without batch axis), (outputs, inputs): for small sizes."""
+        inputs = np.eye(int(np.prod(shape)), dtype=dtype).reshape(-1, *shape)
+        (outputs,) = self.apply(inputs, (everything,))
+        return outputs.reshape(len(inputs), -1).T
+
+
+def expect_shape(blobs, index, shape, where, what):
+    """blobs[index] in the wanted shape (legacy 4-axis blobs are squeezed to it); LRPError if it is another one."""
+    if index >= len(blobs) or blobs[index] is None:
+        raise LRPError(f"{where}: no {what} found in the weights; shape {shape} wanted")
+    found = blobs[index].shape
+    legacy = len(found) == 4 and len(shape) < 4 and tuple(found) == (1,) * (4 - len(shape)) + tuple(shape)
+    if tuple(found) != tuple(shape) and not legacy:
+        raise LRPError(f"{where}: {what} of shape {tuple(found)} found in the weights; {tuple(shape)} wanted")
+    return blobs[index].reshape(shape)

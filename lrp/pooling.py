@@ -1,0 +1,118 @@
+"""Pooling with Caffe's geometry: output sizes round up, windows are clipped at the border; MAX and AVE."""
+
+import numpy as np
+
+from lrp.errors import LRPError
+from lrp.layer import Layer, caffe_type
+from lrp.linear import AveragePooling, pair
+
+
+class Geometry:
+    """Where pooling windows lie. kernel, stride, pad: (height, width); None as kernel means the whole image."""
+
+    def __init__(self, kernel, stride, pad, round_up=True):
+        self.kernel, self.stride, self.pad, self.round_up = kernel, stride, pad, round_up
+
+    def _kernel(self, shape):
+        return self.kernel or (shape[2], shape[3])
+
+    def output_shape(self, shape, where=""):
+        """(N, C, rows, columns) for an input (N, C, H, W): ceil((size + 2 pad - kernel) / stride) + 1, clipped so that
+        no window starts beyond the padded image if there is padding (caffe: pooling_layer.cpp, Reshape)."""
+        kernel = self._kernel(shape)
+        counts = []
+        for size, k, s, p in zip(shape[2:], kernel, self.stride, self.pad, strict=True):
+            room = size + 2 * p - k
+            if room < 0:
+                raise LRPError(f"{where}: an input of {shape[2]} x {shape[3]} found; at least one window of "
+                               f"{kernel[0]} x {kernel[1]} wanted")
+            counts.append((-(-room // s) if self.round_up else room // s) + 1)
+        if any(self.pad):
+            counts = [count - 1 if (count - 1) * s >= size + p else count
+                      for count, size, s, p in zip(counts, shape[2:], self.stride, self.pad, strict=True)]
+        for count, size, s in zip(counts, shape[2:], self.stride, strict=True):
+            if not any(self.pad) and (count - 1) * s >= size:
+                raise LRPError(f"{where}: the last of {count} windows lies outside an input of size {size}; a stride "
+                               "not larger than the kernel wanted")
+        return (*shape[:2], *counts)
+
+    def _axis_taps(self, axis, size, count, k):
+        """For each offset in the window: (slice of windows, slice of values) along one axis, clipped to the image."""
+        s, p = self.stride[axis], self.pad[axis]
+        for offset in range(k):
+            first = max(0, -(-(p - offset) // s))
+            last = min(count - 1, (size - 1 + p - offset) // s)
+            if last >= first:
+                start = first * s - p + offset
+                yield slice(first, last + 1), slice(start, start + (last - first) * s + 1, s)
+
+    def taps(self, shape):
+        """Pairs of indices (windows, values): values[index] is the same place within each of those windows.
+
+        Together the pairs name every (window, value) pair once, in row-major order within a window.
+        """
+        _, _, rows, columns = self.output_shape(shape)
+        kernel = self._kernel(shape)
+        for row, y in self._axis_taps(0, shape[2], rows, kernel[0]):
+            for column, x in self._axis_taps(1, shape[3], columns, kernel[1]):
+                yield (..., row, column), (..., y, x)
+
+    def sizes(self, shape):
+        """Divisor of average pooling for every window, (rows, columns): the window clipped to the padded image."""
+        _, _, rows, columns = self.output_shape(shape)
+        lengths = []
+        for axis, count in enumerate((rows, columns)):
+            size, k, s, p = shape[2 + axis], self._kernel(shape)[axis], self.stride[axis], self.pad[axis]
+            start = np.arange(count) * s - p
+            lengths.append(np.minimum(start + k, size + p) - start)
+        return np.outer(*lengths).astype(np.float64)
+
+
+class MaxPooling(Layer):
+    """Maximum over windows. Relevance and gradient go to the winner; winners that tie share equally."""
+
+    def __init__(self, pooling):
+        self.pooling = pooling
+
+    def output_shapes(self, shapes):
+        return [self.pooling.output_shape(shapes[0], self.where)]
+
+    def forward(self, inputs, overwrite=False):
+        x = inputs[0]
+        shape = self.pooling.output_shape(x.shape, self.where)
+        y = np.empty_like(x, shape=shape)
+        y.fill(-np.inf)
+        for windows, values in self.pooling.taps(x.shape):
+            np.maximum(y[windows], x[values], out=y[windows])
+        return [y]
+
+    def relevance(self, inputs, outputs, relevances):
+        x, y, r = inputs[0], outputs[0], relevances[0]
+        taps = list(self.pooling.taps(x.shape))
+        winners = [x[values] == y[windows] for windows, values in taps]
+        ties = np.zeros_like(y)
+        for (windows, _), won in zip(taps, winners, strict=True):
+            ties[windows] += won
+        share = r / np.maximum(ties, 1)
+        result = np.zeros_like(x)
+        for (windows, values), won in zip(taps, winners, strict=True):
+            result[values] += share[windows] * won
+        return [result]
+
+    gradient = relevance
+
+
+@caffe_type("Pooling")
+def read_pooling(param, blobs, where):
+    """MAX or AVE pooling."""
+    p = param.pooling_param
+    kernel = None if p.global_pooling else pair(p, "kernel_size", 0, where)
+    stride, pad = pair(p, "stride", 1, where), pair(p, "pad", 0, where)
+    if kernel is not None and (min(kernel) < 1 or any(a >= b for a, b in zip(pad, kernel, strict=True))):
+        raise LRPError(f"{where}: kernel {kernel} and pad {pad} found; a kernel larger than the pad wanted")
+    geometry = Geometry(kernel, stride, pad, round_up=p.round_mode == p.CEIL)
+    if p.pool == p.MAX:
+        return MaxPooling(geometry)
+    if p.pool == p.AVE:
+        return AveragePooling(geometry)
+    raise LRPError(f"{where}: {p.PoolMethod.Name(p.pool)} pooling found; MAX or AVE wanted")
