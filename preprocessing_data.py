@@ -157,10 +157,17 @@ def scaled_waveform(padded: np.ndarray) -> np.ndarray:
     return scaled.astype(np.float32)
 
 
-# what each network gets: padded signal (8000,) -> (1, C, H, W) float32
-NETWORKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "AlexNet": lambda padded: spectrogram_db(padded)[None, None],
-    "AudioNet": lambda padded: scaled_waveform(padded)[None, None, None],
+@dataclass(frozen=True)
+class NetworkInput:
+    """What a network gets: an array of this shape, float32, made from the padded signal (8000,)."""
+
+    shape: tuple[int, int, int, int]
+    make: Callable[[np.ndarray], np.ndarray]
+
+
+NETWORKS = {
+    "AlexNet": NetworkInput((1, 1, BINS, FRAMES), spectrogram_db),
+    "AudioNet": NetworkInput((1, 1, 1, SAMPLES), scaled_waveform),
 }
 
 
@@ -188,7 +195,7 @@ def network_inputs(wav: Path | bytes, name: str, seed: int = DEFAULT_SEED) -> di
     Raises RecordingError when the recording is not fit for them: this is the gate that every recording passes.
     """
     padded = padded_signal(wav, name, seed)
-    return {network: make(padded) for network, make in NETWORKS.items()}
+    return {network: kind.make(padded).reshape(kind.shape) for network, kind in NETWORKS.items()}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -260,7 +267,7 @@ def process(job: Job, destination: Path, seed: int) -> Outcome:
         wav = recording.path.read_bytes()
         made_from = fingerprint(wav, job.labels)
         files = job.files(destination)
-        if made_from == job.made_from and all(path.is_file() and path.stat().st_size for path in files.values()):
+        if made_from == job.made_from and all(_is_whole(*item, len(job.labels)) for item in files.items()):
             return Outcome(recording, made_from)
         inputs = network_inputs(wav, recording.name, seed)
     except OSError as error:
@@ -270,6 +277,14 @@ def process(job: Job, destination: Path, seed: int) -> Outcome:
     for network, path in files.items():
         write_atomically(path, hdf5_bytes(inputs[network], job.labels))
     return Outcome(recording, made_from)
+
+
+def _is_whole(network: str, path: Path, columns: int) -> bool:
+    """Whether the file has its full size (after a power failure it may be there and empty)."""
+    try:
+        return path.stat().st_size == len(_hdf5_template(NETWORKS[network].shape, columns)[0])
+    except OSError:
+        return False
 
 
 def _defect(recording: Recording, found: str, wanted: str) -> Defect:
@@ -472,8 +487,7 @@ def preprocess(
 
 def check_space(destination: Path, work: list[Job], columns: int) -> None:
     """Fail before the disk is full, where that can be foreseen."""
-    shapes = ((1, 1, BINS, FRAMES), (1, 1, 1, SAMPLES))
-    each = sum(len(_hdf5_template(shape, columns)[0]) for shape in shapes)
+    each = sum(len(_hdf5_template(kind.shape, columns)[0]) for kind in NETWORKS.values())
     needed = each * sum(job.made_from is None for job in work)
     free = shutil.disk_usage(destination).free
     if needed > free:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ CORRECTIONS = Path(__file__).with_name("corrections.json")
 # speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
 _WAV_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^\s_/]+)_(?P<repetition>0|[1-9][0-9]*)\.wav")
 _TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+MAX_DEPTH = 4  # of folders that are searched for misplaced recordings
 GRAMMAR = "<speaker>/<digit>_<speaker>_<repetition>.wav"
 
 
@@ -89,10 +91,8 @@ def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
         found = "not a folder" if source.exists() else "not there"
         raise CorpusError(f"{source}: {found}; wanted a folder of recordings")
     recordings, defects = [], []
-    for path in sorted(source.rglob("*")):
-        relative = path.relative_to(source)
-        if path.suffix.lower() != ".wav" or any(p.startswith(".") for p in relative.parts) or path.is_dir():
-            continue
+    for relative in _wav_files(source, defects):
+        path = source / relative
         match = _WAV_NAME.fullmatch(path.name)
         if match is None:
             found = f"the name {path.name!r} does not follow the grammar"
@@ -105,6 +105,22 @@ def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
             continue
         defects.append(Defect(relative.as_posix(), found, GRAMMAR, (relative.as_posix(),)))
     return sorted(recordings), defects
+
+
+def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
+    """The WAV files below `source`, relative to it. Speakers' folders may be links; folders beyond reach are defects."""
+
+    def unreadable(error: OSError) -> None:
+        where = os.path.relpath(error.filename, source)
+        defects.append(Defect(where, error.strerror or str(error), "a readable folder"))
+
+    for folder, folders, files in os.walk(source, onerror=unreadable, followlinks=True):
+        relative = Path(folder).relative_to(source)
+        deep = len(relative.parts) >= MAX_DEPTH  # links can be circles
+        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(".wav") and not name.startswith("."):
+                yield relative / name
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,8 +18,11 @@ class RecordingError(ValueError):
     """One recording that cannot be used: what was found, and what was wanted."""
 
     def __init__(self, found: str, wanted: str):
-        super().__init__(f"{found}; wanted {wanted}")
+        super().__init__(found, wanted)  # as given, so that it survives the way from another process
         self.found, self.wanted = found, wanted
+
+    def __str__(self) -> str:
+        return f"{self.found}; wanted {self.wanted}"
 
 
 def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np.ndarray, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 from multiprocessing.context import BaseContext
 
@@ -25,7 +26,11 @@ def context(*preload: str) -> BaseContext:
 
 
 def die_with_parent() -> None:
-    """The initializer of every worker: without it, the workers of a killed command would wait for ever."""
+    """The initializer of every worker: without it, the workers of a killed command would wait for ever.
+
+    Ctrl-C reaches the whole process group; it is the command that decides what to do about it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
