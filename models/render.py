@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_run(folder, texts, made_from)
         state, path = progress(folder, run.network, solver_value(texts["solver.prototxt"], "max_iter"))
     except (SelectionError, CorpusError, RunError, CaffeFileError, OSError) as error:
-        print(f"models.render: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2 if isinstance(error, SelectionError) else 1
     print(state, exact_batches(counts["test"])[1], path or "", sep="\t")
     return 0

@@ -1,22 +1,30 @@
 """Run folders: which runs there are, how far each is, and what made it.
 
+    python -m models.runs AlexNet digit all --preprocessed DIR --data DIR
+
+prints the runs of a selection, one a line: network, task, split, and whether the lists of its recordings are there
+("preprocessed" or "raw"). The splits are those of the preprocessed folder where there is one, else those of the data.
+
 A run lives in `<runs>/<network>_<task>_<split>/`: the rendered prototxts, `run.json` (what made it), `snapshots/`,
 `train.log` and, once it is tested, `test.log`.
 """
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import hashlib
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from caffe_proto import CaffeFileError, read_solver_state, write_atomically
-from data.corpus import PARTS, Splits
+from data.corpus import PARTS, SPLITS_NAME, CorpusError, Splits, find_splits
 from models.networks import NETWORKS
+from preprocessing_data import JOURNAL, MANIFEST, Journal
 
 RECORD = "run.json"
 TEST_LOG = "test.log"
@@ -116,14 +124,24 @@ def progress(folder: Path, network: str, max_iter: int) -> tuple[str, Path | Non
     return "new", None
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def origin(run: RunName, preprocessed: Path, engine: str) -> dict:
-    """What makes a run, beside its prototxts: the engine and the recordings (digests of the lists)."""
-    lists = {part: _digest(preprocessed / list_name(run, part)) for part in PARTS}
-    return {"engine": engine, "lists": lists}
+    """What makes a run, beside its prototxts: the engine and the recordings.
+
+    The recordings of each part count as a digest over its list and, where the preprocessing's journal and manifest are
+    there, over the contents of the recordings and the seed of the preprocessing; not over where anything lies.
+    """
+    manifest = preprocessed / MANIFEST
+    seed = json.loads(manifest.read_text(encoding="utf-8")).get("seed") if manifest.exists() else None
+    made_from = Journal(preprocessed / JOURNAL).made_from
+    digests = {}
+    for part in PARTS:
+        digest = hashlib.sha256(f"seed {seed}\n".encode())
+        for name in (preprocessed / list_name(run, part)).read_text(encoding="utf-8").split():
+            speaker, _, file = name.rpartition("/")
+            recording = f"{speaker}/{file.partition('_')[2].removesuffix('.hdf5')}.wav"
+            digest.update(f"{name} {made_from.get(recording, '')}\n".encode())
+        digests[part] = digest.hexdigest()
+    return {"engine": engine, "recordings": digests}
 
 
 def _first_difference(old: str, new: str) -> str:
@@ -173,3 +191,26 @@ def write_run(folder: Path, texts: dict[str, str], made_from: dict) -> None:
         with write_atomically(os.path.join(folder, name)) as temporary:
             Path(temporary).write_text(text, encoding="utf-8")
 
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m models.runs", description=__doc__.split("\n", 1)[0])
+    for name in ("network", "task", "split"):
+        parser.add_argument(name, nargs="?", default=ALL, help="default: %(default)s")
+    parser.add_argument("--preprocessed", type=Path, required=True, metavar="DIR", help="output of preprocessing")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the recordings")
+    options = parser.parse_args(arguments)
+    try:
+        there = (options.preprocessed / SPLITS_NAME).exists()
+        splits = find_splits(options.preprocessed if there else options.data)
+        runs = select(splits, options.network, options.task, options.split)
+    except (SelectionError, CorpusError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, SelectionError) else 1
+    for run in runs:
+        listed = all((options.preprocessed / list_name(run, part)).exists() for part in PARTS)
+        print(run.network, run.task, run.split, "preprocessed" if listed else "raw")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -310,7 +310,7 @@ def test_progress_of_a_run(tmp_path):
 def test_runs_of_different_origin_never_mix(tmp_path):
     solver = f'max_iter: 10\nnet: "{tmp_path}/a/train.prototxt"\n'
     texts = {"solver.prototxt": solver, "train.prototxt": 'name: "x"'}
-    made_from = {"engine": "caffe", "lists": {"train": "1", "test": "2"}}
+    made_from = {"engine": "caffe", "recordings": {"train": "1", "test": "2"}}
     assert check_origin(tmp_path / "a", texts, made_from) is False
     write_run(tmp_path / "a", texts, made_from)
     assert check_origin(tmp_path / "a", texts, made_from) is True
@@ -320,7 +320,7 @@ def test_runs_of_different_origin_never_mix(tmp_path):
     with pytest.raises(RunError, match=r"engine: `caffe` found, `other` wanted"):
         check_origin(tmp_path / "a", texts, {**made_from, "engine": "other"})
     with pytest.raises(RunError, match=r"other recordings \(test\)"):
-        check_origin(tmp_path / "a", texts, {**made_from, "lists": {"train": "1", "test": "3"}})
+        check_origin(tmp_path / "a", texts, {**made_from, "recordings": {"train": "1", "test": "3"}})
     (tmp_path / "a").rename(tmp_path / "b")  # moved: still the same run
     moved = {name: text.replace(str(tmp_path / "a"), str(tmp_path / "b")) for name, text in texts.items()}
     assert check_origin(tmp_path / "b", moved, made_from) is True

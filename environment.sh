@@ -1,0 +1,113 @@
+# shellcheck shell=bash
+# The Python environment of train_test.sh and tests/run.sh, which source this file.
+#
+# prepare_environment NAME... sets PYTHON to an interpreter that has what requirements-NAME.in asks for (and always
+# requirements.in). It is the active environment (VIRTUAL_ENV, CONDA_PREFIX or the python3 on PATH) where that has it
+# all, and is left as it is; otherwise .venv in the repository, made from the pinned requirements-NAME.txt. Messages go
+# to stderr; the function returns 1 after one line that says what is missing.
+
+ENVIRONMENT_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+readonly ENVIRONMENT_ROOT
+readonly ENVIRONMENT_VENV="$ENVIRONMENT_ROOT/.venv"
+
+# environment_say TEXT: a line of progress or the reason of a failure
+environment_say() {
+    echo "environment: $*" >&2
+}
+
+# environment_satisfied PYTHON FILE...: has this interpreter everything that the requirement files ask for?
+environment_satisfied() {
+    local python="$1"
+    shift
+    "$python" "$ENVIRONMENT_ROOT/environment.py" "$@" >/dev/null 2>&1
+}
+
+# Print an interpreter that can make the environment: Python 3.10 or newer.
+environment_base_python() {
+    local name
+    for name in python3 python3.12 python3.13 python3.11 python3.10 python3.14 python; do
+        if command -v "$name" >/dev/null && environment_satisfied "$name"; then
+            echo "$name"
+            return
+        fi
+    done
+    environment_say "no Python >= 3.10 found on PATH; install one and run the command again"
+    return 1
+}
+
+# environment_make_venv PYTHON: make .venv with pip in it
+environment_make_venv() {
+    local base="$1" log
+    [[ -x "$ENVIRONMENT_VENV/bin/python" ]] && "$ENVIRONMENT_VENV/bin/python" -m pip --version >/dev/null 2>&1 && return
+    environment_say "making $ENVIRONMENT_VENV with $("$base" --version 2>&1)"
+    rm -rf "$ENVIRONMENT_VENV"
+    log="$("$base" -m venv "$ENVIRONMENT_VENV" 2>&1)" && return
+    if [[ "$log" == *"No space left"* ]]; then
+        environment_say "disk full: $ENVIRONMENT_VENV cannot be written"
+        return 1
+    fi
+    # some systems split Python: venv without ensurepip, pip and virtualenv each in a package of their own
+    if command -v virtualenv >/dev/null && virtualenv --quiet --python "$base" "$ENVIRONMENT_VENV" >&2; then
+        return
+    fi
+    rm -rf "$ENVIRONMENT_VENV"
+    if "$base" -m pip --version >/dev/null 2>&1 && "$base" -m venv --without-pip "$ENVIRONMENT_VENV" >&2 &&
+        "$base" -m pip --quiet --python "$ENVIRONMENT_VENV/bin/python" install pip >&2; then
+        return
+    fi
+    rm -rf "$ENVIRONMENT_VENV"
+    environment_say "$base can neither make a virtual environment nor has it pip: install its venv module" \
+        "(Debian, Ubuntu: apt-get install python3-venv) or virtualenv; it said: ${log##*$'\n'}"
+    return 1
+}
+
+# environment_install FILE: install one requirements file into .venv; a copy of the file marks it as done
+environment_install() {
+    local file="$1" marker log reason
+    marker="$ENVIRONMENT_VENV/installed-$(basename "$file")"
+    cmp -s "$file" "$marker" && return
+    environment_say "installing $(basename "$file") into $ENVIRONMENT_VENV (once; some minutes)"
+    log="$ENVIRONMENT_VENV/install.log"
+    if "$ENVIRONMENT_VENV/bin/python" -m pip --disable-pip-version-check install --no-input --requirement "$file" \
+        2>&1 | tee "$log" | awk '/^(Collecting|Downloading|Installing)/ { print; fflush() }' >&2; then
+        cp "$file" "$marker"
+        return
+    fi
+    reason="$(grep -E '^ERROR|Errno' "$log" | tail -n 1)"
+    if grep -q -E 'No space left on device|Errno 28|Disk quota exceeded' "$log"; then
+        reason="disk full: $(df -h "$ENVIRONMENT_VENV" | awk 'NR == 2 { print $4 }') left for $ENVIRONMENT_VENV"
+    elif grep -q -E 'NewConnectionError|NameResolutionError|Failed to establish|timed out|ProxyError|SSLError' "$log"; then
+        reason="package index unreachable (network, proxy or pip configuration)"
+    fi
+    environment_say "$(basename "$file") could not be installed: ${reason:-pip failed} (see $log)"
+    return 1
+}
+
+prepare_environment() {
+    local ranges=("$ENVIRONMENT_ROOT/requirements.in") pins=("$ENVIRONMENT_ROOT/requirements.txt") name base active file
+    for name in "$@"; do
+        ranges+=("$ENVIRONMENT_ROOT/requirements-$name.in")
+        pins+=("$ENVIRONMENT_ROOT/requirements-$name.txt")
+    done
+    PYTHON=""
+    for active in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}" python3; do
+        if [[ -n "$active" ]] && command -v "$active" >/dev/null && environment_satisfied "$active" "${ranges[@]}"; then
+            PYTHON="$(command -v "$active")"
+            break
+        fi
+    done
+    if [[ -z "$PYTHON" ]]; then
+        if [[ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
+            environment_say "the active environment is not used:" \
+                "$("${VIRTUAL_ENV:-$CONDA_PREFIX}/bin/python" "$ENVIRONMENT_ROOT/environment.py" "${ranges[@]}" 2>&1)"
+        fi
+        base="$(environment_base_python)" || return 1
+        environment_make_venv "$base" || return 1
+        for file in "${pins[@]}"; do
+            environment_install "$file" || return 1
+        done
+        PYTHON="$ENVIRONMENT_VENV/bin/python"
+    fi
+    # the project's packages are importable from any working directory
+    export PYTHONPATH="$ENVIRONMENT_ROOT${PYTHONPATH:+:$PYTHONPATH}"
+}
