@@ -108,7 +108,7 @@ def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
 
 
 def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
-    """The WAV files below `source`, relative to it. Speakers' folders may be links; folders beyond reach are defects."""
+    """The WAV files below `source`, relative to it. Speakers' folders may be links; unreadable ones are defects."""
 
     def unreadable(error: OSError) -> None:
         where = os.path.relpath(error.filename, source)

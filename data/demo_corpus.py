@@ -42,8 +42,8 @@ MANIFEST = "demo_corpus.json"
 FORMAT = 1  # raised whenever the same options would give other files
 ATTEMPTS = 8  # takes of one recording before giving up
 
-# eSpeak's names; the plain voices, no robots and whispers, and none for which eSpeak reads memory that it never set (f2,
-# f3, f5, Alicia, sandro, victor: their sound changes from process to process)
+# eSpeak's names; the plain voices, no robots and whispers, and none for which eSpeak reads memory that it never set
+# (f2, f3, f5, Alicia, sandro, victor: their sound changes from process to process)
 ACCENTS = {
     "en-us": "American", "en-us-nyc": "New York", "en": "British", "en-gb-x-rp": "Received Pronunciation",
     "en-gb-scotland": "Scottish", "en-gb-x-gbclan": "Lancaster", "en-gb-x-gbcwmd": "West Midlands",
