@@ -1,3 +1,13 @@
-"""All layer types; importing this package registers them (caffe.layer.LAYERS)."""
+"""All layer types; importing this package registers them (caffe.layer.LAYERS).
+
+In pycaffe `caffe.layers` makes layers of a NetSpec (`from caffe import layers as L; L.Convolution(...)`), so every name
+that is no submodule here is one of caffe.net_spec's.
+"""
 
 from caffe.layers import common, data, loss, neuron, python, spatial, vision  # noqa: F401
+
+
+def __getattr__(name):
+    from caffe.net_spec import layers
+
+    return getattr(layers, name)
