@@ -40,7 +40,8 @@ def explain(options):
     if options.save:
         save(options.save, explanation, recording.data, recording.label, options.weights, [options.input])
     caption = drawing.caption(explanation)
-    drawing.write(drawing.draw(recording.data[0], explanation.relevance[0], caption, os.path.basename(options.input)), options.output)
+    title = os.path.basename(options.input)
+    drawing.write(drawing.draw(recording.data[0], explanation.relevance[0], caption, title), options.output)
     return caption.split("\n")[0]
 
 

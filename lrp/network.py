@@ -16,6 +16,7 @@ import lrp.shaping  # noqa: F401 (importing these modules registers their layer 
 from caffe_proto import read_net, read_weights
 from lrp import merging, propagation
 from lrp.composites import find_composite
+from lrp.elementwise import ReLU
 from lrp.errors import LRPError
 from lrp.layer import Layer, read_layer
 from lrp.shaping import Head
@@ -192,17 +193,19 @@ class Network:
         for node in [node for node in self._nodes if merging.is_affine(node.layer)]:
             maker = self._maker(node.bottoms[0])
             if maker is not None and len(self._readers(node.bottoms[0])) == 1 and self._output != node.bottoms[0]:
-                merged = merging.after(maker.layer, node.layer)
-                if merged is not None:
-                    maker.layer = merged
-                    self._drop(node)
-                    continue
+                self._replace(maker, merging.after(maker.layer, node.layer), node)
+        # what is left goes into the layer above it, the topmost first, so that chains of affine layers go as a whole
+        for node in [node for node in reversed(self._nodes) if merging.is_affine(node.layer)]:
             readers = self._readers(node.tops[0])
             if len(readers) == 1 and self._output != node.tops[0]:
                 merged = merging.before(node.layer, readers[0].layer, self._channels(node.bottoms[0]))
-                if merged is not None:
-                    readers[0].layer = merged
-                    self._drop(node)
+                self._replace(readers[0], merged, node)
+
+    def _replace(self, neighbour, merged, node):
+        """Put the merged layer, if there is one, in the place of `neighbour` and take `node` out."""
+        if merged is not None:
+            neighbour.layer = merged
+            self._drop(node)
 
     def _channels(self, number):
         """Size of axis 1 of a blob, where the input's shape is declared."""
@@ -290,6 +293,19 @@ class Network:
             joined("relevance"), joined("scores"), joined("score"), joined("prediction"), joined("target"),
             composite.name, {name: repr(rule) for name, rule in rules.items()}, joined_maps("layers"), sums)
 
+    def gradient(self, x, target=None, dtype=np.float32, relu="gradient"):
+        """Gradient of the target's score with respect to the batch x; an array of its shape.
+
+        target: as in `relevance` (a given relevance of the scores weighs their gradients). relu: what happens at ReLU
+        layers, one of `lrp.elementwise.RELU_WAYS`. Where the maximum of a pooling window is tied, the winners share.
+        """
+        x = self.check_input(x, dtype)
+        pieces, start = [], 0
+        for part in self._chunks(x):
+            pieces.append(self._gradient(part, self._target_of(target, start, len(part), len(x)), relu))
+            start += len(part)
+        return np.concatenate(pieces)
+
     # --- the passes --------------------------------------------------------------------------------------------------
     def _chunks(self, x):
         """Runs of items whose activations fit in `MEMORY`."""
@@ -335,35 +351,65 @@ class Network:
                            f"relevances, for each of {total} items wanted")
         return target[start:start + count]
 
-    def _start(self, scores, target):
-        """(relevance of the scores, prediction, target class or -1) for a chunk."""
-        if scores.ndim != 2:
-            raise LRPError(f"{self._where}: scores of shape {scores.shape} found; (N, classes) wanted")
+    def _chosen(self, scores, target):
+        """(N, M) class numbers that a target (no relevance of the scores) means for scores (N, classes)."""
         count, classes = scores.shape
-        prediction = scores.argmax(axis=1)
-        if isinstance(target, np.ndarray) and target.ndim == 2:
-            if target.shape != scores.shape:
-                raise LRPError(f"target: output relevance of shape {target.shape} found; {scores.shape} wanted")
-            return target.astype(scores.dtype), prediction, np.full(count, -1)
         if isinstance(target, tuple):
             chosen = np.tile(np.asarray(target, int), (count, 1))
         elif target is None:
-            chosen = prediction[:, None]
+            chosen = scores.argmax(axis=1)[:, None]
         else:
             chosen = np.broadcast_to(np.asarray(target), (count,))[:, None]
         if chosen.dtype.kind not in "iu" or chosen.size == 0 or chosen.min() < 0 or chosen.max() >= classes:
             found = np.unique(chosen).tolist() if chosen.size else "nothing"
             raise LRPError(f"target: {found} found; classes from 0 to {classes - 1} wanted")
+        return chosen
+
+    def start(self, scores, target, of_gradient=False):
+        """(relevance of the scores (N, classes), prediction (N,), target class or -1 (N,)) for scores (N, classes).
+
+        target: as in `relevance`. of_gradient: ones instead of the scores at the target. Raises LRPError for a class
+        that does not exist.
+        """
+        if scores.ndim != 2:
+            raise LRPError(f"{self._where}: scores of shape {scores.shape} found; (N, classes) wanted")
+        prediction = scores.argmax(axis=1)
+        if isinstance(target, np.ndarray) and target.ndim == 2:
+            if target.shape != scores.shape:
+                raise LRPError(f"target: output relevance of shape {target.shape} found; {scores.shape} wanted")
+            return target.astype(scores.dtype), prediction, np.full(len(scores), -1)
+        chosen = self._chosen(scores, target)
         relevance = np.zeros_like(scores)
-        rows = np.arange(count)[:, None]
-        relevance[rows, chosen] = scores[rows, chosen]
-        single = chosen[:, 0] if chosen.shape[1] == 1 else np.full(count, -1)
+        rows = np.arange(len(scores))[:, None]
+        relevance[rows, chosen] = 1 if of_gradient else scores[rows, chosen]
+        single = chosen[:, 0] if chosen.shape[1] == 1 else np.full(len(scores), -1)
         return relevance, prediction, single.astype(np.int64)
+
+    def _gradient(self, x, target, relu):
+        values, _ = self._forward(x)
+        scores = values[self._output]
+        start, _, _ = self.start(scores, target, of_gradient=True)
+        gradients = {self._output: start}
+        for node in reversed(self._nodes):
+            above = [gradients.pop(top, None) for top in node.tops]
+            if all(one is None for one in above):
+                continue
+            inputs, outputs = [values[bottom] for bottom in node.bottoms], [values[top] for top in node.tops]
+            layer = node.layer
+            if hasattr(layer, "join"):
+                below = layer.part(layer.gradient([layer.join(inputs)], outputs, above)[0])
+            elif isinstance(layer, ReLU):
+                below = layer.gradient(inputs, outputs, above, relu)
+            else:
+                below = layer.gradient(inputs, outputs, above)
+            for bottom, one in zip(node.bottoms, below, strict=True):
+                gradients[bottom] = one if bottom not in gradients else gradients[bottom] + one
+        return gradients[self._input]
 
     def _explain(self, x, target, rules, layers, absorbed):
         values, denominators = self._forward(x, rules)
         scores = values[self._output]
-        start, prediction, chosen = self._start(scores, target)
+        start, prediction, chosen = self.start(scores, target)
         relevances = {self._output: start}
         by_layer, accounts = {}, {}
         for index in reversed(range(len(self._nodes))):
