@@ -141,7 +141,10 @@ class Solver:
             self.test_nets.append(self._load(source, caffe_pb2.TEST, *states))
 
     def _make_history(self):
-        self.history = [Blob(tuple(p.shape)) for _ in range(self.rule.histories) for p in self.net.learnable_params]
+        params = self.net.learnable_params
+        self.history = [Blob(tuple(p.shape)) for _ in range(self.rule.histories) for p in params]
+        for blob, p in zip(self.history, params * self.rule.histories, strict=True):
+            blob.value = torch.zeros_like(p.value)  # in the memory format of the parameter
 
     # -- training ------------------------------------------------------------------------------------------------
     def step(self, iterations):
@@ -423,7 +426,7 @@ class Solver:
             self.net.copy_from(model)
         self.iter, self.current_step = iteration, step
         for blob, array in zip(self.history, history, strict=True):
-            blob.value = torch.from_numpy(array.reshape(blob.shape).copy()).to(mode.device())
+            blob.value.copy_(torch.from_numpy(array.reshape(blob.shape)))
         self._read_resume(path.removesuffix(".h5").removesuffix(".solverstate") + ".resume")
 
     @staticmethod

@@ -9,7 +9,7 @@ from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
 
-CONV = (functional.linear, functional.conv1d, functional.conv2d, functional.conv3d)
+THIN_KERNEL = 16  # most weights per output for the matrix form of a one-channel convolution
 
 
 def spatial(param, name, axes, default, layer):
@@ -84,6 +84,7 @@ class Convolution(ConvolutionBase):
                    "Number of output should be multiples of group.")
         rows, columns = (self.channels, num_output) if self.transposed else (num_output, self.channels)
         self.add_weights((rows, columns // self.group, *self.kernel), num_output)
+        self.weight()  # brings the stored weights into the quick memory format
 
     def out_sizes(self, sizes):
         return self.windows(sizes)
@@ -95,35 +96,77 @@ class Convolution(ConvolutionBase):
         for t in top:
             t.reshape(*shape[:self.axis], num_output, *self.out_sizes(shape[self.axis + 1:]))
 
+    def weight(self):
+        """The weights; two-axis kernels are kept channels-last, the format in which convolution, ReLU and pooling are
+        quickest on the CPU (pooling by a factor of ten): results of channels-last weights are channels-last.
+        """
+        blob = self.blobs[0]
+        if self.axes == 2 and not blob.value.is_contiguous(memory_format=torch.channels_last):
+            blob.value = blob.value.contiguous(memory_format=torch.channels_last)
+        return blob.value
+
+    def is_thin(self, x):
+        """True on the CPU for one input channel and few weights per output.
+
+        Convolution kernels waste their width there: the matrix of windows times the weights is twice as quick, image
+        by image so that it stays in cache.
+        """
+        return (self.axes == 2 and not self.transposed and x.device.type == "cpu" and self.channels == 1
+                and math.prod(self.kernel) <= THIN_KERNEL and self.dilation == [1, 1])
+
+    def thin_windows(self, x):
+        """(N, out_h * out_w, kernel elements) windows of one-channel images (N, 1, H, W)."""
+        padded = functional.pad(x[:, 0], (self.pad[1], self.pad[1], self.pad[0], self.pad[0]))
+        windows = padded.unfold(1, self.kernel[0], self.stride[0]).unfold(2, self.kernel[1], self.stride[1])
+        return windows.reshape(len(x), -1, math.prod(self.kernel))
+
+    def thin_forward(self, x, weight, bias, top):
+        y = torch.empty(tuple(top.shape), memory_format=torch.channels_last)
+        rows = y.permute(0, 2, 3, 1).view(len(x), -1, weight.shape[0])
+        matrix = weight.reshape(weight.shape[0], -1).T
+        zero = torch.zeros(weight.shape[0]) if bias is None else bias
+        for windows, out in zip(self.thin_windows(x), rows, strict=True):
+            torch.addmm(zero, windows, matrix, out=out)
+        return y
+
+    def thin_backward(self, x, dy):
+        windows = functional.pad(self.thin_windows(x), (0, 1), value=1.0)  # the last column is the bias
+        total = torch.bmm(windows.transpose(1, 2), dy.permute(0, 2, 3, 1).flatten(1, 2)).sum(0)
+        return None, total[:-1].T, total[-1]
+
     def items(self, tensor):
         """View with all axes before the channels merged into one."""
         return tensor if self.axis == 1 else tensor.reshape(-1, *tensor.shape[self.axis:])
 
     def forward(self, bottom, top):
-        weight = self.blobs[0].value
+        weight = self.weight()
         bias = self.blobs[1].value if len(self.blobs) > 1 else None
         for b, t in zip(bottom, top, strict=True):
             x = self.items(b.value)
             if self.axes == 0:
                 y = functional.linear(x, weight, bias)
+            elif self.is_thin(x):
+                y = self.thin_forward(x, weight, bias, t)
             else:
                 y = torch.convolution(x, weight, bias, self.stride, self.pad, self.dilation, self.transposed,
                                       [0] * self.axes, self.group)
             t.value = y.reshape(t.shape)
 
     def backward(self, top, propagate_down, bottom):
-        weight = self.blobs[0].value
+        weight = self.weight()
         weight_grad = self.param_propagate_down[0]
         bias_grad = len(self.blobs) > 1 and self.param_propagate_down[1]
         for b, t, down in zip(bottom, top, propagate_down, strict=True):
             x, dy = self.items(b.value), self.items(t.grad)
             if self.axes == 0:
                 dx, dw, db = dy @ weight, dy.T @ x, dy.sum(0)
+            elif self.is_thin(x) and not down:
+                dx, dw, db = self.thin_backward(x, dy)
             else:
                 dx, dw, db = torch.ops.aten.convolution_backward(
                     dy, x, weight, [weight.shape[0]] if bias_grad else None, self.stride, self.pad, self.dilation,
                     self.transposed, [0] * self.axes, self.group, [bool(down), weight_grad, False])
-                db = dy.sum([0, *range(2, dy.dim())]) if bias_grad else None
+                db = dy.sum([0, *range(2, dy.dim())]) if bias_grad else None  # quicker than the kernel's own
             if down:
                 b.grad = dx.reshape(b.shape)
             if weight_grad:
@@ -141,6 +184,14 @@ class Deconvolution(Convolution):
     def out_sizes(self, sizes):
         return [s * (n - 1) + d * (k - 1) + 1 - 2 * p
                 for n, p, d, k, s in zip(sizes, self.pad, self.dilation, self.kernel, self.stride, strict=True)]
+
+
+def torch_pooled(size, kernel, stride, pad, ceil):
+    """The output size of torch's pooling along one axis, None where torch refuses the padding."""
+    if 2 * pad > kernel:
+        return None
+    out = (math.ceil if ceil else math.floor)((size + 2 * pad - kernel) / stride) + 1
+    return out - 1 if ceil and (out - 1) * stride >= size + pad else out
 
 
 @register
@@ -188,6 +239,10 @@ class Pooling(Layer):
                    for o, n, p, s in zip(out, sizes, self.pad, self.stride, strict=True)]
         self.check(min(out) > 0, f"found input sizes {list(sizes)}, too small for kernel {self.kernel}")
         self.out = out
+        # torch's own padding serves where it may (at most half a kernel) and yields Caffe's sizes
+        ceil = self.rounding is math.ceil
+        own = [torch_pooled(*axis, ceil) for axis in zip(sizes, self.kernel, self.stride, self.pad, strict=True)]
+        self.torch_pads = self.method == caffe_pb2.PoolingParameter.MAX and own == list(out)
         # zeros (AVE) or -inf (MAX) that windows reach beyond the image: in front and behind, per axis
         self.border = [(p, max(0, (o - 1) * s + k - n - p))
                        for o, n, p, k, s in zip(out, sizes, self.pad, self.kernel, self.stride, strict=True)]
@@ -211,14 +266,21 @@ class Pooling(Layer):
             total = functional.avg_pool2d(self.padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
             top[0].value = total / self.divisor(x)
             return
-        y, self.winner = functional.max_pool2d(self.padded(x, -math.inf), self.kernel, self.stride,
-                                               return_indices=True)
+        y, self.winner = functional.max_pool2d(*self.max_arguments(x), return_indices=True)
         top[0].value = y
         if len(top) > 1:
-            (up, down), (left, right) = self.border
-            width = x.shape[3] + left + right
-            row, column = self.winner // width - up, self.winner % width - left
-            top[1].value = (row * x.shape[3] + column).to(x.dtype)
+            winner = self.winner
+            if not self.torch_pads:
+                (up, down), (left, right) = self.border
+                width = x.shape[3] + left + right
+                winner = (winner // width - up) * x.shape[3] + winner % width - left
+            top[1].value = winner.to(x.dtype)
+
+    def max_arguments(self, x):
+        """(input, kernel, stride, padding, dilation, ceil_mode) of torch's max pooling."""
+        if self.torch_pads:
+            return x, self.kernel, self.stride, self.pad, (1, 1), self.rounding is math.ceil
+        return self.padded(x, -math.inf), self.kernel, self.stride, (0, 0), (1, 1), False
 
     def backward(self, top, propagate_down, bottom):
         if not propagate_down[0]:
@@ -228,8 +290,10 @@ class Pooling(Layer):
             dx = torch.ops.aten.avg_pool2d_backward(dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride,
                                                     [0, 0], False, True, 1)
         else:
-            dx = torch.ops.aten.max_pool2d_with_indices_backward(
-                dy, self.padded(x, -math.inf), self.kernel, self.stride, [0, 0], [1, 1], False, self.winner)
+            dx = torch.ops.aten.max_pool2d_with_indices_backward(dy, *self.max_arguments(x), self.winner)
+            if self.torch_pads:
+                bottom[0].grad = dx
+                return
         (up, down), (left, right) = self.border
         bottom[0].grad = dx[:, :, up:dx.shape[2] - down, left:dx.shape[3] - right]
 
