@@ -135,7 +135,7 @@ choose_engine() {
     case "$DEVICE" in
         cpu) ;;
         "") # ask the engine itself: an engine without GPU support has none, whatever the machine has
-            if "${ENGINE[@]}" device_query -gpu 0 >/dev/null 2>&1; then
+            if ("${ENGINE[@]}" device_query -gpu 0 || exit 1) >/dev/null 2>&1; then
                 DEVICE_ARGUMENTS=(-gpu 0)
             fi
             ;;
@@ -182,7 +182,8 @@ run_engine() {
     shift
     # Ctrl-C reaches every process of the pipeline: the engine writes a snapshot on it, and its readers must outlive it
     set +e
-    (cd "$PREPROCESSED" && exec "${ENGINE[@]}" "$@" "${DEVICE_ARGUMENTS[@]}") 2>&1 |
+    # (the subshell's own exit keeps bash from reporting an engine that aborts, as the original does on every error)
+    (cd "$PREPROCESSED" && "${ENGINE[@]}" "$@" "${DEVICE_ARGUMENTS[@]}" || exit "$?") 2>&1 |
         (
             trap '' INT
             tee -a "$log" | awk '/Iteration|net output|Snapshotting|\] (accuracy|loss) = / {
@@ -213,7 +214,7 @@ render() {
     [[ -z "$SNAPSHOT" ]] || options+=(--snapshot "$SNAPSHOT")
     [[ -z "$SEED" ]] || options+=(--seed "$SEED")
     [[ -z "$DEMO" ]] || options+=(--demo)
-    "$PYTHON" -m models.render "$1" "$2" "$3" --preprocessed "$PREPROCESSED" --run "$4" --engine "${CAFFE:-}" \
+    "$PYTHON" -m models.render "$1" "$2" "$3" --preprocessed "$PREPROCESSED" --run "$4" --engine "${CAFFE:-python -m caffe}" \
         "${options[@]}"
 }
 
@@ -318,7 +319,7 @@ main() {
         echo "pictures    $RUNS/*/heatmaps"
     fi
     echo "runs        $RUNS"
-    echo "summary     $RUNS/summary.csv"
+    [[ ! -f "$RUNS/summary.csv" ]] || echo "summary     $RUNS/summary.csv"
     if ((${#failed[@]})); then
         say "not done: ${failed[*]}"
         exit 1
