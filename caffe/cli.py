@@ -174,6 +174,7 @@ def train(flags):
         del param.weights[:]
         param.weights.append(flags.weights)
     solver = Solver(param)
+    solver.net.frugal = True  # nobody looks at its blobs between the iterations
     solver.action_function = SignalAction(flags.sigint_effect, flags.sighup_effect)
     if flags.snapshot:
         glog.info(f"Resuming from {flags.snapshot}")

@@ -62,6 +62,9 @@ class Layer:
         """Overwrite the gradient of each bottom with propagate_down, add to the gradients of the parameters."""
         raise CaffeError(f"{self.where}: backward is not implemented")
 
+    def release(self):
+        """Give back what was kept between the passes (called after backward where memory is to be saved)."""
+
     def position(self):
         """State beyond the parameters that a resumed run needs (a dict of numpy arrays and numbers), or None."""
         return None

@@ -129,6 +129,7 @@ class Net:
         self.name = param.name
         self.debug_info = param.debug_info
         self.param = param
+        self.frugal = False  # True: backward gives the memory of what it no longer needs back
         self.layers, self.layer_params = LayerVec(), list(param.layer)
         self._layer_names, self._blob_names, self._blobs = [], [], []
         self.bottom_vecs, self.top_vecs, self.bottom_ids, self.top_ids = [], [], [], []
@@ -364,8 +365,20 @@ class Net:
                 self.layers[i].backward(self.top_vecs[i], self.bottom_need_backward[i], self.bottom_vecs[i])
                 if self.debug_info:
                     self._log_backward(i)
+                if self.frugal:
+                    self._release(i)
             for callback in self._after_backward:
                 callback(i)
+
+    def _release(self, i):
+        """Drop values and gradients of layer i's tops; all their consumers have run backward."""
+        layer, bottom = self.layers[i], self.bottom_vecs[i]
+        kept = {id(blob._data) for blob in (*self.learnable_params, *bottom)}
+        for k, weight, blob in zip(self.top_ids[i], self.loss_weights[i], self.top_vecs[i], strict=True):
+            if k not in self._outputs and not weight and id(blob._data) not in kept:
+                blob.release_value()
+                blob.clear_grad()
+        layer.release()
 
     def run_backward(self):
         """The whole backward pass, with the debug summary that Caffe prints after it."""

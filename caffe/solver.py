@@ -195,11 +195,15 @@ class Solver:
                          + self._first_not_finite())
 
     def _first_not_finite(self):
-        for i, top in enumerate(self.net.top_vecs):
-            for k, blob in zip(self.net.top_ids[i], top, strict=True):
+        """Names the first blob that is not finite, from another forward pass over the same data."""
+        net = self.net
+        for i, (layer, bottom, top) in enumerate(zip(net.layers, net.bottom_vecs, net.top_vecs, strict=True)):
+            if bottom:
+                layer.forward(bottom, top)
+            for k, blob in zip(net.top_ids[i], top, strict=True):
                 if not bool(torch.isfinite(blob.value).all()):
-                    return (f"The first blob that is not finite is '{self.net._blob_names[k]}' of layer "
-                            f"'{self.net._layer_names[i]}': look at its weights, the learning rate and the input data.")
+                    return (f"The first blob that is not finite is '{net._blob_names[k]}' of layer "
+                            f"'{net._layer_names[i]}': look at its weights, the learning rate and the input data.")
         return "All blobs are finite: look at the loss weights."
 
     def _smooth(self, loss, start):

@@ -276,6 +276,9 @@ class Pooling(Layer):
                 winner = (winner // width - up) * x.shape[3] + winner % width - left
             top[1].value = winner.to(x.dtype)
 
+    def release(self):
+        self.winner = None
+
     def max_arguments(self, x):
         """(input, kernel, stride, padding, dilation, ceil_mode) of torch's max pooling."""
         if self.torch_pads:
