@@ -66,7 +66,7 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
         tag = struct.unpack_from("<H", fmt, 24)[0]  # the first two bytes of the sub-format's GUID
     width = block // channels if channels else 0
     if bits not in FORMATS.get(tag, ()) or width * 8 != bits:
-        found = f"sample format {tag} with {bits} bits in {channels} channels of {block} bytes together"
+        found = f"sample format {tag} with {bits} bits, {channels} channels in {block} bytes"
         raise RecordingError(found, "PCM of 8, 16, 24 or 32 bits or floating point of 32 or 64")
     if rate == 0:
         raise RecordingError("a sample rate of 0 Hz", "the rate of the recording")

@@ -35,6 +35,7 @@ def speech(seed, seconds=0.5, rate=8000, peak=9000):
 def make_corpus(folder, speakers=GENDERS, digits=range(3), repetitions=1, rate=8000, splits=None):
     """Write a corpus of `speakers` ({name: gender}); returns its folder. `splits` is the content of its splits.json."""
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, speaker in enumerate(speakers):
         (folder / speaker).mkdir(parents=True, exist_ok=True)
         for digit in digits:
