@@ -3,6 +3,7 @@
 from lrp.composites import COMPOSITES, Composite
 from lrp.errors import LRPError
 from lrp.network import Explanation, Network
-from lrp.rules import RULES
+from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, Zero, ZPlus
 
-__all__ = ["COMPOSITES", "RULES", "Composite", "Explanation", "LRPError", "Network"]
+__all__ = ["COMPOSITES", "RULES", "AlphaBeta", "Composite", "Epsilon", "Explanation", "Flat", "Gamma", "LRPError",
+           "Network", "WSquare", "ZBox", "ZPlus", "Zero"]

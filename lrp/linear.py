@@ -31,6 +31,25 @@ def pair(param, name, default, where):
     return (values[0], values[-1])
 
 
+# Rows that a matrix product of an inner product always has: BLAS chooses its kernel by size, and with it the order of
+# summation; with a fixed size an item's numbers do not depend, to the last bit, on how many others are in the batch.
+ROWS = 16
+
+
+def rows_times(rows, matrix):
+    """rows @ matrix for rows (N, K), in blocks of `ROWS` rows (filled up with zeros)."""
+    result = np.empty((len(rows), matrix.shape[1]), np.result_type(rows, matrix))
+    for start in range(0, len(rows), ROWS):
+        block = rows[start:start + ROWS]
+        if len(block) < ROWS:
+            filled = np.zeros((ROWS, rows.shape[1]), rows.dtype)
+            filled[:len(block)] = block
+            result[start:] = (filled @ matrix)[:len(block)]
+        else:
+            np.matmul(block, matrix, out=result[start:start + ROWS])
+    return result
+
+
 def images(x):
     """The batch (N, C, H, W) as a contiguous array (N, H, W, C)."""
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
@@ -215,12 +234,12 @@ class InnerProduct(Linear):
     def apply(self, x, selectors):
         shape = self.output_shape(x.shape)
         rows = np.ascontiguousarray(x).reshape(-1, self.weights.shape[1])
-        values = rows @ self.prepared(selectors, x.dtype).T
+        values = rows_times(rows, self.prepared(selectors, x.dtype).T)
         return [np.ascontiguousarray(part).reshape(shape) for part in np.split(values, len(selectors), axis=1)]
 
     def adjoint(self, s, selectors, shape):
         stacked = np.concatenate([one.reshape(-1, self.weights.shape[0]) for one in s], axis=1)
-        return (stacked @ self.prepared(selectors, stacked.dtype)).reshape(shape)
+        return rows_times(stacked, self.prepared(selectors, stacked.dtype)).reshape(shape)
 
 
 class AveragePooling(Linear):

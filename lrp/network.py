@@ -4,7 +4,9 @@
 calls leave nothing behind.
 """
 
+import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,8 +24,20 @@ from lrp.layer import Layer, read_layer
 from lrp.shaping import Head
 
 DATA_TYPES = ("Input", "HDF5Data", "Data", "MemoryData", "ImageData", "WindowData", "DummyData")
+# Items that travel through the network together: enough to read the weights of inner products seldom, few enough to
+# stay in the cache.
+CHUNK = 16
 # Activations of one call are held for as many items at a time as fit in here (bytes).
 MEMORY = 512 * 2**20
+
+
+def one_blas_thread(wanted):
+    """Context in which matrix products use one thread, so that threads of our own can work side by side."""
+    if not wanted:
+        return contextlib.nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas")
 
 
 @dataclass
@@ -257,27 +271,33 @@ class Network:
                            "finite numbers wanted")
         return x
 
-    def forward(self, x, dtype=np.float32):
-        """Scores (N, classes) of a batch x (N, C, H, W): the values before softmax, in `dtype`."""
-        x = self.check_input(x, dtype)
-        return np.concatenate([self._forward(part)[0][self._output] for part in self._chunks(x)])
+    def forward(self, x, dtype=np.float32, workers=None):
+        """Scores (N, classes) of a batch x (N, C, H, W): the values before softmax, in `dtype`.
 
-    def relevance(self, x, target=None, composite="epsilon_plus", dtype=np.float32, layers=False, absorbed=False):
+        workers: see `relevance`.
+        """
+        x = self.check_input(x, dtype)
+        return np.concatenate(self._by_chunks(x, lambda part, start: self._forward(part)[0][self._output], workers))
+
+    def relevance(self, x, target=None, composite="epsilon_plus", dtype=np.float32, layers=False, absorbed=False,
+                  workers=None):
         """Relevance of a batch x (N, C, H, W).
 
         target: None (each item's predicted class); a class number; a tuple of class numbers (explained together); an
         integer array (N,), one class per item; or a float array (N, classes), the relevance of the scores itself.
         composite: name or `Composite`. dtype: float32 or float64, of the whole computation. layers, absorbed: also
-        return the relevance of every layer's output, and what biases and stabilisers absorbed. Returns `Explanation`.
+        return the relevance of every layer's output, and what biases and stabilisers absorbed. workers: threads that
+        explain items side by side, each with a BLAS of one thread; default: the processors of this process. Returns
+        `Explanation`.
         """
         x = self.check_input(x, dtype)
         composite = find_composite(composite)
         rules = self.rules(composite)
-        pieces, start = [], 0
-        for part in self._chunks(x):
-            piece = self._explain(part, self._target_of(target, start, len(part), len(x)), rules, layers, absorbed)
-            pieces.append(piece)
-            start += len(part)
+
+        def explain(part, start):
+            return self._explain(part, self._target_of(target, start, len(part), len(x)), rules, layers, absorbed)
+
+        pieces = self._by_chunks(x, explain, workers)
 
         def joined(name):
             return np.concatenate([piece[name] for piece in pieces])
@@ -293,34 +313,51 @@ class Network:
             joined("relevance"), joined("scores"), joined("score"), joined("prediction"), joined("target"),
             composite.name, {name: repr(rule) for name, rule in rules.items()}, joined_maps("layers"), sums)
 
-    def gradient(self, x, target=None, dtype=np.float32, relu="gradient"):
+    def gradient(self, x, target=None, dtype=np.float32, relu="gradient", workers=None):
         """Gradient of the target's score with respect to the batch x; an array of its shape.
 
         target: as in `relevance` (a given relevance of the scores weighs their gradients). relu: what happens at ReLU
         layers, one of `lrp.elementwise.RELU_WAYS`. Where the maximum of a pooling window is tied, the winners share.
+        workers: see `relevance`.
         """
         x = self.check_input(x, dtype)
-        pieces, start = [], 0
-        for part in self._chunks(x):
-            pieces.append(self._gradient(part, self._target_of(target, start, len(part), len(x)), relu))
-            start += len(part)
-        return np.concatenate(pieces)
+
+        def explain(part, start):
+            return self._gradient(part, self._target_of(target, start, len(part), len(x)), relu)
+
+        return np.concatenate(self._by_chunks(x, explain, workers))
 
     # --- the passes --------------------------------------------------------------------------------------------------
-    def _chunks(self, x):
-        """Runs of items whose activations fit in `MEMORY`."""
-        if len(x) == 0:
-            raise LRPError("input: no items found; at least one wanted")
-        shapes = {self._input: (1, *x.shape[1:])}
+    def _values(self, shape):
+        """Number of values in all blobs of one item of a batch of `shape`."""
+        shapes = {self._input: (1, *shape[1:])}
         values = 0
         for node in self._nodes:
-            for top, shape in zip(node.tops, node.layer.output_shapes([shapes[b] for b in node.bottoms]), strict=True):
-                shapes[top] = shape
-                values += int(np.prod(shape))
+            for top, out in zip(node.tops, node.layer.output_shapes([shapes[b] for b in node.bottoms]), strict=True):
+                shapes[top] = out
+                values += int(np.prod(out))
+        return values
+
+    def _by_chunks(self, x, work, workers=None):
+        """[work(chunk, index of its first item)] over the batch x, cut so that what is held at once fits in `MEMORY`.
+
+        Chunks run on `workers` threads: numpy lets go of the interpreter's lock while it computes. Results keep the
+        order of the items.
+        """
+        if len(x) == 0:
+            raise LRPError("input: no items found; at least one wanted")
+        workers = min(workers or len(os.sched_getaffinity(0)), len(x))
         # activations, a denominator or two beside them, and the relevance on its way
-        step = max(1, MEMORY // (4 * values * x.itemsize))
-        for start in range(0, len(x), step):
-            yield x[start:start + step]
+        most = max(1, MEMORY // (4 * self._values(x.shape) * x.itemsize * workers))
+        count = -(-len(x) // min(most, CHUNK))
+        count = min(len(x), -(-count // workers) * workers)
+        ends = [len(x) * k // count for k in range(count + 1)]
+        chunks = [(x[a:b], a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        with one_blas_thread(workers > 1):
+            if workers == 1:
+                return [work(*chunk) for chunk in chunks]
+            with ThreadPoolExecutor(workers) as pool:
+                return list(pool.map(lambda chunk: work(*chunk), chunks))
 
     def _forward(self, x, rules=None):
         """All blobs {number: array} of a batch and the denominators {node index: Denominators}."""

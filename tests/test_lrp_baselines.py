@@ -10,7 +10,7 @@ from lrp.baselines import METHODS, silence
 
 
 def weights():
-    """Biases that keep conv1 awake: windows of zeros are ties, which torch gives to the first and this package shares."""
+    """Biases that keep conv1 awake: windows of zeros are ties, which torch gives to the first; here they share."""
     made = small_weights()
     made["conv1"][1] = made["conv1"][1] + 2
     return made

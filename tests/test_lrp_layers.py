@@ -16,7 +16,8 @@ AFFINE = "scale_param { bias_term: true }"
 CASES = {
     "Convolution": layer("c", "Convolution", "data", "end", CONV.format(4, "pad: 1 group: 2")),
     "Convolution h/w": layer("c", "Convolution", "data", "end", "convolution_param { num_output: 3 kernel_h: 2 "
-                             "kernel_w: 3 stride_h: 2 stride_w: 1 pad_h: 0 pad_w: 1 dilation: 2 dilation: 1 bias_term: false }"),
+                             "kernel_w: 3 stride_h: 2 stride_w: 1 pad_h: 0 pad_w: 1 dilation: 2 dilation: 1 "
+                             "bias_term: false }"),
     "Deconvolution": layer("c", "Deconvolution", "data", "end",
                            CONV.format(6, "stride: 2 pad: 1 group: 2")),
     "InnerProduct": layer("c", "InnerProduct", "data", "end", "inner_product_param { num_output: 5 transpose: true }"),

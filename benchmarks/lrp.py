@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Recordings explained per second on the CPU, beside zennit and torch's forward pass, in one run.
+
+    python benchmarks/lrp.py [--batch 16] [--rounds 5] [--threads 2] [--composite NAME ...] [--network NAME ...]
+
+Both explain the same batch of the same networks (random weights, float32). Rounds alternate between the two, the best
+round counts, and the relevances are compared, so that no speed is bought with other numbers.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+COMPOSITES = ("epsilon_plus", "epsilon_alpha2_beta1")
+NETWORKS = ("AlexNet", "AudioNet")
+
+
+def torch_network(name, weights):
+    """The network as a torch.nn.Sequential (zennit wants modules), pooling rounded up as in Caffe."""
+    import torch
+    from torch import nn
+
+    def fill(module, layer):
+        with torch.no_grad():
+            for parameter, values in zip((module.weight, module.bias), weights[layer], strict=True):
+                parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
+        return module
+
+    if name == "AlexNet":
+        conv = [  # inputs, outputs, kernel, stride, pad, group, pooled
+            (1, 96, 11, 4, 0, 1, True), (96, 256, 5, 1, 2, 2, True), (256, 384, 3, 1, 1, 1, False),
+            (384, 384, 3, 1, 1, 2, False), (384, 256, 3, 1, 1, 2, True)]
+        dense = [(9216, 1024, True), (1024, 1024, True), (1024, 10, False)]
+        modules = []
+        for index, (i, o, kernel, stride, pad, group, pooled) in enumerate(conv, 1):
+            modules += [fill(nn.Conv2d(i, o, kernel, stride, pad, groups=group), f"conv{index}"), nn.ReLU()]
+            modules += [nn.MaxPool2d(3, 2, ceil_mode=True)] if pooled else []
+    else:
+        channels = (1, 100, 64, 128, 128, 128, 128)
+        dense = [(16000, 1024, False), (1024, 512, False), (512, 10, False)]
+        modules = []
+        for index in range(1, 7):
+            conv = nn.Conv2d(channels[index - 1], channels[index], (1, 3), padding=(0, 1))
+            kernel = (1, 3) if index == 1 else (1, 2)
+            modules += [fill(conv, f"conv{index}"), nn.ReLU(), nn.MaxPool2d(kernel, (1, 2), ceil_mode=True)]
+    modules.append(nn.Flatten())
+    first = 6 if name == "AlexNet" else 7
+    for index, (i, o, relu) in enumerate(dense, first):
+        modules += [fill(nn.Linear(i, o), f"fc{index}")] + ([nn.ReLU()] if relu else [])
+    return nn.Sequential(*modules).eval()
+
+
+def without_torchvision():
+    """Stand-ins for what zennit imports from torchvision, whose wheel must fit torch's exactly; nothing here uses it."""
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):
+        from types import ModuleType
+
+        for name in [key for key in sys.modules if key.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for name in ("torchvision", "torchvision.models", "torchvision.models.resnet", "torchvision.models.vgg"):
+            module = sys.modules[name] = ModuleType(name)
+            module.__getattr__ = lambda attribute: type(attribute, (), {})
+
+
+def zennit_relevance(model, composite, x):
+    """Relevance of the predicted class by zennit, started with its score."""
+    import torch
+    from zennit.attribution import Gradient
+    from zennit.composites import EpsilonAlpha2Beta1, EpsilonPlus
+
+    made = {"epsilon_plus": EpsilonPlus, "epsilon_alpha2_beta1": EpsilonAlpha2Beta1}[composite]()
+
+    def start(scores):
+        return torch.zeros_like(scores).scatter(1, scores.argmax(1, keepdim=True), scores.max(1, keepdim=True).values)
+
+    with Gradient(model=model, composite=made) as attributor:
+        return attributor(torch.from_numpy(x), start)[1].numpy()
+
+
+def best(functions, rounds):
+    """Best time of each function over alternating rounds, in seconds; the first round warms up and does not count."""
+    times = [float("inf")] * len(functions)
+    for round_ in range(rounds + 1):
+        for index, function in enumerate(functions):
+            begin = time.perf_counter()
+            function()
+            if round_:
+                times[index] = min(times[index], time.perf_counter() - begin)
+    return times
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--batch", type=int, default=16, help="recordings explained at once (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all of this machine")
+    parser.add_argument("--composite", nargs="+", choices=COMPOSITES, default=COMPOSITES)
+    parser.add_argument("--network", nargs="+", choices=NETWORKS, default=NETWORKS)
+    options = parser.parse_args()
+
+    import numpy as np
+    import random_networks
+    import torch
+    from google.protobuf import text_format
+
+    from caffe_proto import caffe_pb2
+    from lrp import AlphaBeta, Composite, Epsilon, Network
+
+    without_torchvision()
+
+    # zennit drops the missing side of one-sided outputs: the same rule, so that the numbers can be compared
+    textbook = {"epsilon_alpha2_beta1": Composite("textbook", Epsilon(), (
+        ("Convolution", AlphaBeta(2, 1, one_sided="textbook")),))}
+    torch.set_num_threads(options.threads)
+    print(f"batch {options.batch}, {options.threads} threads, torch {torch.__version__}, numpy {np.__version__}")
+    print(f"{'network':10}{'composite':24}{'lrp /s':>8}{'zennit /s':>10}{'ratio':>7}{'forward /s: lrp':>17}{'torch':>7}"
+          "  largest difference")
+    for name in options.network:
+        weights = random_networks.random_weights(name)
+        net = text_format.Parse(random_networks.deploy_text(name), caffe_pb2.NetParameter())
+        network = Network(net, weights)
+        model = torch_network(name, weights)
+        x = random_networks.random_inputs(name, options.batch)
+        for composite in options.composite:
+            ours = textbook.get(composite, composite)
+
+            def explain(network=network, x=x, ours=ours):
+                return network.relevance(x, composite=ours, workers=options.threads).relevance
+
+            def by_zennit(model=model, x=x, composite=composite):
+                return zennit_relevance(model, composite, x)
+
+            def forward(network=network, x=x):
+                return network.forward(x, workers=options.threads)
+
+            def torch_forward(model=model, x=x):
+                with torch.no_grad():
+                    return model(torch.from_numpy(x))
+
+            a, b = explain(), by_zennit()
+            difference = np.abs(a - b).max() / np.abs(b).max()
+            rates = [options.batch / t for t in best([explain, by_zennit, forward, torch_forward], options.rounds)]
+            print(f"{name:10}{composite:24}{rates[0]:8.1f}{rates[1]:10.1f}{rates[0] / rates[1]:7.2f}{rates[2]:17.1f}"
+                  f"{rates[3]:7.1f}  {difference:.1e} of the largest |R|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
