@@ -14,6 +14,7 @@ import torch
 from caffe import glog, mode
 from caffe.curves import LearningCurve, ProgressLine
 from caffe.errors import CaffeError, check
+from caffe.fusion import fuse
 from caffe.net import net_state
 from caffe.pycaffe import Net
 from caffe.solver import Action, Solver
@@ -175,6 +176,9 @@ def train(flags):
         param.weights.append(flags.weights)
     solver = Solver(param)
     solver.net.frugal = True  # nobody looks at its blobs between the iterations
+    if not param.debug_info:  # which shows what blobs hold between the layers
+        for net in (solver.net, *solver.test_nets):
+            fuse(net)
     solver.action_function = SignalAction(flags.sigint_effect, flags.sighup_effect)
     if flags.snapshot:
         glog.info(f"Resuming from {flags.snapshot}")
@@ -204,6 +208,7 @@ def test(flags):
     _use_first_gpu(flags)
     net = Net.from_param(net_state(read_net(flags.model), caffe_pb2.TEST, flags.level, stages(flags.stage)))
     net.copy_from(flags.weights)
+    fuse(net)
     glog.info(f"Running for {flags.iterations} iterations.")
     total, means = 0.0, None
     for batch in range(flags.iterations):
@@ -255,6 +260,7 @@ def time_(flags):
     phase = caffe_pb2.TEST if flags.phase == "TEST" else caffe_pb2.TRAIN
     _use_first_gpu(flags)
     net = Net.from_param(net_state(read_net(flags.model), phase, flags.level, stages(flags.stage)))
+    fuse(net)
     glog.info("Performing Forward")
     glog.info(f"Initial loss: {glog.g(net.forward_tensors())}")
     glog.info("Performing Backward")

@@ -74,6 +74,7 @@ class Convolution(ConvolutionBase):
     """Cross-correlation with zero padding, groups and dilation over 0 to 3 spatial axes."""
 
     transposed = False
+    rectifies = False  # True: the result is rectified at once (caffe.fusion)
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
@@ -127,6 +128,8 @@ class Convolution(ConvolutionBase):
         zero = torch.zeros(weight.shape[0]) if bias is None else bias
         for windows, out in zip(self.thin_windows(x), rows, strict=True):
             torch.addmm(zero, windows, matrix, out=out)
+            if self.rectifies:
+                out.relu_()
         return y
 
     def thin_backward(self, x, dy):
@@ -147,9 +150,14 @@ class Convolution(ConvolutionBase):
                 y = functional.linear(x, weight, bias)
             elif self.is_thin(x):
                 y = self.thin_forward(x, weight, bias, t)
+            elif self.rectifies and self.axes == 2 and x.device.type == "cpu":
+                y = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, self.pad, self.stride, self.dilation,
+                                                            self.group, "relu", [], "")
             else:
                 y = torch.convolution(x, weight, bias, self.stride, self.pad, self.dilation, self.transposed,
                                       [0] * self.axes, self.group)
+                if self.rectifies:
+                    y.relu_()
             t.value = y.reshape(t.shape)
 
     def backward(self, top, propagate_down, bottom):
@@ -199,6 +207,11 @@ class Pooling(Layer):
     """MAX and AVE pooling with Caffe's sizes: rounded up, then clipped only if there is padding."""
 
     tops = (1, 2)
+    masks = False  # True: the gradient of values that are not positive is dropped (caffe.fusion)
+
+    @property
+    def is_max(self):
+        return self.method == caffe_pb2.PoolingParameter.MAX
 
     def setup(self, bottom, top):
         param = self.layer_param.pooling_param
@@ -242,7 +255,7 @@ class Pooling(Layer):
         # torch's own padding serves where it may (at most half a kernel) and yields Caffe's sizes
         ceil = self.rounding is math.ceil
         own = [torch_pooled(*axis, ceil) for axis in zip(sizes, self.kernel, self.stride, self.pad, strict=True)]
-        self.torch_pads = self.method == caffe_pb2.PoolingParameter.MAX and own == list(out)
+        self.torch_pads = self.is_max and own == list(out)
         # zeros (AVE) or -inf (MAX) that windows reach beyond the image: in front and behind, per axis
         self.border = [(p, max(0, (o - 1) * s + k - n - p))
                        for o, n, p, k, s in zip(out, sizes, self.pad, self.kernel, self.stride, strict=True)]
@@ -262,7 +275,7 @@ class Pooling(Layer):
 
     def forward(self, bottom, top):
         x = bottom[0].value
-        if self.method == caffe_pb2.PoolingParameter.AVE:
+        if not self.is_max:
             total = functional.avg_pool2d(self.padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
             top[0].value = total / self.divisor(x)
             return
@@ -289,10 +302,12 @@ class Pooling(Layer):
         if not propagate_down[0]:
             return
         x, dy = bottom[0].value, top[0].grad
-        if self.method == caffe_pb2.PoolingParameter.AVE:
+        if not self.is_max:
             dx = torch.ops.aten.avg_pool2d_backward(dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride,
                                                     [0, 0], False, True, 1)
         else:
+            if self.masks:
+                dy = torch.ops.aten.threshold_backward(dy, top[0].value, 0)
             dx = torch.ops.aten.max_pool2d_with_indices_backward(dy, *self.max_arguments(x), self.winner)
             if self.torch_pads:
                 bottom[0].grad = dx
