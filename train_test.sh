@@ -35,7 +35,7 @@ readonly DEMO_REPETITIONS=6 # recordings of each digit by each of the 60 demo sp
 readonly DEMO_PICTURES=4    # test recordings that are explained for each network
 
 DATA="" PREPROCESSED="" RUNS="" DEVICE="" DEMO="" SKIP_INVALID="" MAX_ITER="" SNAPSHOT="" SEED=""
-SELECTION=()
+SELECTION=() SELECTED_RUNS=""
 ENGINE=()
 DEVICE_ARGUMENTS=()
 INTERRUPTED=""
@@ -148,14 +148,10 @@ has_recordings() {
     [[ -d "$DATA" && -n "$(find "$DATA" -mindepth 2 -maxdepth 2 -name '*.wav' -print -quit)" ]]
 }
 
-# Print the selected runs, one a line: network, task, split, "preprocessed" or "raw".
-selected_runs() {
-    "$PYTHON" -m models.runs --data "$DATA" --preprocessed "$PREPROCESSED" "${SELECTION[@]}"
-}
-
-# Make what is missing of the recordings (demo only) and of the networks' inputs.
+# Make what is missing of the recordings (demo only) and of the networks' inputs, and set SELECTED_RUNS: one a line,
+# network, task, split, and whether its inputs were there ("preprocessed" or "raw").
 prepare_data() {
-    local runs options=()
+    local options=()
     if [[ -n "$DEMO" ]]; then
         "$PYTHON" -m data.demo_corpus "$DATA" --repetitions "$DEMO_REPETITIONS" || fail "$DATA: no demo corpus made"
     fi
@@ -166,8 +162,9 @@ prepare_data() {
         echo "  3. synthetic speakers, in some minutes: ./train_test.sh --demo" >&2
         exit 1
     fi
-    runs="$(selected_runs)" || exit "$?"
-    if [[ "$runs" == *raw* ]]; then
+    SELECTED_RUNS="$("$PYTHON" -m models.runs --data "$DATA" --preprocessed "$PREPROCESSED" "${SELECTION[@]}")" ||
+        exit "$?"
+    if [[ "$SELECTED_RUNS" == *raw* ]]; then
         has_recordings || fail "$PREPROCESSED: lists of the selected runs missing, and no recordings found in $DATA"
         [[ -z "$SEED" ]] || options+=(--seed "$SEED")
         [[ -z "$SKIP_INVALID" ]] || options+=(--skip-invalid)
@@ -277,21 +274,20 @@ explain_examples() {
     mapfile -t listed <"$PREPROCESSED/$1_$2_$3_test.txt"
     mkdir -p "$folder/heatmaps" || return 1
     for ((k = 0; k < DEMO_PICTURES; k++)); do
-        file="${listed[${#listed[@]} * k / DEMO_PICTURES]}"
+        file="${listed[${#listed[@]} * (27 * k % 100) / 100]}" # in steps of 27 %: other speakers and other digits
         "$PYTHON" -m lrp --model "$folder/deploy.prototxt" --weights "$weights" --input "$PREPROCESSED/$file" \
             --output "$folder/heatmaps/$(basename "${file%.hdf5}").png" >&2 || return 1
     done
 }
 
 main() {
-    local runs network task split failed=() tested=() extras=()
+    local run network task split failed=() tested=() extras=()
     parse_arguments "$@"
     [[ -z "$DEMO" ]] || extras=(demo)
     prepare_environment "${extras[@]}" || exit 1
     prepare_data
     choose_engine
     mkdir -p "$RUNS" || fail "$RUNS: cannot be made"
-    runs="$(selected_runs)"
     trap 'INTERRUPTED=yes' INT
     while read -r network task split _ <&3; do
         if train_and_test "$network" "$task" "$split"; then
@@ -303,14 +299,14 @@ main() {
             say "interrupted; the same command continues"
             exit 130
         fi
-    done 3<<<"$runs"
+    done 3<<<"$SELECTED_RUNS"
     trap - INT
     if ((${#tested[@]})); then
         "$PYTHON" -m models.summary "$RUNS" || failed+=("summary")
     fi
     if [[ -n "$DEMO" ]]; then
-        for runs in "${tested[@]}"; do
-            read -r network task split <<<"$runs"
+        for run in "${tested[@]}"; do
+            read -r network task split <<<"$run"
             explain_examples "$network" "$task" "$split" || failed+=("pictures of ${network}_${task}_$split")
         done
         echo
