@@ -1,7 +1,9 @@
 """Layer types that work element by element: the top has the bottom's shape (caffe_semantics: neuron layers).
 
 In place (top 0 is bottom 0) the bottom's value is gone after the forward pass, as in Caffe: a backward formula that
-reads `bottom[0].value` then reads the top's value. Which types stay right in place follows from that.
+reads `bottom[0].value` then reads the top's value (BNLL and Clip, whose gradients in place are Caffe's, not the true
+ones). Where Caffe's gradient in place does not depend on the top's gradient at all (Log, Power), the true one is given
+instead.
 """
 
 import math
@@ -17,6 +19,8 @@ aten = torch.ops.aten
 class Neuron(Layer):
     """Base of element-wise layers: subclasses give function(x, out) and derivative(dy, x, y)."""
 
+    keeps_input = False  # in place, derivative gets a copy of the overwritten input
+
     def function(self, x, out):
         """The top's value for bottom value `x`; `out` is None, or `x` itself where it may be overwritten."""
         raise NotImplementedError
@@ -27,28 +31,35 @@ class Neuron(Layer):
 
     def forward(self, bottom, top):
         x = bottom[0].value
-        top[0].value = self.function(x, x if bottom[0] is top[0] else None)
+        in_place = bottom[0] is top[0]
+        self.input = x.clone() if in_place and self.keeps_input else None
+        top[0].value = self.function(x, x if in_place else None)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            bottom[0].grad = self.derivative(top[0].grad, bottom[0].value, top[0].value)
+            x = bottom[0].value if self.input is None else self.input
+            bottom[0].grad = self.derivative(top[0].grad, x, top[0].value)
 
 
 @register
 class ReLU(Layer):
     """max(x, 0) + negative_slope * min(x, 0); the slope is the derivative at 0. In place, both passes reuse memory."""
 
+    rectified = masked = False  # True: done by the layer before, or behind (caffe.fusion)
+
     def setup(self, bottom, top):
         self.slope = self.layer_param.relu_param.negative_slope
 
     def forward(self, bottom, top):
+        if self.rectified:
+            return
         x = bottom[0].value
         out = x if bottom[0] is top[0] else torch.empty_like(x)
         top[0].value = (torch.clamp_min(x, 0, out=out) if self.slope == 0
                         else aten.leaky_relu.out(x, self.slope, out=out))
 
     def backward(self, top, propagate_down, bottom):
-        if propagate_down[0]:
+        if propagate_down[0] and not self.masked:
             x, dy = bottom[0].value, top[0].grad
             out = dy if bottom[0] is top[0] else torch.empty_like(dy)
             bottom[0].grad = (aten.threshold_backward.grad_input(dy, x, 0, grad_input=out) if self.slope == 0
@@ -167,6 +178,7 @@ class Power(Neuron):
     def setup(self, bottom, top):
         param = self.layer_param.power_param
         self.power, self.scale, self.shift = param.power, param.scale, param.shift
+        self.keeps_input = self.power not in (0, 1)
 
     def base(self, x, out=None):
         """shift + scale * x."""
@@ -188,7 +200,7 @@ class Power(Neuron):
         if slope == 0:
             return torch.zeros_like(dy)
         if self.power == 1:
-            return dy if self.scale == 1 and y is x else dy * self.scale
+            return dy * self.scale
         if self.power == 2:
             return dy * self.base(x) * slope
         return dy * (y / self.base(x)) * slope
@@ -215,6 +227,8 @@ class Exp(Neuron):
 @register
 class Log(Neuron):
     """Logarithm to `base` of shift + scale * x; base -1 is e."""
+
+    keeps_input = True
 
     def setup(self, bottom, top):
         param = self.layer_param.log_param
