@@ -69,7 +69,7 @@ environment_install() {
     environment_say "installing $(basename "$file") into $ENVIRONMENT_VENV (once; some minutes)"
     log="$ENVIRONMENT_VENV/install.log"
     if "$ENVIRONMENT_VENV/bin/python" -m pip --disable-pip-version-check install --no-input --requirement "$file" \
-        2>&1 | tee "$log" | awk '/^(Collecting|Downloading|Installing)/ { print; fflush() }' >&2; then
+        2>&1 | tee "$log" | awk '/^(Collecting|Downloading|Installing)/ { print "  " substr($0, 1, 110); fflush() }' >&2; then
         cp "$file" "$marker"
         return
     fi
@@ -78,6 +78,8 @@ environment_install() {
         reason="disk full: $(df -h "$ENVIRONMENT_VENV" | awk 'NR == 2 { print $4 }') left for $ENVIRONMENT_VENV"
     elif grep -q -E 'NewConnectionError|NameResolutionError|Failed to establish|timed out|ProxyError|SSLError' "$log"; then
         reason="package index unreachable (network, proxy or pip configuration)"
+    elif grep -q 'from versions: none' "$log"; then
+        reason="package index unreachable, or nothing there for $("$ENVIRONMENT_VENV/bin/python" --version): $reason"
     fi
     environment_say "$(basename "$file") could not be installed: ${reason:-pip failed} (see $log)"
     return 1

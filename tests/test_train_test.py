@@ -282,6 +282,42 @@ def test_no_python_is_said_in_one_line(tmp_path):
     assert done.stderr == "environment: no Python >= 3.10 found on PATH; install one and run the command again\n"
 
 
+@pytest.fixture
+def lacking(tmp_path):
+    """A copy of the environment's files that wants a package nobody has; returns a function that prepares it."""
+    for name in ("environment.sh", "environment.py"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "requirements.in").write_text("audiomnist-none-such>=1\n")
+    (tmp_path / "requirements.txt").write_text("audiomnist-none-such==1.0\n")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+
+    def prepare(python, **variables):
+        (tools / "python3").write_text(f'#!/bin/bash\n{python}\nexec "{sys.executable}" "$@"\n')
+        (tools / "python3").chmod(0o755)
+        script = f'set -euo pipefail; source "{tmp_path}/environment.sh"; prepare_environment'
+        variables["PATH"] = f"{tools}:{SYSTEM_PATH}"
+        variables |= {"HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+        return subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True)
+
+    return prepare
+
+
+def test_an_unreachable_index_is_said_in_one_line(lacking):
+    done = lacking("", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0", PIP_FIND_LINKS="")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("environment: requirements.txt could not be installed: package index unreachable")
+
+
+def test_a_python_without_venv_and_pip_is_said_in_one_line(lacking):
+    done = lacking('[[ "$1 $2" == "-m venv" || "$1 $2" == "-m pip" ]] && echo "ensurepip is not available" && exit 1')
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "apt-get install python3-venv" in last
+    assert last.endswith("ensurepip is not available")
+
+
 @pytest.mark.parametrize("ranges", sorted(ROOT.glob("requirements*.in")), ids=lambda path: path.name)
 def test_pins_lie_in_the_ranges(ranges):
     pins = {}
