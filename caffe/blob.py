@@ -35,7 +35,11 @@ class Storage:
         elif tensor.device != device:
             tensor = self.tensor = tensor.to(device)
             self.host = None
-        return tensor if tensor.shape == shape else tensor.reshape(shape)
+        if tensor.shape != shape:
+            if not tensor.is_contiguous():  # what is changed through the view must reach the stored tensor
+                tensor = self.tensor = tensor.contiguous()
+            tensor = tensor.view(shape)
+        return tensor
 
     def set(self, tensor):
         """Take `tensor` as the new content (by reference, unless a numpy view must be kept alive)."""

@@ -129,7 +129,7 @@ class Net:
         self.name = param.name
         self.debug_info = param.debug_info
         self.param = param
-        self.frugal = False  # True: backward gives the memory of what it no longer needs back
+        self.frugal = False  # True: memory of what no pass will read again is given back
         self.layers, self.layer_params = LayerVec(), list(param.layer)
         self._layer_names, self._blob_names, self._blobs = [], [], []
         self.bottom_vecs, self.top_vecs, self.bottom_ids, self.top_ids = [], [], [], []
@@ -234,10 +234,11 @@ class Net:
         layer.setup(bottom, top)
         layer.param_propagate_down = [True] * len(layer.blobs)
         layer.reshape(bottom, top)
-        given = list(layer_param.loss_weight)
+        given = list(layer_param.loss_weight) or ([1.0] if layer.is_loss else [])
         check(len(given) in (0, len(top)), f"layer '{layer_param.name}': loss_weight must be unspecified or specified "
-                                           f"once per top blob; found {len(given)} for {len(top)} tops")
-        weights = given or [1.0 if layer.is_loss and j == 0 else 0.0 for j in range(len(top))]
+                                           f"once per top blob. Found {len(given)} for {len(top)} tops (a loss layer "
+                                           "that names none has one, 1)")
+        weights = given or [0.0] * len(top)
         self.loss_weights.append(weights)
         for k, weight, blob in zip(self.top_ids[i], weights, top, strict=True):
             self._blob_loss_weights[k] = weight
@@ -254,7 +255,7 @@ class Net:
         check(len(layer_param.param) <= len(layer.blobs),
               f"Too many params specified for layer {layer_param.name}: found {len(layer_param.param)}; the layer has "
               f"{len(layer.blobs)} parameter blobs")
-        need_backward = any(self.bottom_need_backward[i])
+        need_backward = any(self._blob_need_backward[k] for k in self.bottom_ids[i])
         for j, blob in enumerate(layer.blobs):
             asked, spec = (p.param[j] if j < len(p.param) else caffe_pb2.ParamSpec()
                            for p in (layer_param, layer.layer_param))
@@ -263,7 +264,7 @@ class Net:
             self._register_param(i, j, blob, spec)
         self.layer_need_backward.append(need_backward)
         for k in self.top_ids[i]:
-            self._blob_need_backward[k] = need_backward
+            self._blob_need_backward[k] |= need_backward
 
     def _register_param(self, i, j, blob, spec):
         owner = self._param_owners.get(spec.name) if spec.name else None
@@ -354,7 +355,19 @@ class Net:
                 self._log_forward(i)
             for callback in self._after_forward:
                 callback(i)
+            if self.frugal and self.phase == caffe_pb2.TEST:
+                self._release_read(i)
         return loss
+
+    def _release_read(self, i):
+        """In a net without a backward pass: drop what layer i was the last to read (blobs may share storage)."""
+        later = (blob for bottom in self.bottom_vecs[i + 1:] for blob in bottom)
+        kept = {id(blob._data) for blob in (*self.learnable_params, *self.top_vecs[i], *later)}
+        for k, blob in zip(self.bottom_ids[i], self.bottom_vecs[i], strict=True):
+            produced = next(j for j, ids in enumerate(self.top_ids) if k in ids)
+            if self.bottom_ids[produced] and id(blob._data) not in kept:
+                blob.release_value()
+        self.layers[i].release()
 
     def backward_from_to(self, start, end):
         """Run the backward passes of layers start down to end (indices, inclusive) that need one."""
