@@ -323,7 +323,7 @@ class Reduction(Layer):
             x = x.abs()
         elif self.operation == param.SUMSQ:
             x = x * x
-        top[0].value = (x.sum(1) * self.coefficient).view(top[0].shape)
+        top[0].value = (x.sum(1) * self.coefficient).reshape(top[0].shape)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
@@ -335,7 +335,7 @@ class Reduction(Layer):
                 grad = dy * 2 * x
             else:
                 grad = dy.repeat(1, self.size)
-            bottom[0].grad = grad.view(bottom[0].shape)
+            bottom[0].grad = grad.reshape(bottom[0].shape)
 
 
 @register
@@ -400,7 +400,7 @@ class MVN(Layer):
         if param.normalize_variance:
             self.deviation = (centred * centred).mean(1, keepdim=True).sqrt() + param.eps
             centred /= self.deviation
-        top[0].value = centred.view(top[0].shape)
+        top[0].value = centred.reshape(top[0].shape)
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0]:
@@ -408,7 +408,7 @@ class MVN(Layer):
             grad = dy - dy.mean(1, keepdim=True)
             if self.layer_param.mvn_param.normalize_variance:
                 grad = (grad - y * (dy * y).mean(1, keepdim=True)) / self.deviation
-            bottom[0].grad = grad.view(bottom[0].shape)
+            bottom[0].grad = grad.reshape(bottom[0].shape)
 
 
 @register
@@ -423,7 +423,7 @@ class BatchNorm(Layer):
         param = self.layer_param.batch_norm_param
         self.eps, self.fraction = param.eps, param.moving_average_fraction
         self.stored = param.use_global_stats if param.HasField("use_global_stats") else not self.training
-        self.channels = bottom[0].shape[1] if bottom[0].num_axes > 1 else 1
+        self.channels = bottom[0].shape[bottom[0].axis(1)]
         for size in (self.channels, self.channels, 1):
             self.add_param((size,), caffe_pb2.FillerParameter(type="constant"))
         specs = self.layer_param.param
@@ -433,13 +433,13 @@ class BatchNorm(Layer):
             specs.add(lr_mult=0)
 
     def reshape(self, bottom, top):
-        self.check(bottom[0].num_axes <= 1 or bottom[0].shape[1] == self.channels,
-                   f"found {bottom[0].shape[1:2]} channels; wanted {self.channels}")
+        found = bottom[0].shape[bottom[0].axis(1)]
+        self.check(found == self.channels, f"found {found} channels; wanted {self.channels}")
         super().reshape(bottom, top)
 
     def channel_mean(self, tensor):
         """Mean of each channel, shaped to be broadcast."""
-        return tensor.mean(self.others, keepdim=True) if self.others else tensor
+        return tensor.mean(self.others, keepdim=True)
 
     def forward(self, bottom, top):
         x = bottom[0].value
@@ -447,8 +447,8 @@ class BatchNorm(Layer):
         mean_sum, variance_sum, factor = self.blobs
         if self.stored:
             scale = torch.where(factor.value == 0, 0, 1 / factor.value)
-            shape = (1, -1) + (1,) * (x.dim() - 2) if x.dim() > 1 else (1,)
-            mean, variance = ((blob.value * scale).view(shape) for blob in (mean_sum, variance_sum))
+            shape = (1, -1) + (1,) * (x.dim() - 2)
+            mean, variance = ((blob.value * scale).reshape(shape) for blob in (mean_sum, variance_sum))
         else:
             mean = self.channel_mean(x)
             variance = self.channel_mean((x - mean).square())
@@ -521,9 +521,9 @@ class Scale(Broadcast):
     def forward(self, bottom, top):
         x, factor = bottom[0].value, bottom[1] if len(bottom) > 1 else self.blobs[0]
         self.input = x.clone() if bottom[0] is top[0] else None
-        y = x * factor.value.view(self.wide)
+        y = x * factor.value.reshape(self.wide)
         if self.param.bias_term:
-            y += self.blobs[-1].value.view(self.wide)
+            y += self.blobs[-1].value.reshape(self.wide)
         top[0].value = y
 
     def backward(self, top, propagate_down, bottom):
@@ -536,7 +536,7 @@ class Scale(Broadcast):
         elif len(bottom) == 1 and self.param_propagate_down[0]:
             factor.add_grad(self.collect(dy * x, factor.shape))
         if propagate_down[0]:
-            bottom[0].grad = dy * factor.value.view(self.wide)
+            bottom[0].grad = dy * factor.value.reshape(self.wide)
 
 
 @register
@@ -550,7 +550,7 @@ class Bias(Broadcast):
 
     def forward(self, bottom, top):
         term = bottom[1] if len(bottom) > 1 else self.blobs[0]
-        top[0].value = bottom[0].value + term.value.view(self.wide)
+        top[0].value = bottom[0].value + term.value.reshape(self.wide)
 
     def backward(self, top, propagate_down, bottom):
         dy = top[0].grad
@@ -584,7 +584,7 @@ class Embed(Layer):
         y = self.blobs[0].value[self.rows]
         if len(self.blobs) > 1:
             y += self.blobs[1].value
-        top[0].value = y.view(top[0].shape)
+        top[0].value = y.reshape(top[0].shape)
 
     def backward(self, top, propagate_down, bottom):
         self.check(not propagate_down[0], "Can't backpropagate to EmbedLayer input.")

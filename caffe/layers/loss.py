@@ -119,7 +119,7 @@ class SoftmaxWithLoss(LossLayer):
             scale = top[0].grad / self.divisor
             grad = self.probability.reshape(layout).clone()
             grad.scatter_add_(1, self.labels, grad.new_full((), -1.0).expand_as(self.labels))
-            bottom[0].grad = grad.mul_(scale if self.keep is None else scale * self.keep).view(bottom[0].shape)
+            bottom[0].grad = grad.mul_(scale if self.keep is None else scale * self.keep).reshape(bottom[0].shape)
 
 
 @register
@@ -224,7 +224,7 @@ class EuclideanLoss(LossLayer):
     def backward(self, top, propagate_down, bottom):
         grad = self.difference(bottom) * (top[0].grad / bottom[0].shape[0])
         if propagate_down[1]:
-            bottom[1].grad = -grad.view(bottom[1].shape)
+            bottom[1].grad = -grad.reshape(bottom[1].shape)
         if propagate_down[0]:
             bottom[0].grad = grad
 
@@ -255,7 +255,7 @@ class HingeLoss(LossLayer):
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
             slope = self.margin.sign() if self.l1 else 2 * self.margin
-            bottom[0].grad = (self.sign * slope * (top[0].grad / bottom[0].shape[0])).view(bottom[0].shape)
+            bottom[0].grad = (self.sign * slope * (top[0].grad / bottom[0].shape[0])).reshape(bottom[0].shape)
 
 
 @register
@@ -293,7 +293,7 @@ class ContrastiveLoss(LossLayer):
         grad = self.difference * factor[:, None]
         for i, sign in enumerate((1, -1)):
             if propagate_down[i]:
-                bottom[i].grad = (grad * sign).view(bottom[i].shape)
+                bottom[i].grad = (grad * sign).reshape(bottom[i].shape)
 
 
 @register
@@ -318,7 +318,7 @@ class MultinomialLogisticLoss(LossLayer):
             items = bottom[0].shape[0]
             grad = self.chosen.new_zeros(items, bottom[0].count_from(1), 1)
             grad.scatter_(1, self.labels, -top[0].grad / items / self.chosen)
-            bottom[0].grad = grad.view(bottom[0].shape)
+            bottom[0].grad = grad.reshape(bottom[0].shape)
 
 
 @register
@@ -386,4 +386,4 @@ class InfogainLoss(LossLayer):
             scale = top[0].grad / self.divisor
             probability = self.probability.reshape(self.gain.shape)
             grad = probability * self.gain.sum(1, keepdim=True) - self.gain
-            bottom[0].grad = (grad * (scale if self.keep is None else scale * self.keep)).view(bottom[0].shape)
+            bottom[0].grad = (grad * (scale if self.keep is None else scale * self.keep)).reshape(bottom[0].shape)

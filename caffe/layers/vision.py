@@ -104,7 +104,7 @@ class Convolution(ConvolutionBase):
         blob = self.blobs[0]
         if self.axes == 2 and not blob.value.is_contiguous(memory_format=torch.channels_last):
             blob.value = blob.value.contiguous(memory_format=torch.channels_last)
-        return blob.value
+        return blob.value if self.axes else blob.value.unsqueeze(-1)
 
     def is_thin(self, x):
         """True on the CPU for one input channel and few weights per output.
@@ -138,24 +138,27 @@ class Convolution(ConvolutionBase):
         return None, total[:-1].T, total[-1]
 
     def items(self, tensor):
-        """View with all axes before the channels merged into one."""
-        return tensor if self.axis == 1 else tensor.reshape(-1, *tensor.shape[self.axis:])
+        """View with all axes before the channels merged into one, and at least one spatial axis."""
+        tensor = tensor if self.axis == 1 else tensor.reshape(-1, *tensor.shape[self.axis:])
+        return tensor if self.axes else tensor.unsqueeze(-1)
+
+    def geometry(self):
+        """(stride, padding, dilation, transposed, output padding, groups) for torch."""
+        spatial = (self.stride, self.pad, self.dilation) if self.axes else ([1], [0], [1])
+        return *spatial, self.transposed, [0] * max(self.axes, 1), self.group
 
     def forward(self, bottom, top):
         weight = self.weight()
         bias = self.blobs[1].value if len(self.blobs) > 1 else None
         for b, t in zip(bottom, top, strict=True):
             x = self.items(b.value)
-            if self.axes == 0:
-                y = functional.linear(x, weight, bias)
-            elif self.is_thin(x):
+            if self.is_thin(x):
                 y = self.thin_forward(x, weight, bias, t)
             elif self.rectifies and self.axes == 2 and x.device.type == "cpu":
                 y = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, self.pad, self.stride, self.dilation,
                                                             self.group, "relu", [], "")
             else:
-                y = torch.convolution(x, weight, bias, self.stride, self.pad, self.dilation, self.transposed,
-                                      [0] * self.axes, self.group)
+                y = torch.convolution(x, weight, bias, *self.geometry())
                 if self.rectifies:
                     y.relu_()
             t.value = y.reshape(t.shape)
@@ -166,14 +169,12 @@ class Convolution(ConvolutionBase):
         bias_grad = len(self.blobs) > 1 and self.param_propagate_down[1]
         for b, t, down in zip(bottom, top, propagate_down, strict=True):
             x, dy = self.items(b.value), self.items(t.grad)
-            if self.axes == 0:
-                dx, dw, db = dy @ weight, dy.T @ x, dy.sum(0)
-            elif self.is_thin(x) and not down:
+            if self.is_thin(x) and not down:
                 dx, dw, db = self.thin_backward(x, dy)
             else:
                 dx, dw, db = torch.ops.aten.convolution_backward(
-                    dy, x, weight, [weight.shape[0]] if bias_grad else None, self.stride, self.pad, self.dilation,
-                    self.transposed, [0] * self.axes, self.group, [bool(down), weight_grad, False])
+                    dy, x, weight, [weight.shape[0]] if bias_grad else None, *self.geometry(),
+                    [bool(down), weight_grad, False])
                 db = dy.sum([0, *range(2, dy.dim())]) if bias_grad else None  # quicker than the kernel's own
             if down:
                 b.grad = dx.reshape(b.shape)
@@ -280,6 +281,8 @@ class Pooling(Layer):
             top[0].value = total / self.divisor(x)
             return
         y, self.winner = functional.max_pool2d(*self.max_arguments(x), return_indices=True)
+        if not self.torch_pads:
+            y.clamp_min_(torch.finfo(y.dtype).min)  # Caffe's maximum of a window without elements
         top[0].value = y
         if len(top) > 1:
             winner = self.winner

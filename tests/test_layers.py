@@ -1,0 +1,276 @@
+"""Layer types against the original Caffe's numbers (tests/golden/layers, made by tests/parity/golden.py)."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from google.protobuf import text_format
+
+import caffe
+from caffe import mode
+from caffe.blob import Blob
+from caffe.errors import CaffeError
+from caffe.layer import LAYERS, layer_type_list, make_layer
+from caffe_proto import caffe_pb2
+from tests.parity import engine
+from tests.parity.cases import CASES, GRADIENT_DIFFERS, cases_of
+from tests.parity.compare import LAYER_TOLERANCE, differences
+from tests.parity.golden import FOLDER, unpack
+
+GOLDEN = cases_of("golden")
+IMAGES = [case for case in GOLDEN if any(len(shape) == 4 for shape, _ in case.inputs)]
+
+# Types whose tests are elsewhere: they make or store data, run the user's code, or have no top to compare.
+TESTED_ELSEWHERE = {"DummyData", "HDF5Data", "HDF5Output", "Input", "MemoryData", "Python", "Silence"}
+# Types of the original that this runtime does not have.
+UNKNOWN_TYPES = {"Data", "ImageData", "LSTM", "LSTMUnit", "RNN", "WindowData"}
+
+
+@functools.cache
+def golden(type):
+    return unpack(FOLDER / f"{type}.npz")
+
+
+def wanted(case):
+    prefix = case.name + "/"
+    return {name[len(prefix):]: array for name, array in golden(case.type).items() if name.startswith(prefix)}
+
+
+def key(case):
+    return case.key
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=key)
+def test_equals_the_original(case):
+    assert not differences(engine.run(case), wanted(case), LAYER_TOLERANCE)
+
+
+@pytest.mark.parametrize("case", IMAGES, ids=key)
+def test_equals_the_original_in_channels_last_memory(case):
+    def store(blob, array, field):
+        tensor = torch.from_numpy(array)
+        if array.ndim == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        setattr(blob, {"data": "value", "diff": "grad"}[field], tensor)
+
+    assert not differences(engine.run(case, store), wanted(case), LAYER_TOLERANCE)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("case", GOLDEN, ids=key)
+def test_equals_the_original_on_cuda(case):
+    if not torch.cuda.is_available():
+        pytest.skip("NOT COMPARED on CUDA: no CUDA device here")
+    caffe.set_mode_gpu()
+    try:
+        found = engine.run(case)
+    finally:
+        caffe.set_mode_cpu()
+    assert not differences(found, wanted(case), LAYER_TOLERANCE)
+
+
+def test_every_layer_type_of_the_original_is_compared():
+    original = set((FOLDER / "types.txt").read_text().split())
+    assert original - set(LAYERS) == UNKNOWN_TYPES
+    assert set(layer_type_list()) & original - TESTED_ELSEWHERE == set(CASES)
+    assert {path.stem for path in FOLDER.glob("*.npz")} == set(CASES)
+    assert {case.type for case in GOLDEN} == set(CASES)
+
+
+@pytest.mark.parametrize("type", sorted(CASES))
+def test_golden_file_has_the_cases(type):
+    assert {name.rsplit("/", 2)[0] for name in golden(type)} == {case.name for case in cases_of("golden", [type])}
+
+
+# -- what the original cannot show -----------------------------------------------------------------------------------
+def layer_of(text, phase=caffe_pb2.TRAIN):
+    param = caffe_pb2.LayerParameter(name="layer")
+    text_format.Parse(text, param)
+    return make_layer(param, phase)
+
+
+def blob_of(array):
+    array = np.asarray(array, np.float32)
+    blob = Blob(array.shape)
+    blob.data[...] = array
+    return blob
+
+
+def forward(text, *arrays, tops=1, in_place=False, phase=caffe_pb2.TRAIN):
+    """(layer, bottoms, tops) after a forward pass of the layer on arrays."""
+    layer, bottom = layer_of(text, phase), [blob_of(array) for array in arrays]
+    top = bottom[:1] if in_place else [Blob() for _ in range(tops)]
+    layer.setup(bottom, top)
+    layer.reshape(bottom, top)
+    layer.forward(bottom, top)
+    return layer, bottom, top
+
+
+SLOPES = {  # text: (value, derivative) in float64
+    'type: "Power" power_param { power: 3 scale: 0.5 shift: 2 }':
+        (lambda x: (2 + 0.5 * x) ** 3, lambda x: 1.5 * (2 + 0.5 * x) ** 2),
+    'type: "Power" power_param { power: 2 scale: 2 shift: 1 }':
+        (lambda x: (1 + 2 * x) ** 2, lambda x: 4 * (1 + 2 * x)),
+    'type: "Power" power_param { scale: 0.05 shift: 3 }': (lambda x: 0.05 * x + 3, lambda x: 0.05 + 0 * x),
+    'type: "Power" power_param { power: 0 }': (lambda x: x ** 0, lambda x: 0 * x),
+    'type: "Log"': (np.log, lambda x: 1 / x),
+    'type: "Log" log_param { base: 2 scale: 3 shift: 1 }':
+        (lambda x: np.log2(3 * x + 1), lambda x: 3 / np.log(2) / (3 * x + 1)),
+}
+
+
+@pytest.mark.parametrize("text", SLOPES)
+def test_gradient_in_place_where_the_original_has_none(text):
+    assert any(text.split('"')[1] + " in place" == name for name in GRADIENT_DIFFERS)
+    x, dy = np.random.default_rng(1).uniform(0.5, 3, (2, 4, 5))
+    value, slope = SLOPES[text]
+    layer, bottom, top = forward(text, x, in_place=True)
+    np.testing.assert_allclose(top[0].data, value(np.float64(x)), rtol=1e-5)
+    top[0].diff[...] = dy
+    layer.backward(top, [True], bottom)
+    np.testing.assert_allclose(bottom[0].diff, dy * slope(np.float64(x)), rtol=1e-5)
+
+
+def test_softmax_loss_second_top_is_the_probability():
+    scores = np.random.default_rng(2).normal(size=(3, 4, 2))
+    _, _, top = forward('type: "SoftmaxWithLoss"', scores, np.zeros((3, 2)), tops=2)
+    probability = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose(top[1].data, probability, rtol=1e-5)
+    np.testing.assert_allclose(top[0].data, -np.log(probability[:, 0]).mean(), rtol=1e-5)
+
+
+def test_silence_gives_zero_gradients():
+    layer, bottom, top = forward('type: "Silence"', np.ones((2, 3)), np.ones(4), tops=0)
+    bottom[0].diff[...] = bottom[1].diff[...] = 7
+    layer.backward(top, [True, False], bottom)
+    assert (bottom[0].diff == 0).all()
+    assert (bottom[1].diff == 7).all()
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_dropout_in_training(ratio, in_place):
+    mode.set_random_seed(3)
+    ones = np.ones((200, 500))
+    text = f'type: "Dropout" dropout_param {{ dropout_ratio: {ratio} }}'
+    layer, bottom, top = forward(text, ones, in_place=in_place)
+    y = top[0].data.copy()
+    kept = y != 0
+    np.testing.assert_allclose(y[kept], 1 / (1 - ratio), rtol=1e-6)
+    deviation = np.sqrt(ratio * (1 - ratio) / ones.size)
+    assert abs(kept.mean() - (1 - ratio)) < 5 * deviation
+    assert np.abs(np.corrcoef(kept[:, 0], kept[:, 1])[0, 1]) < 0.4  # neighbours are drawn independently
+    top[0].diff[...] = 2
+    layer.backward(top, [True], bottom)
+    np.testing.assert_array_equal(bottom[0].diff, 2 * y)  # the same elements, the same factor
+    if not in_place:
+        layer.forward(bottom, top)
+        assert ((top[0].data != 0) != kept).any(), "every forward pass draws its own mask"
+    mode.set_random_seed(3)
+    np.testing.assert_array_equal(forward(text, ones, in_place=in_place)[2][0].data, y)
+
+
+def test_dropout_without_loss_in_testing():
+    x = np.random.default_rng(4).normal(size=(3, 4))
+    layer, bottom, top = forward('type: "Dropout"', x, phase=caffe_pb2.TEST)
+    top[0].value.zero_()
+    np.testing.assert_array_equal(bottom[0].data, np.float32(x))  # the top is a copy, not the bottom's memory
+
+
+REFUSED = [  # text, shapes (or arrays) of the bottoms, what the message must name
+    ('type: "SoftmaxWithLoss"', [(3, 4), [0, 4, 1]], "found label 4 at item 1; wanted 0..3"),
+    ('type: "SoftmaxWithLoss"', [(3, 4), [0, 1, -2]], "found label -2 at item 2; wanted 0..3"),
+    ('type: "SoftmaxWithLoss"', [(2, 4, 3), [[0, 1, 2], [0, 9, 0]]], "found label 9 at item 1, position 1"),
+    ('type: "SoftmaxWithLoss" loss_param { ignore_label: -1 }', [(2, 4), [-1, 4]], "found label 4 at item 1"),
+    ('type: "SoftmaxWithLoss"', [(3, 4), (2,)], "same first dimension"),
+    ('type: "SoftmaxWithLoss"', [(3, 4), (3, 2)], "Number of labels must match number of predictions"),
+    ('type: "SoftmaxWithLoss" softmax_param { axis: 2 }', [(3, 4), (3,)], "axis 2 out of range"),
+    ('type: "Accuracy"', [(3, 4), [0, 1, 4]], "found label 4 at item 2"),
+    ('type: "Accuracy" accuracy_param { top_k: 5 }', [(3, 4), (3,)], "top_k must be less than or equal"),
+    ('type: "HingeLoss"', [(3, 4), [0, 1, 4]], "found label 4"),
+    ('type: "HingeLoss"', [(3, 4), (3, 2)], "found 6 labels"),
+    ('type: "MultinomialLogisticLoss"', [(3, 4), [0, 1, 4]], "found label 4"),
+    ('type: "InfogainLoss"', [(3, 4), (3,), (3, 3)], "infogain matrix of 9 elements; wanted 4 x 4"),
+    ('type: "InfogainLoss"', [(3, 4), (3,)], "Infogain matrix source must be specified"),
+    ('type: "InfogainLoss" infogain_loss_param { source: "nowhere" }', [(3, 4), (3,)], "nowhere"),
+    ('type: "InfogainLoss" loss_param { normalize: true }', [(3, 4), (3,), (4, 4)], "normalize is deprecated"),
+    ('type: "SigmoidCrossEntropyLoss"', [(3, 4), (3,)], "must have the same count"),
+    ('type: "EuclideanLoss"', [(3, 4), (3, 5)], "Inputs must have the same dimension"),
+    ('type: "ContrastiveLoss"', [(3, 4), (3, 4), (2,)], "found 2 labels; wanted 3"),
+    ('type: "PReLU"', [(3,)], "Number of axes of bottom blob must be >=2"),
+    ('type: "Exp" exp_param { base: 0 }', [(3,)], "base must be strictly positive"),
+    ('type: "Log" log_param { base: -2 }', [(3,)], "base must be strictly positive"),
+    ('type: "Log" log_param { base: 1 }', [(3,)], "found base 1"),
+    ('type: "Dropout" dropout_param { dropout_ratio: 1 }', [(3,)], "found dropout_ratio 1; wanted 0 <= ratio < 1"),
+    ('type: "Clip" clip_param { min: 2 max: 1 }', [(3,)], "wanted min < max"),
+    ('type: "Softmax" softmax_param { axis: 2 }', [(3, 4)], "axis 2 out of range for 2-D Blob with shape 3 4 (12)"),
+    ('type: "Concat"', [(3, 4), (2, 4)], "same shape, except at concat_axis"),
+    ('type: "Concat"', [(3, 4), (3, 4, 1)], "same #axes"),
+    ('type: "Concat" concat_param { axis: 1 concat_dim: 1 }', [(3, 4), (3, 4)], "not both"),
+    ('type: "Slice" slice_param { axis: 1 slice_dim: 1 }', [(3, 4)], "not both"),
+    ('type: "Slice" slice_param { slice_point: 1 slice_point: 2 }', [(3, 4)], "found 2 slice points for 1 tops"),
+    ('type: "Eltwise"', [(3, 4), (4, 3)], "bottom[1]: 4 3 (12)"),
+    ('type: "Eltwise" eltwise_param { coeff: 1 }', [(3,), (3,)], "one coefficient per bottom"),
+    ('type: "Eltwise" eltwise_param { operation: PROD coeff: 1 coeff: 1 }', [(3,), (3,)], "only takes coefficients"),
+    ('type: "Flatten" flatten_param { axis: 2 end_axis: 1 }', [(2, 3, 4)], "axis 2 behind end_axis 1"),
+    ('type: "Reshape" reshape_param { shape { dim: -1 dim: -1 } }', [(2, 3)], "multiple -1 dims"),
+    ('type: "Reshape" reshape_param { shape { dim: 4 } }', [(2, 3)], "output count must match input count"),
+    ('type: "Reshape" reshape_param { shape { dim: -1 dim: 4 } }', [(2, 3)], "bottom count (6) must be divisible"),
+    ('type: "Reshape" reshape_param { shape { dim: 2 dim: 3 dim: 0 } }', [(2, 3)], "no corresponding bottom axis"),
+    ('type: "Reshape" reshape_param { axis: 3 }', [(2, 3)], "axis 3 out of range"),
+    ('type: "Reshape" reshape_param { axis: 1 num_axes: 2 }', [(2, 3)], "end_axis = axis + num_axes is out of range"),
+    ('type: "Tile" tile_param { axis: 0 }', [(2, 3)], "Number of tiles must be positive"),
+    ('type: "ArgMax" argmax_param { top_k: 4 }', [(2, 3)], "Found top_k 4 of 3"),
+    ('type: "BatchNorm"', [(3,)], "axis 1 out of range"),
+    ('type: "BatchNorm" param { lr_mult: 1 }', [(3, 2)], "Cannot configure batch normalization statistics"),
+    ('type: "Scale" scale_param { axis: 1 num_axes: 2 }', [(3, 2)], "extends past bottom[0]'s shape"),
+    ('type: "Scale"', [(3, 2), (3,)], "dimension mismatch"),
+    ('type: "Bias" bias_param { num_axes: -2 }', [(3, 2)], "num_axes must be non-negative"),
+    ('type: "Embed" embed_param { input_dim: 3 }', [[0]], "num_output must be positive"),
+    ('type: "Embed" embed_param { num_output: 3 }', [[0]], "input_dim must be positive"),
+    ('type: "Embed" embed_param { num_output: 1 input_dim: 3 }', [[0, 3]], "found index 3 at element 1; wanted 0..2"),
+    ('type: "BatchReindex"', [(3, 2), [0, 1, 3]], "found index 3 at element 2; wanted 0..2"),
+    ('type: "BatchReindex"', [(3, 2), (3, 1)], "wanted one axis"),
+    ('type: "Filter"', [(3, 2), (3, 2)], "all axes but the first of size 1"),
+    ('type: "Filter"', [(3, 2), (4,)], "same 0th dimension"),
+    ('type: "LRN" lrn_param { local_size: 4 }', [(1, 2, 3, 3)], "odd values for local_size; found 4"),
+    ('type: "LRN"', [(2, 3)], "must have 4 axes"),
+    ('type: "Crop" crop_param { offset: 3 }', [(1, 1, 5, 5), (1, 1, 3, 3)], "found offset 3 and size 3 in 5"),
+    ('type: "Crop" crop_param { offset: [1, 1, 1] }', [(1, 1, 5, 5), (1, 1, 3, 3)], "found 3, wanted 2"),
+    ('type: "SPP" spp_param { pyramid_height: 0 }', [(1, 1, 5, 5)], "found pyramid_height 0"),
+]
+
+
+@pytest.mark.parametrize(("text", "bottoms", "message"), REFUSED, ids=[f"{r[0][6:]} {r[2]}"[:70] for r in REFUSED])
+def test_bad_input_is_refused_in_one_sentence(text, bottoms, message):
+    arrays = [np.zeros(b) if isinstance(b, tuple) else np.array(b) for b in bottoms]
+    with pytest.raises(CaffeError) as error:
+        forward(text, *arrays)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    if "out of range" not in message:  # that sentence comes from the blob
+        assert "layer 'layer' (" in str(error.value)
+
+
+@pytest.mark.parametrize(("type", "bottoms"), [("SoftmaxWithLoss", 2), ("SigmoidCrossEntropyLoss", 2), ("HingeLoss", 2),
+                                               ("MultinomialLogisticLoss", 2), ("InfogainLoss", 3)])
+def test_no_gradient_to_labels(type, bottoms):
+    arrays = [np.full((2, 2), 0.5), np.zeros((2, 2) if type.startswith("Sigmoid") else 2), np.ones((2, 2))][:bottoms]
+    layer, bottom, top = forward(f'type: "{type}"', *arrays)
+    with pytest.raises(CaffeError, match=f"{type} Layer cannot backpropagate to label inputs."):
+        layer.backward(top, [True] * bottoms, bottom)
+
+
+def test_parameter_gradients_accumulate():
+    for text in ('type: "PReLU"', 'type: "Scale" scale_param { bias_term: true }', 'type: "Bias"',
+                 'type: "InnerProduct" inner_product_param { num_output: 2 }',
+                 'type: "Convolution" convolution_param { num_output: 2 kernel_size: 1 }'):
+        layer, bottom, top = forward(text, np.random.default_rng(5).normal(size=(2, 3, 2, 2)))
+        top[0].diff[...] = 1.5
+        layer.backward(top, [True], bottom)
+        once = [blob.diff.copy() for blob in layer.blobs]
+        layer.backward(top, [True], bottom)
+        for blob, diff in zip(layer.blobs, once, strict=True):
+            np.testing.assert_allclose(blob.diff, 2 * diff, rtol=1e-6)
+            assert (diff != 0).any()
