@@ -175,7 +175,8 @@ def train(flags):
         del param.weights[:]
         param.weights.append(flags.weights)
     solver = Solver(param)
-    solver.net.frugal = True  # nobody looks at its blobs between the iterations
+    for net in (solver.net, *solver.test_nets):
+        net.frugal = True  # nobody looks at the blobs between the iterations
     if not param.debug_info:  # which shows what blobs hold between the layers
         for net in (solver.net, *solver.test_nets):
             fuse(net)
@@ -208,6 +209,7 @@ def test(flags):
     _use_first_gpu(flags)
     net = Net.from_param(net_state(read_net(flags.model), caffe_pb2.TEST, flags.level, stages(flags.stage)))
     net.copy_from(flags.weights)
+    net.frugal = True
     fuse(net)
     glog.info(f"Running for {flags.iterations} iterations.")
     total, means = 0.0, None
