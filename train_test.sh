@@ -17,7 +17,9 @@
 #   --snapshot N        iterations between snapshots (default: the solver's; does not change results)
 #   --seed N            of initial weights, dropout and shuffling, and of the preprocessing if done now (default: 0)
 #   --skip-invalid      preprocess without the defective recordings instead of stopping at them
-#   --demo              synthetic speakers, a quick solver, digit split 0, pictures of relevance; everything in demo/
+#   --quick             the demo's solver, fillers and input scaling (models/*/demo_*.prototxt) in place of the paper's:
+#                       shows in minutes what recordings can teach, and does not reproduce the paper
+#   --demo              --quick on synthetic speakers, digit split 0, with pictures of relevance; everything in demo/
 #   --help              this text
 #
 # Environment: CAFFE  the engine, any command that behaves like the `caffe` tool (default: the project's own), for
@@ -34,7 +36,7 @@ source "$ROOT/environment.sh"
 readonly DEMO_REPETITIONS=6 # recordings of each digit by each of the 60 demo speakers
 readonly DEMO_PICTURES=4    # test recordings that are explained for each network
 
-DATA="" PREPROCESSED="" RUNS="" DEVICE="" DEMO="" SKIP_INVALID="" MAX_ITER="" SNAPSHOT="" SEED=""
+DATA="" PREPROCESSED="" RUNS="" DEVICE="" DEMO="" QUICK="" SKIP_INVALID="" MAX_ITER="" SNAPSHOT="" SEED=""
 SELECTION=() SELECTED_RUNS=""
 ENGINE=()
 DEVICE_ARGUMENTS=()
@@ -100,7 +102,8 @@ parse_arguments() {
             --snapshot) require_number "$option" "$value" 1 && SNAPSHOT="$value" ;;
             --seed) require_number "$option" "$value" 0 && SEED="$value" ;;
             --skip-invalid) SKIP_INVALID=yes ;;
-            --demo) DEMO=yes ;;
+            --quick) QUICK=yes ;;
+            --demo) DEMO=yes QUICK=yes ;;
             -h | --help)
                 usage
                 exit 0
@@ -210,7 +213,7 @@ render() {
     [[ -z "$MAX_ITER" ]] || options+=(--max-iter "$MAX_ITER")
     [[ -z "$SNAPSHOT" ]] || options+=(--snapshot "$SNAPSHOT")
     [[ -z "$SEED" ]] || options+=(--seed "$SEED")
-    [[ -z "$DEMO" ]] || options+=(--demo)
+    [[ -z "$QUICK" ]] || options+=(--demo)
     "$PYTHON" -m models.render "$1" "$2" "$3" --preprocessed "$PREPROCESSED" --run "$4" --engine "${CAFFE:-python -m caffe}" \
         "${options[@]}"
 }

@@ -131,6 +131,14 @@ def test_a_run_is_trained_tested_and_not_made_again(home):
     assert len(calls(home, "train")) == len(calls(home, "test")) == 1
 
 
+def test_quick_takes_the_demos_solver(home):
+    assert call(home, "--quick", "--max-iter", "2", "AlexNet", "digit", "0").returncode == 0
+    assert 'type: "Adam"' in (home / "ru ns" / "AlexNet_digit_0" / "solver.prototxt").read_text()
+    paper = call(home, "--max-iter", "2", "AlexNet", "digit", "0")
+    assert paper.returncode == 1
+    assert "another run is there" in paper.stderr
+
+
 def test_all_splits_give_mean_and_deviation(home):
     done = call(home, "--max-iter", "2", "AlexNet", "digit")
     assert done.returncode == 0, done.stderr
