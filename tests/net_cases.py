@@ -20,7 +20,7 @@ def net(name, text, **options):
 
 
 def expand(text):
-    """Prototxt of lines `Type name bottom,bottom > top,top | further fields`; lines that fit no form stay as they are."""
+    """Prototxt of lines `Type name bottom,bottom > top,top | further fields`; other lines stay as they are."""
     lines = []
     for line in text.strip().splitlines():
         match = re.match(r"^ *([A-Z]\w*) (\S+) (\S*) ?> ?(\S*)(?: \| (.*))?$", line)
@@ -28,8 +28,8 @@ def expand(text):
             lines.append(line)
             continue
         kind, name, bottoms, tops, body = match.groups()
-        blobs = ['bottom: "%s"' % b for b in bottoms.split(",") if b] + ['top: "%s"' % t for t in tops.split(",") if t]
-        lines.append('layer { name: "%s" type: "%s" %s %s }' % (name, kind, " ".join(blobs), body or ""))
+        blobs = [f'bottom: "{b}"' for b in bottoms.split(",") if b] + [f'top: "{t}"' for t in tops.split(",") if t]
+        lines.append(f'layer {{ name: "{name}" type: "{kind}" {" ".join(blobs)} {body or ""} }}')
     return "\n".join(lines) + "\n"
 
 
@@ -38,7 +38,7 @@ DATA4 = "Input data > data,label | input_param { shape { dim: 2 dim: 2 dim: 5 di
 
 
 def ip(n, more=""):
-    return "inner_product_param { num_output: %d weight_filler { type: 'gaussian' std: 1 } } %s" % (n, more)
+    return f"inner_product_param {{ num_output: {n} weight_filler {{ type: 'gaussian' std: 1 }} }} {more}"
 
 
 # -- topology -------------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ Dropout phase_of_its_own data > phase_of_its_own | phase: TEST"""
 for phase in (0, 1):
     for level in (0, 2, 5):
         for stages in ((), ("a",), ("b", "a")):
-            net("filter_%d_%d_%s" % (phase, level, "".join(stages)), FILTERED, phase=phase, level=level,
+            net(f"filter_{phase}_{level}_{''.join(stages)}", FILTERED, phase=phase, level=level,
                 stages=list(stages))
 net("state_in_the_file", FILTERED + '\nstate { level: 3 stage: "b" phase: TRAIN }', phase=1, level=2, stages=["a"])
 
@@ -125,19 +125,19 @@ InnerProduct ip2 ip1 > ip2 | {ip(3, "param { lr_mult: 0 }")}
 InnerProduct ip3 ip2 > ip3 | {ip(3, "param { } param { lr_mult: 0 }")}
 SoftmaxWithLoss loss ip3,label > loss""", phase=0)
 for name, fields in (("declined", "propagate_down: false"), ("forced", "propagate_down: true")):
-    net("propagate_down_%s_by_a_neuron" % name, f"""name: "{name}"
+    net(f"propagate_down_{name}_by_a_neuron", f"""name: "{name}"
     {DATA}
     InnerProduct ip1 data > ip1 | {ip(3)}
     Sigmoid s1 ip1 > s1 | {fields}
     InnerProduct ip2 s1 > ip2 | {ip(3)}
     SoftmaxWithLoss loss ip2,label > loss""", phase=0)
-    net("propagate_down_%s_at_the_data" % name, f"""name: "{name}"
+    net(f"propagate_down_{name}_at_the_data", f"""name: "{name}"
     {DATA}
     Sigmoid s1 data > s1 | {fields}
     Power p s1 > p
     InnerProduct ip2 p > ip2 | {ip(3)}
     SoftmaxWithLoss loss ip2,label > loss""", phase=0)
-    net("propagate_down_%s_by_one_of_two" % name, f"""name: "{name}"
+    net(f"propagate_down_{name}_by_one_of_two", f"""name: "{name}"
     {DATA}
     InnerProduct ip1 data > ip1 | {ip(3)}
     Sigmoid s1 ip1 > s1
@@ -208,15 +208,15 @@ net("shared_permissive", """name: "permissive"
 Input data > data | input_param { shape { dim: 2 dim: 6 } }
 InnerProduct a data > a | inner_product_param { num_output: 4 weight_filler { type: 'gaussian' std: 1 } } \
 param { name: "w" }
-InnerProduct b data > b | inner_product_param { num_output: 4 transpose: true weight_filler { type: 'gaussian' std: 1 } \
-} param { name: "w" share_mode: PERMISSIVE }
+InnerProduct b data > b | inner_product_param { num_output: 4 transpose: true weight_filler { type: 'gaussian' } } \
+param { name: "w" share_mode: PERMISSIVE }
 Eltwise sum a,b > sum
 Reduction loss sum > loss | loss_weight: 1""", phase=0)
 net("shared_convolutions_permissive", """name: "permissive_convolutions"
 Input data > data | input_param { shape { dim: 2 dim: 3 dim: 6 dim: 6 } }
-Convolution a data > a | convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 weight_filler { type: 'gaussian' } } \
+Convolution a data > a | convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 } \
 param { name: "w" }
-Convolution b data > b | convolution_param { num_output: 4 kernel_h: 2 kernel_w: 3 weight_filler { type: 'gaussian' } } \
+Convolution b data > b | convolution_param { num_output: 4 kernel_h: 2 kernel_w: 3 } \
 param { name: "w" share_mode: PERMISSIVE }
 Reduction la a > la | loss_weight: 1
 Reduction lb b > lb | loss_weight: 2""", phase=0)
@@ -263,7 +263,7 @@ for name, text in {
     "axis": f"{DATA}\nSoftmax s data > y | softmax_param {{ axis: 2 }}",
     "input_shapes": "Input data > a,b,c | input_param { shape { dim: 1 } shape { dim: 2 } }",
     "dummy_fillers": "DummyData d > a,b,c | dummy_data_param { shape { dim: 1 } data_filler { } data_filler { } }",
-    "dummy_both_shapes": "DummyData d > a | dummy_data_param { shape { dim: 1 } num: 1 channels: 1 height: 1 width: 1 }",
+    "dummy_both_shapes": "DummyData d > a | dummy_data_param { shape { } num: 1 channels: 1 height: 1 width: 1 }",
     "memory_data": "MemoryData d > a,b | memory_data_param { batch_size: 2 channels: 1 height: 3 }",
     "hdf5_transform": "HDF5Data d > a | hdf5_data_param { source: 'none' batch_size: 1 } transform_param { scale: 1 }",
     "hdf5_no_list": "HDF5Data d > a | hdf5_data_param { source: 'none' batch_size: 1 }",
@@ -286,7 +286,7 @@ def fill(net):
 
 
 def observe(name, folder):
-    """What a case shows: {"names": ..., "loss": ..., "data", "diff", "params": {name: sums}} (log lines go to stderr)."""
+    """What a case shows: {"layers", "blobs", ..., "loss", "data", "diff", "params": {name: sums}}; logs to stderr."""
     import caffe
 
     text, options = NETS[name]
@@ -295,7 +295,7 @@ def observe(name, folder):
         file.write(text)
     net = caffe.Net(path, options["phase"], level=options.get("level", 0), stages=options.get("stages"))
     found = {
-        "layers": [[n, layer.type, len(layer.blobs)] for n, layer in zip(net._layer_names, net.layers)],
+        "layers": [[net._layer_names[i], layer.type, len(layer.blobs)] for i, layer in enumerate(net.layers)],
         "blobs": [[n, list(b.shape)] for n, b in net.blobs.items()],
         "bottoms": {n: list(v) for n, v in net.bottom_names.items()},
         "tops": {n: list(v) for n, v in net.top_names.items()},
@@ -323,7 +323,7 @@ def fingerprint(array):
 
 def construction_log(messages):
     """Lines "<severity> <message>" of log_messages() without the net's text and the factory's own lines."""
-    return ["%s %s" % (s, text) for s, text in messages
+    return [f"{s} {text}" for s, text in messages
             if not text.startswith(("Initializing net", "Creating layer ", *UPGRADE))]
 
 

@@ -1,4 +1,4 @@
-"""Nets against what the original Caffe makes of them: topology, log, gradients, refusals (golden/net, with its recipe)."""
+"""Nets against what the original Caffe makes of them (golden/net): topology, log, gradients, refusals."""
 
 import difflib
 import json

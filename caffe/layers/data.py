@@ -311,7 +311,8 @@ class DummyData(Layer):
         self.fillers = fillers * len(top) if len(fillers) == 1 else fillers
         legacy = [list(getattr(param, name)) for name in ("num", "channels", "height", "width")]
         if param.shape:
-            self.check(not any(legacy), "Both shape and legacy fields were specified: wanted shape, or num, channels, height, width")
+            self.check(not any(legacy), "Both shape and legacy fields were specified: wanted shape, or num, channels, "
+                                        "height and width")
             shapes = [tuple(s.dim) for s in param.shape]
         else:
             self.check(all(len(v) == len(legacy[0]) for v in legacy) and legacy[0],

@@ -38,7 +38,7 @@ def run(name, folder):
     if os.WIFSIGNALED(status):
         return {"fatal": [text for severity, text in messages if severity == "F"][0].split("\n")[0].replace(folder, "")}
     if not os.path.exists(result):
-        raise SystemExit("%s: the case itself failed: %s" % (name, messages[-1][1][-500:]))
+        raise SystemExit(f"{name}: the case itself failed: {messages[-1][1][-500:]}")
     with open(result) as file:
         found = json.load(file)
     os.unlink(result)
