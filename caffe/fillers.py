@@ -76,6 +76,7 @@ def msra(values, param):
 
 @filler
 def positive_unitball(values, param):
+    check(values.dim() > 0, "found a scalar; wanted at least one axis")
     values.uniform_(0.0, 1.0, generator=mode.random.generator())
     values.div_(values.flatten(1).sum(1).reshape((-1,) + (1,) * (values.dim() - 1)))
 
@@ -86,6 +87,6 @@ def bilinear(values, param):
           f"found shape {tuple(values.shape)}; wanted 4 axes and a square kernel")
     size = values.shape[3]
     factor = math.ceil(size / 2)
-    centre = (2 * factor - 1 - factor % 2) / (2 * factor)
+    centre = (size - 1) / (2 * factor)
     profile = 1 - (torch.arange(size, dtype=torch.float64) / factor - centre).abs()
     values.copy_(torch.outer(profile, profile).expand_as(values))

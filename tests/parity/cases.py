@@ -75,7 +75,7 @@ def message(name, **fields):
     for key, value in fields.items():
         for item in value if isinstance(value, (list, tuple)) else [value]:
             parts.append(f"{key}: {str(item).lower() if isinstance(item, bool) else item}")
-    return "{} {{ {} }}".format(name, " ".join(parts))
+    return name + " { " + " ".join(parts) + " }"
 
 
 # -- convolution and what is like it -----------------------------------------------------------------------------------
@@ -118,6 +118,13 @@ for type in ("Convolution", "Deconvolution"):
     add(type, "no param gradient", (2, 3, 5, 5),
         body="param { lr_mult: 0 } param { lr_mult: 1 } " + message("convolution_param", num_output=2, kernel_size=3))
     add(type, "nd", (2, 3, 5, 5), body=message("convolution_param", num_output=2, kernel_size=3, force_nd_im2col=True))
+for size in (1, 2, 3, 4, 5, 8):
+    add("Deconvolution", f"bilinear filler {size}", (1, 3, 2, 2), params=("as filled",),
+        body=message("convolution_param", num_output=3, group=3, kernel_size=size, bias_term=False,
+                     weight_filler="{ type: 'bilinear' }"))
+add("InnerProduct", "constant fillers", (2, 3), params=("as filled",) * 2,
+    body=message("inner_product_param", num_output=2, weight_filler="{ value: 0.5 }",
+                 bias_filler="{ type: 'constant' value: -2 }"))
 for batch, (name, sizes, fields) in itertools.product((1, 3), GEOMETRY):
     add("Convolution", f"one channel, {name}, batch {batch}", (batch, 1) + sizes, down=(False,), live=True,
         body=message("convolution_param", num_output=5, **fields))
