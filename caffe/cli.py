@@ -5,19 +5,17 @@ Flags are written as gflags takes them: -name=value, --name=value or -name value
 
 import argparse
 import ctypes
-import signal
 import sys
 import time
 
 import torch
 
-from caffe import glog, mode
-from caffe.curves import LearningCurve, ProgressLine
+from caffe import glog, mode, training
 from caffe.errors import CaffeError, check
 from caffe.fusion import fuse
 from caffe.net import net_state
+from caffe.parallel import train_on
 from caffe.pycaffe import Net
-from caffe.solver import Action, Solver
 from caffe.version import __version__
 from caffe_proto import CaffeFileError, caffe_pb2, read_net, read_solver
 
@@ -126,28 +124,6 @@ def stages(text):
 
 
 # -- train -----------------------------------------------------------------------------------------------------------
-class SignalAction:
-    """Turns SIGINT and SIGHUP into the actions a solver polls; SIGHUP is looked at first, each is cleared when read."""
-
-    EFFECTS = {"stop": Action.STOP, "snapshot": Action.SNAPSHOT, "none": Action.NONE}
-
-    def __init__(self, sigint_effect, sighup_effect):
-        self.effects = {signal.SIGHUP: self.EFFECTS[sighup_effect], signal.SIGINT: self.EFFECTS[sigint_effect]}
-        self.got = dict.fromkeys(self.effects, False)
-        for number in self.effects:
-            signal.signal(number, self._set)
-
-    def _set(self, number, frame):
-        self.got[number] = True
-
-    def __call__(self):
-        for number, effect in self.effects.items():
-            if self.got[number]:
-                self.got[number] = False
-                return effect
-        return Action.NONE
-
-
 @action
 def train(flags):
     """Train or finetune a model."""
@@ -160,12 +136,13 @@ def train(flags):
     gpus = gpu_ids(flags.gpu)
     if not flags.gpu and param.HasField("solver_mode") and param.solver_mode == param.GPU:
         gpus = [param.device_id]
-    check(len(gpus) <= 1, f"-gpu: found {len(gpus)} GPUs; this runtime trains one solver on one GPU")
     if gpus:
         glog.info("Using GPUs " + ", ".join(map(str, gpus)))
+        for gpu in gpus:
+            mode.set_device(gpu)
+            glog.info(f"GPU {gpu}: {torch.cuda.get_device_name(gpu)}")
         mode.set_device(gpus[0])
         mode.set_mode_gpu()
-        glog.info(f"GPU {gpus[0]}: {torch.cuda.get_device_name(gpus[0])}")
     else:
         glog.info("Use CPU.")
         mode.set_mode_cpu()
@@ -174,27 +151,10 @@ def train(flags):
     elif flags.weights:
         del param.weights[:]
         param.weights.append(flags.weights)
-    solver = Solver(param)
-    for net in (solver.net, *solver.test_nets):
-        net.frugal = True  # nobody looks at the blobs between the iterations
-    if not param.debug_info:  # which shows what blobs hold between the layers
-        for net in (solver.net, *solver.test_nets):
-            fuse(net)
-    solver.action_function = SignalAction(flags.sigint_effect, flags.sighup_effect)
-    if flags.snapshot:
-        glog.info(f"Resuming from {flags.snapshot}")
-        solver.restore(flags.snapshot)
-    curve = LearningCurve(solver) if param.snapshot_prefix else None
-    progress = ProgressLine(solver) if sys.stderr.isatty() else None
-    solver.listeners = [listener for listener in (curve, progress) if listener]
-    glog.info("Starting Optimization")
-    try:
-        solver.solve()
-    finally:
-        if progress:
-            progress.close()
-        if curve:
-            curve.write()
+    if len(gpus) > 1:
+        train_on(param, [f"cuda:{gpu}" for gpu in gpus], flags.snapshot, flags.sigint_effect, flags.sighup_effect)
+    else:
+        training.train(param, training.SignalAction(flags.sigint_effect, flags.sighup_effect), flags.snapshot)
     glog.info("Optimization Done.")
     return 0
 

@@ -92,9 +92,10 @@ class RandomState:
     def __init__(self):
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
 
-    def seed(self, seed):
-        """Restart every stream from `seed` (an int >= 0)."""
+    def seed(self, seed, order=None):
+        """Restart every stream from `seed` (an int >= 0), the one of draw_seed from `order` if given."""
         self._seed = int(seed)
+        self._order = torch.Generator().manual_seed(self._seed if order is None else int(order))
         self._generators = {}
 
     def generator(self, on=_CPU):
@@ -106,8 +107,8 @@ class RandomState:
         return self._generators[key]
 
     def draw_seed(self):
-        """A 63-bit seed drawn from the CPU stream, for a stream of one's own (data order)."""
-        return int(torch.randint(0, 2**63 - 1, (1,), generator=self.generator()).item())
+        """A 63-bit seed for a stream of data order, the same for all solvers that train together."""
+        return int(torch.randint(0, 2**63 - 1, (1,), generator=self._order).item())
 
     def state(self):
         """Everything needed to continue: {device name: uint8 array of the generator's state}, and the seed."""

@@ -55,11 +55,12 @@ class Solver:
         check(param.average_loss >= 1, "average_loss should be non-negative.")
         self._check_snapshot_writable()
         if param.random_seed >= 0:
-            mode.set_random_seed(param.random_seed + mode.solver_rank())
+            mode.random.seed(param.random_seed + mode.solver_rank(), order=param.random_seed)
         self.rule = RULES[rule](param)
         self.iter = 0
         self.current_step = 0
         self.action_function = lambda: Action.NONE
+        self.agree = lambda action: action  # solvers that train together replace it by the root's action
         self.listeners = []
         self._on_start, self._on_gradients_ready = [], []
         self._stop = False
@@ -159,7 +160,8 @@ class Solver:
                     and (self.iter > 0 or param.test_initialization)):
                 if mode.root_solver():
                     self.test_all()
-                if self._stop:
+                if self.agree(Action.STOP if self._stop else Action.NONE) is Action.STOP:
+                    self._stop = True
                     break
             for callback in self._on_start:
                 callback()
@@ -179,7 +181,7 @@ class Solver:
             rate = self.apply_update()
             for listener in self.listeners:
                 listener.trained(self, loss, rate)
-            action = self.action_function()
+            action = self.agree(self.action_function())
             if mode.root_solver() and ((param.snapshot and self.iter % param.snapshot == 0)
                                        or action is Action.SNAPSHOT):
                 self.snapshot()

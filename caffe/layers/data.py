@@ -172,6 +172,10 @@ class HDF5Data(Layer):
         self.entered = (index, arrays)
         return arrays
 
+    def count_rows(self, index):
+        """The number of rows of file `index`."""
+        return self.load(index)[0].shape[0]
+
     def read_batch(self):
         """The next batch as one float32 array per top, and the position after it."""
         size = self.layer_param.hdf5_data_param.batch_size
@@ -179,7 +183,7 @@ class HDF5Data(Layer):
         count, rank = mode.solver_count(), mode.solver_rank()
         i = 0
         while i < size:
-            index, row = self.order.current(lambda index: self.load(index)[0].shape[0])
+            index, row = self.order.current(self.count_rows)
             if not self.training or self.order.offset % count == rank:
                 for out, array in zip(batch, self.load(index), strict=True):
                     out[i] = array[row]
@@ -213,6 +217,9 @@ class HDF5Data(Layer):
             self.ahead.result()
             self.ahead = None
         self.order.restore(position)
+        while self.training and self.order.offset % mode.solver_count():  # to the next row of the first solver
+            self.order.current(self.count_rows)
+            self.order.advance()
         self.consumed = self.order.state()
 
 

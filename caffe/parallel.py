@@ -1,0 +1,111 @@
+"""Data-parallel training as `caffe train -gpu 0,1` does it (caffe_semantics section 4.11).
+
+One process per device, each with its own solver on its own share of the rows; after the backward pass gradients are
+averaged over the devices, so that one update is that of a single device with the devices' batches joined. The root
+(rank 0) alone logs, tests and snapshots; its initial weights are everyone's.
+"""
+
+import os
+import sys
+import tempfile
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
+
+from caffe import glog, mode
+from caffe.errors import CaffeError, check
+from caffe.solver import Action
+from caffe.training import SignalAction, train
+from caffe_proto import CaffeFileError, caffe_pb2
+
+FAILED = 1  # exit status of a worker whose failure has been logged
+
+
+def train_on(param, devices, snapshot, sigint_effect, sighup_effect):
+    """Train SolverParameter `param` on `devices` (torch device names, e.g. ["cuda:0", "cuda:1"]) until it is done.
+
+    Raises CaffeError if a device fails; the reason has been logged by its process.
+    """
+    param = _copy(param)
+    if param.random_seed < 0:  # the ranks must agree on the order of the data
+        param.random_seed = int(torch.randint(0, 2**31 - 1, (1,)))
+    with tempfile.TemporaryDirectory() as folder:
+        context = processes.get_context("spawn")
+        workers = [context.Process(target=_work, args=(rank, devices, os.path.join(folder, "meeting"),
+                                                       param.SerializeToString(), snapshot, sigint_effect,
+                                                       sighup_effect))
+                   for rank in range(len(devices))]
+        before = SignalAction("none", "none")  # the workers get the terminal's signals themselves
+        for worker in workers:
+            worker.start()
+        failed = None
+        while failed is None and any(worker.is_alive() for worker in workers):
+            for rank, worker in enumerate(workers):
+                worker.join(0.2)
+                if worker.exitcode:
+                    failed = rank
+            before()
+        for worker in workers:
+            if failed is not None:
+                worker.terminate()
+            worker.join()
+    check(failed is None, f"{failed is not None and devices[failed]} (rank {failed}) failed; see the lines above")
+
+
+def _copy(param):
+    result = caffe_pb2.SolverParameter()
+    result.CopyFrom(param)
+    return result
+
+
+def _work(rank, devices, meeting, serialized, snapshot, sigint_effect, sighup_effect):
+    device = torch.device(devices[rank])
+    mode.set_solver_count(len(devices))
+    mode.set_solver_rank(rank)
+    mode.set_multiprocess(True)
+    if rank:
+        glog.set_minimum(2)
+    try:
+        if device.type == "cuda":
+            mode.set_device(device.index)
+            mode.set_mode_gpu()
+        else:
+            torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", init_method=f"file://{meeting}", rank=rank,
+                                world_size=len(devices))
+        param = caffe_pb2.SolverParameter.FromString(serialized)
+        actions = SignalAction(sigint_effect, sighup_effect)
+        train(param, actions if rank == 0 else lambda: Action.NONE, snapshot, join)
+        dist.destroy_process_group()
+    except (CaffeError, CaffeFileError) as error:
+        glog.fatal(f"rank {rank} ({devices[rank]}): {error}")
+        sys.exit(FAILED)
+
+
+def join(solver):
+    """Connect `solver` with those of the other ranks: same weights now, averaged gradients and one will from now on."""
+    net, count = solver.net, mode.solver_count()
+    shared = any(owner is not None for _, owner, _, _ in net._params)
+    check(not (solver.param.layer_wise_reduce and shared),
+          "Layer-wise reduce is not supported for nets with shared weights.")
+    for blob in net.learnable_params:
+        _in_memory_order(blob.value, lambda flat: dist.broadcast(flat, src=0))
+
+    def average():
+        for blob in net.learnable_params:
+            _in_memory_order(blob.grad, lambda flat: dist.all_reduce(flat.mul_(1 / count)))
+
+    def agree(action):
+        number = torch.tensor([action.value], device=mode.device())
+        dist.broadcast(number, src=0)
+        return Action(int(number))
+
+    solver.add_callback(lambda: None, average)
+    solver.agree = agree
+
+
+def _in_memory_order(tensor, function):
+    """Apply `function` to a flat view of a dense tensor of any memory format."""
+    order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
+    function(tensor.permute(order).view(-1))

@@ -1,0 +1,61 @@
+"""One training run from the command line: solver, signals, progress, learning curve."""
+
+import signal
+import sys
+
+from caffe import glog, mode
+from caffe.curves import LearningCurve, ProgressLine
+from caffe.fusion import fuse
+from caffe.solver import Action, Solver
+
+
+class SignalAction:
+    """Turns SIGINT and SIGHUP into the actions a solver polls; SIGHUP is looked at first, each is cleared when read."""
+
+    EFFECTS = {"stop": Action.STOP, "snapshot": Action.SNAPSHOT, "none": Action.NONE}
+
+    def __init__(self, sigint_effect, sighup_effect):
+        self.effects = {signal.SIGHUP: self.EFFECTS[sighup_effect], signal.SIGINT: self.EFFECTS[sigint_effect]}
+        self.got = dict.fromkeys(self.effects, False)
+        for number in self.effects:
+            signal.signal(number, self._set)
+
+    def _set(self, number, frame):
+        self.got[number] = True
+
+    def __call__(self):
+        for number, effect in self.effects.items():
+            if self.got[number]:
+                self.got[number] = False
+                return effect
+        return Action.NONE
+
+
+def train(param, action_function, snapshot=None, join=None):
+    """Train SolverParameter `param` to its end on the current device, from solverstate `snapshot` if given.
+
+    action_function is polled for Actions; join(solver), if given, connects the solver with others before the start.
+    """
+    solver = Solver(param)
+    nets = (solver.net, *solver.test_nets)
+    for net in nets:
+        net.frugal = True  # nobody looks at the blobs between the iterations
+        if not param.debug_info:  # which shows what blobs hold between the layers
+            fuse(net)
+    solver.action_function = action_function
+    if snapshot:
+        glog.info(f"Resuming from {snapshot}")
+        solver.restore(snapshot)
+    if join:
+        join(solver)
+    curve = LearningCurve(solver) if param.snapshot_prefix and mode.root_solver() else None
+    progress = ProgressLine(solver) if sys.stderr.isatty() and mode.root_solver() else None
+    solver.listeners = [listener for listener in (curve, progress) if listener]
+    glog.info("Starting Optimization")
+    try:
+        solver.solve()
+    finally:
+        if progress:
+            progress.close()
+        if curve:
+            curve.write()
