@@ -28,6 +28,13 @@ def silence(x):
     return np.where((lowest < 0) & (highest > 0), np.zeros((), x.dtype), lowest)
 
 
+def explain(network, x, how="epsilon_plus", target=None, dtype=np.float32):
+    """The `Explanation` of a batch by a method's name (`METHODS`), or by a composite (name, file or `Composite`)."""
+    if isinstance(how, str) and how in METHODS:
+        return METHODS[how](network, x, target, dtype)
+    return network.relevance(x, target, how, dtype)
+
+
 def _explanation(network, x, target, dtype, values, settings):
     """`values` (N, C, H, W) as an Explanation; settings: the calling method's arguments that go into its name."""
     name = inspect.stack()[1].function

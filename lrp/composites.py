@@ -6,10 +6,12 @@ are.
 """
 
 import fnmatch
-from dataclasses import dataclass
+import json
+import os
+from dataclasses import dataclass, fields
 
 from lrp.errors import LRPError
-from lrp.rules import AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
 
 COMPOSITES = {}
 
@@ -57,10 +59,73 @@ register(Composite("epsilon_gamma_box", types=_convolutions(Gamma(0.25)), first=
 register(_excitation(ZPlus(bias="exclude")))
 
 
+def _read_rule(value, where):
+    """A rule from a file: its name, or a table {rule: NAME, setting: value, ...}."""
+    settings = dict(value) if isinstance(value, dict) else {"rule": value}
+    name = settings.pop("rule", None)
+    if not isinstance(name, str) or name not in RULES:
+        raise LRPError(f"{where}: rule {name!r} found; one of {', '.join(RULES)} wanted")
+    known = [field.name for field in fields(RULES[name])]
+    unknown = [setting for setting in settings if setting not in known]
+    if unknown:
+        raise LRPError(f"{where}: setting {unknown[0]!r} of rule {name} found; "
+                       f"{' or '.join(known) if known else 'no settings'} wanted")
+    for setting, given in settings.items():
+        text = setting in ("bias", "one_sided")
+        if isinstance(given, bool) or not isinstance(given, str if text else (int, float)):
+            raise LRPError(f"{where}: {setting} {given!r} found; a {'name' if text else 'number'} wanted")
+    return RULES[name](**settings)
+
+
+def _parse(path):
+    """The tables of a TOML or JSON file."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise LRPError(f"{path}: {error.strerror}; a composite as TOML or JSON wanted") from None
+    try:
+        if os.path.splitext(path)[1].lower() == ".json":
+            return json.loads(content)
+        import tomllib
+
+        return tomllib.loads(content.decode("utf-8"))
+    except ImportError:
+        raise LRPError(f"{path}: a TOML file found, which needs Python 3.11; a JSON file wanted") from None
+    except ValueError as error:
+        raise LRPError(f"{path}: no valid TOML or JSON found ({error})") from None
+
+
+def read_composite(path):
+    """A composite from a TOML or JSON file with the keys name, default, first, types, names (all optional).
+
+    A rule is its name ("ZPlus") or a table with its settings ({rule = "AlphaBeta", alpha = 3, beta = 2}); `types` maps
+    Caffe layer types and `names` shell patterns of layer names to rules. Raises LRPError.
+    """
+    path = os.fspath(path)
+    tables = _parse(path)
+    known = [field.name for field in fields(Composite)]
+    if not isinstance(tables, dict) or any(key not in known for key in tables):
+        found = [key for key in tables if key not in known][0] if isinstance(tables, dict) else type(tables).__name__
+        raise LRPError(f"{path}: {found!r} found; the keys {', '.join(known)} wanted")
+    settings = {"name": str(tables.get("name", os.path.splitext(os.path.basename(path))[0]))}
+    for key in ("default", "first"):
+        if key in tables:
+            settings[key] = _read_rule(tables[key], f"{path}: {key}")
+    for key in ("types", "names"):
+        table = tables.get(key, {})
+        if not isinstance(table, dict):
+            raise LRPError(f"{path}: {key} {table!r} found; a table wanted")
+        settings[key] = tuple((which, _read_rule(value, f"{path}: {key}: {which}")) for which, value in table.items())
+    return Composite(**settings)
+
+
 def find_composite(composite):
-    """The composite of that name, or the composite itself; LRPError naming the known ones."""
+    """The composite of that name or in that .toml or .json file, or the composite itself; LRPError otherwise."""
     if isinstance(composite, Composite):
         return composite
+    if os.path.splitext(composite)[1].lower() in (".toml", ".json"):
+        return read_composite(composite)
     if composite not in COMPOSITES:
         raise LRPError(f"composite: {composite!r} found; one of {', '.join(COMPOSITES)} wanted")
     return COMPOSITES[composite]

@@ -110,7 +110,7 @@ class Network:
             self._merge()
         self.input_shape = None if self._declared is None else (None, *self._declared[1:])
         if self._declared is not None:
-            self._check_shapes()
+            self._shapes((1, *self._declared[1:]))
 
     @classmethod
     def from_pycaffe(cls, net, prototxt, output=None, merge=True):
@@ -221,23 +221,20 @@ class Network:
             neighbour.layer = merged
             self._drop(node)
 
+    def _shapes(self, shape):
+        """{blob number: shape} for an input of that shape; raises LRPError where layers do not fit together."""
+        shapes = {self._input: tuple(shape)}
+        for node in self._nodes:
+            tops = node.layer.output_shapes([shapes[bottom] for bottom in node.bottoms])
+            shapes.update(zip(node.tops, map(tuple, tops), strict=True))
+        return shapes
+
     def _channels(self, number):
         """Size of axis 1 of a blob, where the input's shape is declared."""
         if self._declared is None:
             return None
-        shapes = {self._input: tuple(self._declared)}
-        for node in self._nodes:
-            for top, shape in zip(node.tops, node.layer.output_shapes([shapes[b] for b in node.bottoms]), strict=True):
-                shapes[top] = shape
-        return shapes[number][1] if len(shapes[number]) > 1 else None
-
-    def _check_shapes(self):
-        """Shapes of all blobs for a batch of one, which raises where layers do not fit together."""
-        shapes = {self._input: (1, *self._declared[1:])}
-        for node in self._nodes:
-            for top, shape in zip(node.tops, node.layer.output_shapes([shapes[b] for b in node.bottoms]), strict=True):
-                shapes[top] = tuple(shape)
-        return shapes
+        shape = self._shapes((1, *self._declared[1:]))[number]
+        return shape[1] if len(shape) > 1 else None
 
     # --- what a caller may ask ---------------------------------------------------------------------------------------
     @property
@@ -256,6 +253,10 @@ class Network:
             if below or node.layer.linear:
                 reached.update(node.tops)
         return rules
+
+    def classes(self, shape):
+        """Number of scores for a batch of that shape."""
+        return self._shapes((1, *shape[1:]))[self._output][-1]
 
     def check_input(self, x, dtype=np.float32):
         """The batch as an array of `dtype`; LRPError for a wrong shape or values that are not finite."""
@@ -330,13 +331,7 @@ class Network:
     # --- the passes --------------------------------------------------------------------------------------------------
     def _values(self, shape):
         """Number of values in all blobs of one item of a batch of `shape`."""
-        shapes = {self._input: (1, *shape[1:])}
-        values = 0
-        for node in self._nodes:
-            for top, out in zip(node.tops, node.layer.output_shapes([shapes[b] for b in node.bottoms]), strict=True):
-                shapes[top] = out
-                values += int(np.prod(out))
-        return values
+        return sum(int(np.prod(one)) for one in self._shapes((1, *shape[1:])).values())
 
     def _by_chunks(self, x, work, workers=None):
         """[work(chunk, index of its first item)] over the batch x, cut so that what is held at once fits in `MEMORY`.

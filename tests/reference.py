@@ -183,3 +183,59 @@ def flat(W, C, b, x, R, guard, **_):
 
 RULES = {"Epsilon": epsilon, "Zero": zero, "ZPlus": zplus, "AlphaBeta": alpha_beta, "Gamma": gamma, "ZBox": zbox,
          "WSquare": wsquare, "Flat": flat}
+
+
+# --- DFT-LRP with dense matrices -------------------------------------------------------------------------------------
+def synthesis_matrix(count):
+    """(T, 2 (T // 2 + 1)): makes a real signal from the real and imaginary parts of its Fourier coefficients."""
+    bins = count // 2 + 1
+    matrix = np.zeros((count, 2 * bins))
+    for n in range(count):
+        for k in range(bins):
+            times = 1 if k == 0 or 2 * k == count else 2
+            matrix[n, k] = times * np.cos(2 * np.pi * k * n / count) / count
+            matrix[n, bins + k] = -times * np.sin(2 * np.pi * k * n / count) / count
+    return matrix
+
+
+def _through(matrix, coefficients, x, relevance):
+    """LRP-0 of the linear layer x = matrix @ coefficients; samples that are zero pass nothing."""
+    result = np.zeros(len(coefficients))
+    for n in range(len(x)):
+        if x[n] != 0:
+            result += matrix[n] * coefficients / x[n] * relevance[n]
+    return result
+
+
+def dft_relevance(x, relevance):
+    """Relevance of the frequencies of x (T,), real and imaginary parts added."""
+    bins = len(x) // 2 + 1
+    y = np.array([sum(x[n] * np.exp(-2j * np.pi * k * n / len(x)) for n in range(len(x))) for k in range(bins)])
+    parts = _through(synthesis_matrix(len(x)), np.concatenate([y.real, y.imag]), x, relevance)
+    return parts[:bins] + parts[bins:]
+
+
+def stdft_relevance(x, relevance, window, hop):
+    """Relevance (K, M) of the short-time coefficients of x (T,), over one dense matrix for all frames."""
+    length, count = len(window), len(x)
+    bins, starts = length // 2 + 1, range(hop - length, count, hop)
+    cover = np.zeros(count)
+    for start in starts:
+        for i in range(length):
+            if 0 <= start + i < count:
+                cover[start + i] += window[i]
+    single = synthesis_matrix(length)
+    columns, coefficients = [], []
+    for start in starts:
+        frame = np.array([window[i] * x[start + i] if 0 <= start + i < count else 0 for i in range(length)])
+        y = np.array([sum(frame[i] * np.exp(-2j * np.pi * k * i / length) for i in range(length)) for k in range(bins)])
+        block = np.zeros((count, 2 * bins))
+        for i in range(length):
+            if 0 <= start + i < count:
+                block[start + i] = single[i] / cover[start + i]
+        columns.append(block)
+        coefficients.append(np.concatenate([y.real, y.imag]))
+    matrix, coefficients = np.concatenate(columns, axis=1), np.concatenate(coefficients)
+    np.testing.assert_allclose(matrix @ coefficients, x, atol=1e-10)  # the layer does make x
+    parts = _through(matrix, coefficients, x, relevance).reshape(len(starts), 2, bins)
+    return parts.sum(axis=1).T
