@@ -86,7 +86,8 @@ environment_install() {
 }
 
 prepare_environment() {
-    local ranges=("$ENVIRONMENT_ROOT/requirements.in") pins=("$ENVIRONMENT_ROOT/requirements.txt") name base active file
+    local ranges=("$ENVIRONMENT_ROOT/requirements.in") pins=("$ENVIRONMENT_ROOT/requirements.txt")
+    local name base active file lock
     for name in "$@"; do
         ranges+=("$ENVIRONMENT_ROOT/requirements-$name.in")
         pins+=("$ENVIRONMENT_ROOT/requirements-$name.txt")
@@ -104,10 +105,14 @@ prepare_environment() {
                 "$("${VIRTUAL_ENV:-$CONDA_PREFIX}/bin/python" "$ENVIRONMENT_ROOT/environment.py" "${ranges[@]}" 2>&1)"
         fi
         base="$(environment_base_python)" || return 1
+        # one process at a time makes it (this file is the lock); a second one then finds it made
+        exec {lock}<"$ENVIRONMENT_ROOT/environment.sh"
+        ! command -v flock >/dev/null || flock "$lock"
         environment_make_venv "$base" || return 1
         for file in "${pins[@]}"; do
             environment_install "$file" || return 1
         done
+        exec {lock}<&-
         PYTHON="$ENVIRONMENT_VENV/bin/python"
     fi
     # the project's packages are importable from any working directory

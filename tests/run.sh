@@ -19,12 +19,13 @@ source "$ROOT/environment.sh"
 
 # The lint of everything that is tracked; bash files are found by name or by their first line.
 lint() {
-    local listed scripts
+    local listed scripts shellcheck
     "$PYTHON" -m ruff check . || return 1
     listed="$(git ls-files -- '*.sh' .ci/run 2>/dev/null)" ||
         listed="$(find . -path ./.venv -prune -o -name '*.sh' -print)" # no git, or no repository: a plain copy
     mapfile -t scripts <<<"$listed"
-    "$(dirname "$PYTHON")/shellcheck" --external-sources "${scripts[@]}"
+    shellcheck="$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("scripts"))')/shellcheck"
+    "$shellcheck" --external-sources "${scripts[@]}"
 }
 
 main() {
