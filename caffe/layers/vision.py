@@ -98,13 +98,17 @@ class Convolution(ConvolutionBase):
             t.reshape(*shape[:self.axis], num_output, *self.out_sizes(shape[self.axis + 1:]))
 
     def weight(self):
-        """The weights; two-axis kernels are kept channels-last, the format in which convolution, ReLU and pooling are
-        quickest on the CPU (pooling by a factor of ten): results of channels-last weights are channels-last.
+        """The weights; on the CPU two-axis kernels are kept channels-last.
+
+        In that format convolution, ReLU and pooling are quickest there (pooling by a factor of ten): what comes out
+        of channels-last weights is channels-last. On CUDA float32 without TF32 prefers the plain format.
         """
         blob = self.blobs[0]
-        if self.axes == 2 and not blob.value.is_contiguous(memory_format=torch.channels_last):
-            blob.value = blob.value.contiguous(memory_format=torch.channels_last)
-        return blob.value if self.axes else blob.value.unsqueeze(-1)
+        value = blob.value
+        if self.axes == 2 and value.device.type == "cpu" and not value.is_contiguous(
+                memory_format=torch.channels_last):
+            value = blob.value = value.contiguous(memory_format=torch.channels_last)
+        return value if self.axes else value.unsqueeze(-1)
 
     def is_thin(self, x):
         """True on the CPU for one input channel and few weights per output.
