@@ -1,0 +1,106 @@
+"""Faithfulness: accuracy against the share of the signal set to zero, by relevance, by amplitude and at random.
+
+Waveform samples are set to zero, spectrogram values to the spectrogram's lowest (silence). The order comes from the
+relevance of the true class, computed once on the whole recording. Shares and numbers of the paper are unverified.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pandas as pd
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from experiments.command import main
+from experiments.outcome import Experiment, Outcome
+from experiments.setting import Setting
+from experiments.trained import TrainedRun, trained_runs
+from lrp.faithfulness import SHARES, compare
+
+LIMIT = 100  # recordings of a run, by default: a pass over them for each share and order
+RANDOM_ORDERS = 3
+FIXED = ("amplitude", "random")  # orders that are no relevance
+
+
+def measure(runs: list[TrainedRun], limit: int | None = LIMIT, shares: tuple[float, ...] = SHARES) -> pd.DataFrame:
+    """Columns order, share (0 to 1), accuracy (0 to 1), deviation (over random orders), area (under the order's curve),
+    beside what made the run; the setting's composites are the orders by relevance."""
+    frames = []
+    for run in tqdm(runs, unit="run", desc="faithfulness", disable=None):
+        setting = run.setting
+        recordings = run.read(run.listed(limit))
+        labels = recordings.labels[:, run.label_column]
+        relevances = {c: run.network.relevance(recordings.data, labels, c).relevance for c in setting.composites}
+        seeds = [setting.seed + k for k in range(RANDOM_ORDERS)]
+        for curve in compare(run.scores(), recordings.data, labels, relevances, shares, seeds):
+            frames.append(pd.DataFrame({
+                **{key: [value] * len(curve.shares) for key, value in run.provenance.items()},
+                "engine": setting.engine,
+                "selection_seed": setting.seed,
+                "recordings": len(labels),
+                "order": curve.order,
+                "share": curve.shares,
+                "accuracy": curve.accuracy,
+                "deviation": curve.spread,
+                "area": curve.area,
+            }))
+    return pd.concat(frames, ignore_index=True)
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """A picture for each network and task: mean accuracy over the splits against the share taken away."""
+    groups = list(dict.fromkeys(zip(frame["network"], frame["task"], strict=True)))
+    figure = Figure(figsize=(0.6 + 3.5 * len(groups), 3.9), dpi=110, layout="constrained")
+    grid = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
+    orders = list(dict.fromkeys(frame["order"]))
+    colours = {order: "k" if order == "amplitude" else "0.6" if order == "random" else f"C{k}"
+               for k, order in enumerate(orders)}
+    for axes, (network, task) in zip(grid, groups, strict=True):
+        own = frame[(frame["network"] == network) & (frame["task"] == task)]
+        for order in orders:
+            curve = own[own["order"] == order].groupby("share")["accuracy"].mean()
+            area = own[own["order"] == order]["area"].mean()
+            axes.plot(100 * curve.index, 100 * curve, marker=".", linewidth=1.2, color=colours[order],
+                      linestyle="--" if order in FIXED else "-", label=f"{order} ({area:.3f})")
+        axes.set_title(f"{network}, {task}", fontsize="medium")
+        axes.set(xlabel="share taken away (%)", ylim=(0, 102), xscale="symlog")
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"])
+        axes.minorticks_off()
+        axes.legend(title="order (area under the curve)", fontsize="xx-small", title_fontsize="xx-small")
+    grid[0].set_ylabel("accuracy (%)")
+    return figure
+
+
+def findings(frame: pd.DataFrame) -> list[str]:
+    """For each network and task: which order makes the accuracy fall fastest, by the area under the curve."""
+    sentences = []
+    for (network, task), own in frame.groupby(["network", "task"], sort=False):
+        areas = own.drop_duplicates(["split", "order"]).groupby("order", sort=False)["area"].mean().sort_values()
+        listed = ", ".join(f"{order} {area:.3f}" for order, area in areas.items())
+        by_relevance = areas.index[0] not in FIXED
+        verdict = "relevance makes it fall fastest" if by_relevance else f"{areas.index[0]} makes it fall fastest"
+        sentences.append(f"{network} on {task}: {verdict} (area under the accuracy curve: {listed}).")
+    return sentences
+
+
+def make(setting: Setting) -> Outcome:
+    """Curves of every trained run, drawn as means over the splits."""
+    frame = measure(trained_runs(setting), setting.recordings(LIMIT))
+    recordings = int(frame["recordings"].max())
+    caption = (f"Accuracy while a growing share of each input is set to silence: first what is most relevant for the "
+               f"true class, has the largest amplitude, or at random (mean of {RANDOM_ORDERS} orders); mean over the "
+               f"splits, up to {recordings} test recordings each. The axis is linear up to 1 %, then logarithmic.")
+    return Outcome(
+        tables={"curves": frame},
+        figures={"curves": (draw(frame), caption)},
+        findings=findings(frame),
+        unverified=["The shares and numbers of the paper's faithfulness test are to be checked against it."],
+    )
+
+
+EXPERIMENT = Experiment("faithfulness", "Faithfulness of relevance", make)
+
+if __name__ == "__main__":
+    sys.exit(main(EXPERIMENT))

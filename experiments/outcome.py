@@ -1,0 +1,157 @@
+"""What an experiment leaves behind: tables as CSV, pictures, sounds, findings, and a record of what made them.
+
+    <output>/<experiment>/*.csv *.png *.wav and outcome.json
+
+`outcome.json` is written last and holds the fingerprint of everything that the experiment was made from: an experiment
+whose fingerprint is unchanged and whose files are there is not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from caffe_proto import write_atomically
+from data.corpus import META_NAME, scan
+from experiments.setting import ROOT, ExperimentError, Setting
+from experiments.trained import trained_runs
+from lrp import drawing
+
+RECORD = "outcome.json"
+
+
+@dataclass
+class Outcome:
+    """The results of an experiment.
+
+    tables: {file stem: DataFrame}; figures: {file stem: (matplotlib Figure, caption)}; sounds: {file stem: (WAV bytes,
+    caption)}; findings: sentences, each a paragraph; unverified: sentences about what is to be checked in the paper.
+    """
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    figures: dict[str, tuple] = field(default_factory=dict)
+    sounds: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment: `make` measures and draws, `reads` names what it is made from ("data", "runs" or "both").
+
+    `networks` are the networks whose runs it looks at, by name; None: all.
+    """
+
+    name: str
+    title: str
+    make: Callable[[Setting], Outcome]
+    reads: str = "runs"
+    networks: tuple[str, ...] | None = None
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 over the code that turns runs into results (experiments, lrp, models), so that changes are noticed."""
+    files = sorted(p for folder in ("experiments", "lrp", "models") for p in (ROOT / folder).glob("*.py"))
+    return _digest(*(part for p in files for part in (p.name.encode(), p.read_bytes())))
+
+
+def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
+    """Everything that an outcome depends on, by content and not by place."""
+    made_from: dict[str, object] = {
+        "experiment": experiment.name,
+        "code": code_digest(),
+        "limit": setting.limit,
+        "seed": setting.seed,
+        "composites": list(setting.composites),
+        "engine": setting.engine,
+    }
+    if experiment.reads in ("data", "both"):
+        recordings, _ = scan(setting.data)
+        stats = [(r.relative, r.path.stat()) for r in recordings]
+        lines = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
+        meta = setting.data / META_NAME
+        made_from["recordings"] = _digest(lines.encode(), meta.read_bytes() if meta.exists() else b"")
+    if experiment.reads in ("runs", "both"):
+        runs = {}
+        for run in trained_runs(setting):
+            if experiment.networks is None or run.run.network in experiment.networks:
+                logs = [run.folder / name for name in ("train.log", "test.log", "run.json")]
+                runs[str(run.run)] = [run.weights_sha256, _digest(*(p.read_bytes() for p in logs if p.exists()))]
+        made_from["runs"] = runs
+    return made_from
+
+
+def is_made(folder: Path, made_from: dict[str, object]) -> bool:
+    """True if the folder holds the outcome of exactly these inputs, whole."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        there = all((folder / name).exists() for name in record["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return there and record.get("made_from") == made_from
+
+
+def write(
+    outcome: Outcome, experiment: Experiment, made_from: dict[str, object], setting: Setting, folder: Path
+) -> Path:
+    """Write an outcome's files, each whole or not at all, the record last; returns the record's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    for old in (p for p in folder.iterdir() if p.suffix in (".csv", ".png", ".wav")):
+        old.unlink()
+    files = []
+    for stem, table in outcome.tables.items():
+        files.append(f"{stem}.csv")
+        with write_atomically(folder / files[-1]) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.8g")
+    for stem, (figure, _) in outcome.figures.items():
+        files.append(f"{stem}.png")
+        drawing.write(figure, os.fspath(folder / files[-1]))
+    for stem, (sound, _) in outcome.sounds.items():
+        files.append(f"{stem}.wav")
+        with write_atomically(folder / files[-1]) as temporary:
+            Path(temporary).write_bytes(sound)
+    record = {
+        "title": experiment.title,
+        "made_from": made_from,
+        "setting": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(setting).items()},
+        "files": files,
+        "tables": [f"{stem}.csv" for stem in outcome.tables],
+        "figures": {f"{stem}.png": caption for stem, (_, caption) in outcome.figures.items()},
+        "sounds": {f"{stem}.wav": caption for stem, (_, caption) in outcome.sounds.items()},
+        "findings": outcome.findings,
+        "unverified": outcome.unverified,
+    }
+    with write_atomically(folder / RECORD) as temporary:
+        Path(temporary).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder / RECORD
+
+
+def carry_out(experiment: Experiment, setting: Setting, output: Path) -> tuple[Path, bool]:
+    """Make an experiment unless it is there already; returns (its folder, whether it was made now).
+
+    Raises ExperimentError when what it needs is missing.
+    """
+    if experiment.reads in ("data", "both") and not setting.data.is_dir():
+        raise ExperimentError(f"{setting.data}: no folder found; one with recordings was wanted")
+    folder = output / experiment.name
+    made_from = fingerprint(experiment, setting)
+    if is_made(folder, made_from):
+        return folder, False
+    write(experiment.make(setting), experiment, made_from, setting, folder)
+    return folder, True
