@@ -5,6 +5,10 @@ a SoftmaxWithLoss over the input `label`; dropout ratios are 0 and sizes small, 
 `NETS` is the registry: a net added there is compared by every test of test_classic_nets.py and by the golden recipe.
 """
 
+import os
+
+import pycaffe_cases
+
 import caffe
 from caffe import layers as L
 from caffe import params as P
@@ -12,9 +16,9 @@ from caffe import params as P
 BATCH = 2
 
 
-def inputs(n, channels, height, width, labels=()):
-    n.data = L.Input(shape={"dim": [BATCH, channels, height, width]})
-    n.label = L.Input(shape={"dim": [BATCH, *labels]})
+def inputs(n, channels, height, width, labels=(), batch=BATCH):
+    n.data = L.Input(shape={"dim": [batch, channels, height, width]})
+    n.label = L.Input(shape={"dim": [batch, *labels]})
 
 
 def lenet():
@@ -133,10 +137,10 @@ INCEPTION = {
 }
 
 
-def googlenet(size=96):
+def googlenet(size=64):
     """Szegedy et al. 2014 with both auxiliary classifiers (weight 0.3); its last pooling covers the whole map."""
     n = caffe.NetSpec()
-    inputs(n, 3, size, size)
+    inputs(n, 3, size, size, batch=1)
 
     def conv(name, bottom, num_output, kernel_size, **settings):
         n[name] = L.Convolution(bottom, num_output=num_output, kernel_size=kernel_size, **settings)
@@ -245,3 +249,26 @@ def fcn(size=21, classes=5):
 
 NETS = {net.__name__: net for net in (lenet, cifar10_quick, cifar10_full, alexnet, caffenet, googlenet, resnet, fcn)}
 CLASSES = {"alexnet": 20, "caffenet": 20, "googlenet": 20, "fcn": 5}  # ten elsewhere
+# Seeds of weights and inputs with which no ReLU and no max pooling decides within rounding: where one does,
+# gradients of two engines, or of one engine with its input changed in the seventh digit, differ by 1e-3.
+# Found by golden/pycaffe/choose_seeds.py.
+SEEDS = {
+    "lenet": 0,
+    "cifar10_quick": 0,
+    "cifar10_full": 0,
+    "alexnet": 0,
+    "caffenet": 0,
+    "googlenet": 0,
+    "resnet": 1,
+    "fcn": 0,
+}
+
+
+def training_pass(name, folder, seed=None, noise=0):
+    """Every array of one forward and backward pass of net `name` (see pycaffe_cases.whole_net); uses `folder`."""
+    proto = NETS[name]()
+    proto.force_backward = True
+    path = os.path.join(folder, "net.prototxt")
+    with open(path, "w") as file:
+        file.write(str(proto))
+    return pycaffe_cases.whole_net(path, CLASSES.get(name, 10), SEEDS[name] if seed is None else seed, noise)
