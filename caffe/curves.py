@@ -26,9 +26,13 @@ class LearningCurve:
     def _earlier(self, iteration):
         if not iteration or not os.path.exists(f"{self.stem}.csv"):
             return []
-        with open(f"{self.stem}.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
-        return [(int(i), kind, name, float(value)) for i, kind, name, value in rows if int(i) < iteration]
+        try:
+            with open(f"{self.stem}.csv", newline="", encoding="utf-8") as file:
+                rows = list(csv.reader(file))[1:]
+            return [(int(i), kind, name, float(value)) for i, kind, name, value in rows if int(i) < iteration]
+        except (OSError, ValueError) as error:
+            glog.warning(f"{self.stem}.csv: cannot be continued ({error}); the curve starts at iteration {iteration}")
+            return []
 
     def trained(self, solver, loss, rate):
         iteration = solver.iter - 1
@@ -42,13 +46,25 @@ class LearningCurve:
                 label = name if len(values) == 1 else f"{name}[{k}]"
                 self.rows.append((solver.iter, f"test{index}", label, float(value)))
 
+    def snapshotted(self, solver):
+        self._write_csv()  # what a killed run goes on from has its curve as well
+
     def write(self):
-        """Write CSV and picture, each atomically; a missing matplotlib is logged and only costs the picture."""
+        """Write CSV and picture, each atomically; where that fails the log says so, and the run is none the worse."""
+        try:
+            self._write_csv()
+            self._write_picture()
+        except OSError as error:
+            glog.warning(f"{self.stem}.csv and .png cannot be written ({error.strerror or error})")
+
+    def _write_csv(self):
         path = f"{self.stem}.csv"
         with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows((i, kind, name, f"{value:.6g}") for i, kind, name, value in self.rows)
+
+    def _write_picture(self):
         try:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
@@ -98,6 +114,9 @@ class ProgressLine:
 
     def tested(self, solver, index, means):
         self.bar.refresh()
+
+    def snapshotted(self, solver):
+        pass
 
     def close(self):
         glog.set_line_hook(None)

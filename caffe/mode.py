@@ -1,10 +1,12 @@
 """Where computation happens and who this solver is: Caffe's thread-local mode, device, ranks and random seed."""
 
+import os
 import threading
 
 import numpy as np
 import torch
 
+from caffe import glog
 from caffe.errors import CaffeError
 
 _CPU = torch.device("cpu")
@@ -37,10 +39,29 @@ def set_mode_cpu():
 def set_mode_gpu():
     """Compute on the selected GPU from now on (this thread); raises CaffeError when there is no CUDA device.
 
-    Matrix products and convolutions are float32 without TF32, as Caffe's; CAFFE_TF32=1 allows TF32.
+    Matrix products and convolutions are float32 without TF32, as Caffe's; CAFFE_TF32=1 in the environment allows TF32.
+    cuDNN uses algorithms that give the same bits every time. The log says which precision is in force.
     """
     _require_gpu(_state.gpu)
+    set_precision(tf32_wanted())
     _state.device = torch.device("cuda", _state.gpu)
+
+
+def tf32_wanted():
+    """True if the environment variable CAFFE_TF32 is 1; raises CaffeError unless it is 0, 1, empty or absent."""
+    text = os.environ.get("CAFFE_TF32", "")
+    if text not in ("", "0", "1"):
+        raise CaffeError(f"CAFFE_TF32: found '{text}'; wanted 0 (float32) or 1 (TF32)")
+    return text == "1"
+
+
+def set_precision(tf32):
+    """Let CUDA's matrix products and convolutions round their inputs to TF32, or not; results are reproducible."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    glog.info("GPU precision: " + ("TF32 (CAFFE_TF32=1)" if tf32 else "float32"))
 
 
 def set_device(index):

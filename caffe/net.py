@@ -349,7 +349,7 @@ class Net:
             for blob, weight in zip(top, self.loss_weights[i], strict=True):
                 if weight:
                     loss = loss + weight * (blob.value.sum() if blob.count != 1 else blob.value.reshape(()))
-                    if blob.grad.numel() != blob.count:
+                    if not blob.has_grad:  # the blob has grown since it was given its weight
                         blob.grad = torch.full(tuple(blob.shape), weight, device=mode.device())
             if self.debug_info:
                 self._log_forward(i)
@@ -386,6 +386,8 @@ class Net:
     def _release(self, i):
         """Drop values and gradients of layer i's tops; all their consumers have run backward."""
         layer, bottom = self.layers[i], self.bottom_vecs[i]
+        if not bottom:
+            return  # constant data and inputs are given once
         kept = {id(blob._data) for blob in (*self.learnable_params, *bottom)}
         for k, weight, blob in zip(self.top_ids[i], self.loss_weights[i], self.top_vecs[i], strict=True):
             if k not in self._outputs and not weight and id(blob._data) not in kept:
@@ -517,6 +519,10 @@ class Net:
                 mine.share_data(theirs)
 
     # -- what a resumed run needs beyond the solverstate ---------------------------------------------------------
+    def owned_params(self):
+        """(blob, None, layer index, index within the layer) per parameter of learnable_params, in its order."""
+        return [param for param in self._params if param[1] is None]
+
     def positions(self):
         """{layer name: position} of the layers that have one (data layers)."""
         return {name: position for name, layer in zip(self._layer_names, self.layers, strict=True)

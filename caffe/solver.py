@@ -14,7 +14,7 @@ from caffe import glog, mode
 from caffe.blob import Blob
 from caffe.errors import CaffeError, check
 from caffe.pycaffe import Net
-from caffe.update_rules import RULES, learning_rate
+from caffe.update_rules import RULES, check_policy, learning_rate
 from caffe_proto import (
     CaffeFileError,
     array_to_blobproto,
@@ -41,8 +41,8 @@ class Solver:
     """Trains `net`, tests `test_nets`; `iter` counts the updates done.
 
     `param` is a SolverParameter; `rule` an update rule's name (default: the parameter's type). `action_function`
-    returns an Action and is polled after every update and before every test batch. `listeners` have optional methods
-    trained(solver, loss, rate), displayed(...), tested(solver, test net index, scores) for progress and curves.
+    returns an Action and is polled after every update and before every test batch. `listeners` have the methods
+    trained(solver, loss, rate), tested(solver, test net index, scores), snapshotted(solver) for progress and curves.
     """
 
     def __init__(self, param, rule=None):
@@ -53,7 +53,9 @@ class Solver:
         if mode.root_solver():
             glog.info("Initializing solver from parameters: \n" + text_format.MessageToString(param))
         check(param.average_loss >= 1, "average_loss should be non-negative.")
-        self._check_snapshot_writable()
+        check(param.iter_size >= 1, f"solver: found iter_size {param.iter_size}; wanted a positive one")
+        if param.snapshot:
+            self._check_snapshot_writable()
         if param.random_seed >= 0:
             mode.random.seed(param.random_seed + mode.solver_rank(), order=param.random_seed)
         self.rule = RULES[rule](param)
@@ -74,7 +76,7 @@ class Solver:
     # -- construction --------------------------------------------------------------------------------------------
     def _check_snapshot_writable(self):
         param = self.param
-        if not (mode.root_solver() and param.snapshot):
+        if not mode.root_solver():
             return
         check(param.snapshot_prefix, "solver: snapshot is set; wanted snapshot_prefix as well")
         probe = f"{param.snapshot_prefix}_iter_{param.max_iter}.tempfile"
@@ -151,6 +153,7 @@ class Solver:
     def step(self, iterations):
         """Do this many training iterations (section 4.2)."""
         param = self.param
+        check_policy(param)
         start, stop = self.iter, self.iter + iterations
         self._losses, self._smoothed = [], 0.0
         self._timer, self._timed_from = time.monotonic(), self.iter
@@ -335,6 +338,8 @@ class Solver:
         """Train to max_iter with tests and snapshots (section 4.8)."""
         param = self.param
         self._stop = False
+        if param.snapshot_after_train:
+            self._check_snapshot_writable()  # now rather than after hours of training
         if mode.root_solver():
             glog.info(f"Solving {self.net.name}")
             glog.info(f"Learning Rate Policy: {param.lr_policy}")
@@ -343,8 +348,7 @@ class Solver:
             self.restore(resume_file)
         started = self.iter
         self.step(param.max_iter - self.iter)
-        if param.snapshot_after_train and not (param.snapshot and self.iter % param.snapshot == 0
-                                               and self.iter > started):
+        if param.snapshot_after_train and not (param.snapshot and self.iter % param.snapshot == 0):
             self.snapshot()
         if self._stop:
             glog.info("Optimization stopped early.")
@@ -374,7 +378,12 @@ class Solver:
         """Write model, solver state and resume file `<prefix>_iter_<iter>.*`; the state comes last, each atomically.
 
         The resume file (`.resume`, JSON) holds what BVLC Caffe's solverstate lacks: random state and data positions.
+        Weights that are not finite are refused with CaffeError: nobody could go on from them.
         """
+        for (_, _, i, j), blob in zip(self.net.owned_params(), self.net.learnable_params, strict=True):
+            check(bool(torch.isfinite(blob.value).all()),
+                  f"Iteration {self.iter}: param {j} of layer '{self.net._layer_names[i]}' holds NaN or infinite "
+                  "numbers; no snapshot was written (earlier ones are untouched): look at the learning rate and the data")
         param = self.param
         stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
         hdf5 = param.snapshot_format == param.HDF5
@@ -387,6 +396,8 @@ class Solver:
             self._write_resume(stem + ".resume")
             glog.info(f"Snapshotting solver state to {kind} file {state}")
             (self._write_state_hdf5 if hdf5 else self._write_state)(state, model)
+            for listener in self.listeners:
+                listener.snapshotted(self)
         except OSError as error:
             raise CaffeError(f"snapshot {stem}: cannot be written ({error.strerror or error}); earlier snapshots are "
                              "untouched") from None

@@ -6,6 +6,7 @@ History tensors start at zero; a rule says how many it has per parameter.
 
 import math
 
+import numpy as np
 import torch
 
 from caffe.errors import CaffeError, check
@@ -135,37 +136,45 @@ def fixed(param, iteration, current_step):
 
 @policy
 def step(param, iteration, current_step):
-    check(param.stepsize > 0, f"lr_policy step: found stepsize {param.stepsize}; wanted a positive one")
-    return param.base_lr * param.gamma ** (iteration // param.stepsize)
+    return param.base_lr * np.power(param.gamma, iteration // param.stepsize)
 
 
 @policy
 def exp(param, iteration, current_step):
-    return param.base_lr * param.gamma**iteration
+    return param.base_lr * np.power(param.gamma, iteration)
 
 
 @policy
 def inv(param, iteration, current_step):
-    return param.base_lr * (1 + param.gamma * iteration) ** -param.power
+    return param.base_lr * np.power(1 + param.gamma * iteration, -param.power)
 
 
 @policy
 def multistep(param, iteration, current_step):
-    return param.base_lr * param.gamma**current_step
+    return param.base_lr * np.power(param.gamma, current_step)
 
 
 @policy
 def poly(param, iteration, current_step):
-    return param.base_lr * (1 - iteration / param.max_iter) ** param.power
+    return param.base_lr * np.power(1 - np.float64(iteration) / param.max_iter, param.power)
 
 
 @policy
 def sigmoid(param, iteration, current_step):
-    return param.base_lr / (1 + math.exp(-param.gamma * (iteration - param.stepsize)))
+    return param.base_lr / (1 + np.exp(-param.gamma * (iteration - param.stepsize)))
+
+
+def check_policy(param):
+    """Raise CaffeError unless the learning rate policy of SolverParameter `param` is known and has what it needs."""
+    known = ", ".join(sorted(POLICIES))
+    check(param.lr_policy in POLICIES, f"Unknown learning rate policy: {param.lr_policy} (known policies: {known})")
+    check(param.gamma >= 0 or param.lr_policy in ("fixed", "poly"),
+          f"lr_policy {param.lr_policy}: found gamma {param.gamma:g}; wanted one >= 0")
+    check(param.stepsize > 0 or param.lr_policy not in ("step", "sigmoid"),
+          f"lr_policy {param.lr_policy}: found stepsize {param.stepsize}; wanted a positive one")
 
 
 def learning_rate(param, iteration, current_step):
-    """The rate of SolverParameter `param` after `iteration` updates; unknown policies list the known ones."""
-    if param.lr_policy not in POLICIES:
-        raise CaffeError(f"Unknown learning rate policy: {param.lr_policy} (known: {', '.join(sorted(POLICIES))})")
-    return POLICIES[param.lr_policy](param, iteration, current_step)
+    """The rate of SolverParameter `param` after `iteration` updates: inf or nan where C's pow and exp give them."""
+    with np.errstate(all="ignore"):
+        return float(POLICIES[param.lr_policy](param, iteration, current_step))

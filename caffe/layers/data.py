@@ -1,5 +1,6 @@
 """Layer types that bring data into a net (caffe_semantics section 2.1)."""
 
+import hashlib
 import math
 import os
 import threading
@@ -74,6 +75,7 @@ class RowOrder:
             self.random.shuffle(self.files)
         self.file = self.row = self.offset = 0
         self.rows = None
+        self.checked = True  # False after restore(): the current file may have changed since
 
     def current(self, count_rows):
         """(file index, row) now; count_rows(file index) tells how many rows a file has."""
@@ -82,6 +84,10 @@ class RowOrder:
             self.rows = np.arange(count_rows(index))
             if self.shuffle:
                 self.random.shuffle(self.rows)
+        elif not self.checked and len(self.rows) != count_rows(index):
+            raise CaffeError(f"found {count_rows(index)} rows in file {index} (counted from 0) of the list; wanted "
+                             f"{len(self.rows)} as when the snapshot was written")
+        self.checked = True
         return index, int(self.rows[self.row])
 
     def advance(self):
@@ -110,6 +116,7 @@ class RowOrder:
         self.rows = None if state["rows"] is None else np.array(state["rows"])
         self.file, self.row, self.offset = state["file"], state["row"], state["offset"]
         self.random.bit_generator.state = state["random"]
+        self.checked = False
 
 
 @register
@@ -138,6 +145,7 @@ class HDF5Data(Layer):
                                 f"{param.source} do not exist, the first is {missing[:1]} (paths are relative to "
                                 f"{os.getcwd()})")
         self.names = list(self.layer_param.top)
+        self.digest = hashlib.sha256("\n".join(self.paths).encode()).hexdigest()
         self.memory, self.budget, self.entered = {}, cache_budget(), None
         self.ahead = None
         seed = mode.random.draw_seed() if param.shuffle else 0
@@ -206,12 +214,12 @@ class HDF5Data(Layer):
         pass
 
     def position(self):
-        return self.consumed
+        return {"source": self.digest, **self.consumed}
 
     def restore_position(self, position):
-        if len(position["files"]) != len(self.paths):
-            glog.warning(f"{self.where}: the stored data position is of {len(position['files'])} files, "
-                        f"{self.layer_param.hdf5_data_param.source} lists {len(self.paths)}; starting at the first row")
+        if position.get("source") != self.digest:
+            glog.warning(f"{self.where}: the stored data position is of another list of files than "
+                         f"{self.layer_param.hdf5_data_param.source}; starting at the first row")
             return
         if self.ahead is not None:
             self.ahead.result()
