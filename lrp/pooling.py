@@ -87,17 +87,24 @@ class MaxPooling(Layer):
         return [y]
 
     def relevance(self, inputs, outputs, relevances):
-        x, y, r = inputs[0], outputs[0], relevances[0]
+        x, y = inputs[0], outputs[0]
         taps = list(self.pooling.taps(x.shape))
-        winners = [x[values] == y[windows] for windows, values in taps]
-        ties = np.zeros_like(y)
-        for (windows, _), won in zip(taps, winners, strict=True):
-            ties[windows] += won
-        share = r / np.maximum(ties, 1)
         result = np.zeros_like(x)
+        for item in range(len(x)):  # one at a time, so that the many passes over an item stay in the cache
+            self._share(x[item], y[item], relevances[0][item], result[item], taps)
+        return [result]
+
+    @staticmethod
+    def _share(x, y, relevance, result, taps):
+        """Add the relevance (C, rows, columns) of one item's windows to their winners in `result` (C, H, W)."""
+        winners, ties = [], np.zeros_like(y, dtype=np.uint8 if len(taps) < 256 else np.uint32)
+        for windows, values in taps:
+            won = x[values] == y[windows]
+            winners.append(won)
+            ties[windows] += won
+        share = relevance / np.maximum(ties, 1) if ties.max() > 1 else relevance
         for (windows, values), won in zip(taps, winners, strict=True):
             result[values] += share[windows] * won
-        return [result]
 
     gradient = relevance
 
