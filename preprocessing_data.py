@@ -20,11 +20,10 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import h5py
@@ -49,8 +48,9 @@ from data.corpus import (
     read_metadata,
     scan,
 )
+from data.corrections import CORRECTIONS, NONE, Corrections, correct_metadata, load_corrections, spoken_digits
 from data.wav import RecordingError, read_wav
-from data.workers import available_cores, context, die_with_parent
+from data.workers import available_cores, spread
 
 SAMPLE_RATE = 8000  # Hz, what both networks hear
 SAMPLES = 8000  # one second
@@ -67,7 +67,7 @@ MAX_SCALED_PEAK = 1e4  # a waveform beyond it makes the loss NaN; see `scaled_wa
 DEFAULT_SEED = 0
 FORMAT = 1  # raised whenever the same recording would give other files
 MANIFEST, JOURNAL, LOCK, REJECTED = "preprocessing.json", "preprocessing.journal", ".preprocessing.lock", "rejected.csv"
-CHUNK = 16  # recordings handed to a worker at once
+LIBRARIES = ("h5py", "scipy.fft", "tqdm", "data.corpus", "data.wav")  # that every worker needs
 ROOT = Path(__file__).resolve().parent
 
 
@@ -291,34 +291,6 @@ def _defect(recording: Recording, found: str, wanted: str) -> Defect:
     return Defect(recording.relative, found, wanted, (recording.relative,))
 
 
-def _process_chunk(jobs: list[Job], destination: Path, seed: int) -> list[Outcome]:
-    return [process(job, destination, seed) for job in jobs]
-
-
-def process_all(jobs: list[Job], destination: Path, seed: int, workers: int) -> Iterator[Outcome]:
-    """Outcomes in whatever order they come, `workers` processes wide, with bounded memory."""
-    if workers == 1:
-        yield from (process(job, destination, seed) for job in jobs)
-        return
-    chunks = (jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK))
-    processes = context("h5py", "scipy.fft", "tqdm", "data.corpus", "data.wav")
-    with ProcessPoolExecutor(workers, mp_context=processes, initializer=die_with_parent) as executor:
-        running = set()
-        try:
-            for chunk in chunks:
-                running.add(executor.submit(_process_chunk, chunk, destination, seed))
-                if len(running) > 2 * workers:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield from future.result()
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield from future.result()
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # the destination: one run at a time, and it remembers what made it
 
@@ -432,18 +404,29 @@ def write_rejected(path: Path, defects: list[Defect]) -> None:
 
 
 def preprocess(
-    source: Path, destination: Path, meta_path: Path, splits_path: Path | None, jobs: int, seed: int, skip_invalid: bool
+    source: Path,
+    destination: Path,
+    meta_path: Path,
+    splits_path: Path | None = None,
+    jobs: int = 1,
+    seed: int = DEFAULT_SEED,
+    skip_invalid: bool = False,
+    corrections: Corrections = NONE,
 ) -> int:
     """Do a whole corpus; returns the exit code. Raises CorpusError or WriteError when nothing more can be done."""
-    meta = read_metadata(meta_path)
+    meta, corrected = correct_metadata(read_metadata(meta_path), corrections)
     splits = load_splits(splits_path) if splits_path else find_splits(source)
     recordings, defects = scan(source)
     if not recordings and not defects:
         raise CorpusError(f"{source}: no recordings; wanted {source}/<speaker>/<digit>_<speaker>_<repetition>.wav")
+    digits, relabelled = spoken_digits(recordings, corrections)
+    for line in corrected + relabelled:
+        print(f"corrected: {line}", file=sys.stderr)
     unknown = check_metadata(recordings, meta, meta_path)
     defects += unknown
     without_label = {name for defect in unknown for name in defect.recordings}
-    labels = {r: tuple(splits.labels(r.digit, meta[r.speaker])) for r in recordings if r.relative not in without_label}
+    labelled = [r for r in recordings if r.relative not in without_label]
+    labels = {r: tuple(splits.labels(digits[r], meta[r.speaker])) for r in labelled}
 
     for speaker in {r.speaker for r in labels} | {"."}:
         make_folder(destination / speaker)
@@ -455,7 +438,8 @@ def preprocess(
         check_space(destination, work, len(splits.columns))
         usable = set()
         with journal, tqdm(total=len(work), unit="rec", desc="preprocessing", smoothing=0.05) as bar:
-            for outcome in process_all(work, destination, seed, jobs):
+            task = partial(process, destination=destination, seed=seed)
+            for outcome in spread(task, work, jobs, LIBRARIES):
                 if outcome.defect:
                     defects.append(outcome.defect)
                 else:
@@ -514,13 +498,23 @@ def main(arguments: list[str] | None = None) -> int:
     add("--jobs", type=_positive, default=available_cores(), help="processes")
     add("--seed", type=int, default=DEFAULT_SEED, help="of the random positions in the padded second")
     add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
+    what = "put known mistakes of AudioMNIST (or those of FILE) right"
+    add("--corrections", type=Path, nargs="?", const=CORRECTIONS, metavar="FILE", help=what)
     options = parser.parse_args(arguments)
     meta = options.meta or options.source / META_NAME
     if options.destination.resolve() == options.source.resolve():
         parser.error("the destination is the source; wanted another folder")
     try:
+        corrections = load_corrections(options.corrections) if options.corrections else NONE
         return preprocess(
-            options.source, options.destination, meta, options.splits, options.jobs, options.seed, options.skip_invalid
+            options.source,
+            options.destination,
+            meta,
+            options.splits,
+            options.jobs,
+            options.seed,
+            options.skip_invalid,
+            corrections,
         )
     except (CorpusError, WriteError) as error:
         print(error, file=sys.stderr)

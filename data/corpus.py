@@ -22,7 +22,6 @@ META_NAME = "audioMNIST_meta.txt"
 SPLITS_NAME = "splits.json"
 OFFICIAL_SPLITS = Path(__file__).with_name(SPLITS_NAME)
 OFFICIAL_COLUMNS = ("digit", "gender")  # Caffe's two label columns, always first
-CORRECTIONS = Path(__file__).with_name("corrections.json")
 
 # speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
 _WAV_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^\s_/]+)_(?P<repetition>0|[1-9][0-9]*)\.wav")

@@ -7,7 +7,14 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from functools import partial
 from multiprocessing.context import BaseContext
+from typing import TypeVar
+
+CHUNK = 16  # items handed to a worker at once
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def available_cores() -> int:
@@ -37,3 +44,35 @@ def die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _work(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    return [function(item) for item in items]
+
+
+def spread(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: Sequence[str] = ()
+) -> Iterator[Result]:
+    """function(item) of every item, in whatever order they come, `workers` processes wide, with bounded memory.
+
+    Raises what the function raises, and BrokenProcessPool when a process dies.
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    chunks = (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+    with ProcessPoolExecutor(workers, mp_context=context(*preload), initializer=die_with_parent) as executor:
+        running = set()
+        try:
+            for chunk in chunks:
+                running.add(executor.submit(partial(_work, function), chunk))
+                if len(running) > 2 * workers:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield from future.result()
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield from future.result()
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)

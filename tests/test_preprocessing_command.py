@@ -16,7 +16,7 @@ import pytest
 from small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
 
 import preprocessing_data as preprocessing
-from data import atomic
+from data import atomic, workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -238,7 +238,7 @@ def test_a_killed_run_leaves_nothing_half_written_and_is_continued(tmp_path):
     assert run(source, out) == 0
     assert contents(out) == whole and lists(out) == lists(tmp_path / "whole")
     kept = sum(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
-    assert kept >= len(done) - 4 * preprocessing.CHUNK * len(preprocessing.NETWORKS)
+    assert kept >= len(done) - 4 * workers.CHUNK * len(preprocessing.NETWORKS)
     assert not list(out.rglob("*.part"))
 
 
