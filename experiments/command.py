@@ -25,7 +25,7 @@ def number(text: str) -> int:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that make a `Setting`."""
+    """The options that make a `Setting`, except for its device."""
     default = Setting()
     add = parser.add_argument
     add("--data", type=Path, default=default.data, metavar="DIR", help="the recordings (default: data/)")
@@ -37,11 +37,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--composite", nargs="+", choices=COMPOSITES, default=list(default.composites), metavar="NAME",
         help=f"of {', '.join(COMPOSITES)} (default: {' '.join(default.composites)})")
     add("--engine", choices=ENGINES, default=default.engine, help="computes class scores (default: %(default)s)")
-    add("--gpu", type=number, metavar="ID", help="device of the engine (default: the CPU)")
 
 
-def read_setting(options: argparse.Namespace) -> Setting:
-    """The `Setting` that the options mean."""
+def read_setting(options: argparse.Namespace, gpu: int | None) -> Setting:
+    """The `Setting` that the options mean, for an engine on the device `gpu` (None: the CPU)."""
     return Setting(
         data=options.data.resolve(),
         preprocessed=options.preprocessed.resolve(),
@@ -50,7 +49,7 @@ def read_setting(options: argparse.Namespace) -> Setting:
         seed=options.seed,
         composites=tuple(dict.fromkeys(options.composite)),
         engine=options.engine,
-        gpu=options.gpu,
+        gpu=gpu,
     )
 
 
@@ -58,9 +57,10 @@ def main(experiment: Experiment, arguments: list[str] | None = None) -> int:
     """The command of one experiment: makes it and prints what it found and where it lies."""
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{experiment.name}", description=experiment.title)
     add_options(parser)
+    parser.add_argument("--gpu", type=number, metavar="ID", help="device of the engine (default: the CPU)")
     options = parser.parse_args(arguments)
     try:
-        folder, made = carry_out(experiment, read_setting(options), options.output)
+        folder, made = carry_out(experiment, read_setting(options, options.gpu), options.output)
     except FAILURES as error:
         print(f"{experiment.name}: {error}", file=sys.stderr)
         return 1

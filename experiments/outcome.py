@@ -27,18 +27,35 @@ from lrp import drawing
 RECORD = "outcome.json"
 
 
+@dataclass(frozen=True)
+class Conclusion:
+    """Something the paper concludes (or that must hold for it to be believed), and whether it holds here.
+
+    `holds` is decided from numbers alone; `evidence` names them.
+    """
+
+    statement: str
+    holds: bool
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.statement} ({self.evidence})"
+
+
 @dataclass
 class Outcome:
     """The results of an experiment.
 
     tables: {file stem: DataFrame}; figures: {file stem: (matplotlib Figure, caption)}; sounds: {file stem: (WAV bytes,
-    caption)}; findings: sentences, each a paragraph; unverified: sentences about what is to be checked in the paper.
+    caption)}; findings: sentences, each a paragraph; conclusions: the paper's, checked; unverified: sentences about
+    what is to be checked in the paper itself.
     """
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: dict[str, tuple] = field(default_factory=dict)
     sounds: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
+    conclusions: list[Conclusion] = field(default_factory=list)
     unverified: list[str] = field(default_factory=list)
 
 
@@ -135,6 +152,7 @@ def write(
         "figures": {f"{stem}.png": caption for stem, (_, caption) in outcome.figures.items()},
         "sounds": {f"{stem}.wav": caption for stem, (_, caption) in outcome.sounds.items()},
         "findings": outcome.findings,
+        "conclusions": [asdict(conclusion) | {"holds": bool(conclusion.holds)} for conclusion in outcome.conclusions],
         "unverified": outcome.unverified,
     }
     with write_atomically(folder / RECORD) as temporary:

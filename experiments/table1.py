@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.command import main
-from experiments.outcome import Experiment, Outcome
+from experiments.outcome import Conclusion, Experiment, Outcome
 from experiments.setting import ExperimentError, Setting
 from experiments.trained import trained_runs
 from models.networks import NETWORKS
@@ -84,6 +84,23 @@ def draw(results: list[Result]) -> Figure:
     return figure
 
 
+def conclusions(rows: pd.DataFrame) -> list[Conclusion]:
+    """The paper's accuracies are met, and spectrograms serve better than waveforms."""
+    checked = []
+    for row in rows.itertuples():
+        if math.isfinite(row.paper_mean):
+            statement = f"{row.network} on {row.task} is at most one deviation of the paper's below its accuracy"
+            evidence = f"{row.mean:.2f} %, paper {percent(row.paper_mean, row.paper_std)} %, {row.splits} splits"
+            checked.append(Conclusion(statement, row.mean >= row.paper_mean - row.paper_std, evidence))
+    means = {(row.network, row.task): row.mean for row in rows.itertuples()}
+    for task in TASKS:
+        if ("AlexNet", task) in means and ("AudioNet", task) in means:
+            spectrogram, waveform = means["AlexNet", task], means["AudioNet", task]
+            checked.append(Conclusion(f"on {task} the spectrogram network is more accurate than the waveform network",
+                                      spectrogram > waveform, f"{spectrogram:.2f} % and {waveform:.2f} %"))
+    return checked
+
+
 def make(setting: Setting) -> Outcome:
     """The table, one row for every run behind it, and a picture."""
     results = accuracies(setting.runs)
@@ -103,6 +120,7 @@ def make(setting: Setting) -> Outcome:
         tables={"table1": rows, "splits": splits},
         figures={"table1": (draw(results), caption)},
         findings=findings,
+        conclusions=conclusions(rows),
         unverified=["Whether the paper's standard deviation is the population's or a sample's is to be checked; the "
                     "table gives both of ours."],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -158,6 +159,7 @@ class TrainedRun:
 
 def caffe_scores(run: TrainedRun) -> Callable[[np.ndarray], np.ndarray]:
     """Scores by pycaffe: the project's runtime, or the original where that is what `import caffe` finds."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # building the net is no news here
     import caffe
 
     if run.setting.gpu is None:

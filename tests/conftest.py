@@ -28,3 +28,11 @@ def bvlc():
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory):
+    """A folder with data/, preprocessed/ and runs/ of a study in miniature (tests/small_study.py); read it only."""
+    from tests.small_study import make_study
+
+    return make_study(tmp_path_factory.mktemp("study"))

@@ -1,0 +1,316 @@
+"""The experiments behind the paper's tables and figures, on a study in miniature and against slow twins."""
+
+import dataclasses
+import json
+import math
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import (
+    corpus,
+    faithfulness,
+    gender_hypothesis,
+    relevance,
+    table1,
+    training_curves,
+    waveform_relevance,
+)
+from experiments.catalogue import EXPERIMENTS
+from experiments.command import main
+from experiments.outcome import RECORD, carry_out
+from experiments.setting import ExperimentError, Setting
+from experiments.trained import trained_runs
+from models.summary import Result
+from tests.small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
+from tests.small_study import ACCURACY, ITERATIONS, RUNS
+
+
+@pytest.fixture(scope="module")
+def setting(small_study):
+    return Setting(small_study / "data", small_study / "preprocessed", small_study / "runs", limit=4,
+                   composites=("epsilon_plus",))
+
+
+def arguments(setting, output):
+    return ["--data", str(setting.data), "--preprocessed", str(setting.preprocessed), "--runs", str(setting.runs),
+            "--output", str(output), "--limit", "2", "--composite", "epsilon_plus"]
+
+
+# --- trained runs ----------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_found_in_order_with_what_made_them(setting):
+    runs = trained_runs(setting)
+    assert [run.run for run in runs] == RUNS
+    for run in runs:
+        about = run.provenance
+        assert about["iterations"] == ITERATIONS and about["training_engine"] == "made up"
+        assert len(about["weights_sha256"]) == 64
+    assert [run.run.task for run in trained_runs(setting, "AudioNet", "gender")] == ["gender"]
+
+
+def test_runs_without_final_weights_are_left_out_and_none_is_an_error(setting, tmp_path):
+    shutil.copytree(setting.runs / "AlexNet_digit_0", tmp_path / "AlexNet_digit_0",
+                    ignore=shutil.ignore_patterns("*.caffemodel"))
+    with pytest.raises(ExperimentError, match="no trained AlexNet digit run found; one at least was wanted"):
+        trained_runs(dataclasses.replace(setting, runs=tmp_path), "AlexNet", "digit")
+    with pytest.raises(ExperimentError, match="no splits.json found"):
+        trained_runs(dataclasses.replace(setting, preprocessed=tmp_path))
+
+
+def test_a_limited_choice_of_recordings_is_a_function_of_the_seed(setting):
+    run = trained_runs(setting, "AudioNet", "digit")[0]
+    everything = run.listed()
+    assert len(everything) == 6  # two speakers, three digits
+    assert run.listed(100) == everything and len(run.listed(4)) == 4
+    assert run.listed(4) == run.listed(4) == [name for name in everything if name in run.listed(4)]
+    others = [trained_runs(dataclasses.replace(setting, seed=seed), "AudioNet", "digit")[0].listed(3)
+              for seed in range(8)]
+    assert len({tuple(names) for names in others}) > 1
+
+
+def test_examples_are_the_first_of_each_sex_female_first(setting):
+    run = trained_runs(setting, "AlexNet", "gender")[0]
+    recordings = run.examples((1, 2))
+    assert recordings.names == ("06/AlexNet_1_06_0.hdf5", "05/AlexNet_1_05_0.hdf5", "06/AlexNet_2_06_0.hdf5",
+                                "05/AlexNet_2_05_0.hdf5")
+    assert [recordings.describe(k)["sex"] for k in range(4)] == ["female", "male"] * 2
+    with pytest.raises(ExperimentError, match="no test recording of digit 9 found"):
+        run.examples((9,))
+
+
+@pytest.mark.parametrize("network", ["AlexNet", "AudioNet"])
+def test_both_engines_give_the_same_scores(setting, network):
+    run = trained_runs(setting, network, "digit")[0]
+    recordings = run.read(run.listed())
+    numpy_run = trained_runs(dataclasses.replace(setting, engine="numpy"), network, "digit")[0]
+    ours, other = run.scores()(recordings.data), numpy_run.scores()(recordings.data)
+    assert ours.shape == other.shape == (6, 10)
+    assert np.abs(ours - other).max() <= 1e-4 * np.abs(other).max()
+    with pytest.raises(ExperimentError, match="engine abacus: not known; one of caffe, numpy was wanted"):
+        trained_runs(dataclasses.replace(setting, engine="abacus"), network, "digit")[0].scores()
+
+
+# --- the corpus ------------------------------------------------------------------------------------------------------
+
+
+def test_the_corpus_is_counted_and_an_impossible_age_is_no_age(tmp_path):
+    folder = make_corpus(tmp_path / "data", repetitions=2)
+    (folder / "01" / "0_01_0.wav").write_bytes(wav_file(speech(0, 0.625, 16000).tobytes(), 16000))
+    (folder / "01" / "0_01_1.wav").write_bytes(b"no sound at all")
+    meta = {s: {"gender": g, "age": "1234" if s == "02" else " 31 "} for s, g in GENDERS.items()}
+    write_meta(folder, meta)
+    frame = corpus.recordings(folder)
+    assert len(frame) == 6 * 3 * 2 - 1
+    first = frame[(frame["speaker"] == "01") & (frame["digit"] == 0)]
+    assert first[["seconds", "rate"]].values.tolist() == [[0.625, 16000]]
+    people = corpus.speakers(folder, frame).set_index("speaker")
+    assert math.isnan(people.loc["02", "age"]) and people.loc["01", "age"] == 31
+    assert people.loc["01", "recordings"] == 5
+    counts = corpus.summary(frame).set_index("quantity")
+    assert counts.loc["female speakers", "ours"] == 3 and counts.loc["speakers", "paper"] == 60
+    assert counts.loc["hours", "ours"] == pytest.approx(frame["seconds"].sum() / 3600)
+    with pytest.raises(ExperimentError, match="no readable recording"):
+        write_meta(tmp_path, {})
+        corpus.recordings(tmp_path)
+
+
+# --- table 1 and curves ----------------------------------------------------------------------------------------------
+
+
+def test_table1_is_the_mean_and_both_deviations_over_the_splits():
+    values = [0.95, 0.90, 0.97, 0.99, 0.94]
+    results = [Result("AlexNet", "digit", k, 10, value, 0.1, f"AlexNet_digit_{k}") for k, value in enumerate(values)]
+    results.append(Result("AudioNet", "digit", 0, 10, 0.96, 0.1, "AudioNet_digit_0"))
+    alex, audio = table1.table(results).to_dict("records")
+    assert alex["mean"] == pytest.approx(95.0) and alex["splits"] == 5
+    assert alex["population_std"] == pytest.approx(100 * np.std(values))
+    assert alex["sample_std"] == pytest.approx(100 * np.std(values, ddof=1))
+    assert (alex["paper_mean"], alex["paper_std"]) == (95.82, 1.49)
+    assert math.isnan(audio["population_std"]) and audio["difference"] == pytest.approx(96 - 92.53)
+    checked = {c.statement: c.holds for c in table1.conclusions(table1.table(results))}
+    assert checked == {
+        "AlexNet on digit is at most one deviation of the paper's below its accuracy": True,
+        "AudioNet on digit is at most one deviation of the paper's below its accuracy": True,
+        "on digit the spectrogram network is more accurate than the waveform network": False,
+    }
+
+
+def test_curves_of_a_continued_training_count_the_later_lines(tmp_path):
+    log = tmp_path / "train.log"
+    prefix = "I0101 00:00:00.000000     1 solver.cpp:1] "
+    lines = ["Iteration 0 (0 iter/s, 0s/10 iters), loss = 9", "Iteration 10, Testing net (#0)",
+             "    Test net output #0: accuracy = 0.1", "Iteration 10 (1 iter/s, 1s/10 iters), loss = 8",
+             "Iteration 10, Testing net (#0)", "    Test net output #0: accuracy = 0.2",
+             "    Test net output #1: loss = 2 (* 1 = 2 loss)", "Iteration 10 (1 iter/s, 1s/10 iters), loss = 7",
+             "Iteration 20, loss = 6.5", "    Train net output #0: loss = 6.5 (* 1 = 6.5 loss)"]
+    log.write_text("\n".join(prefix + line for line in lines))
+    frame = training_curves.read_curves(log)
+    assert sorted(map(tuple, frame.values.tolist())) == [
+        (0, "training loss", 9.0), (10, "training loss", 7.0), (10, "validation accuracy", 0.2),
+        (10, "validation loss", 2.0), (20, "training loss", 6.5)]
+    log.write_text("nothing\n")
+    with pytest.raises(ExperimentError, match="no lines of progress"):
+        training_curves.read_curves(log)
+
+
+# --- the gender hypothesis -------------------------------------------------------------------------------------------
+
+
+def stretched(spectrogram, factor, fill):
+    """A slow twin of `scale_frequency` for one (F, T): numpy's interpolation, column by column, float64."""
+    bins = np.arange(len(spectrogram))
+    columns = [np.interp(bins / factor, bins, column.astype(np.float64), right=np.nan) for column in spectrogram.T]
+    result = np.array(columns).T
+    return np.where(np.isnan(result), fill, result)
+
+
+@pytest.mark.parametrize("factor", [1.5, 0.66, 1.0, 0.1, 3.7])
+@pytest.mark.parametrize("edge", gender_hypothesis.EDGES)
+def test_scaling_equals_its_slow_twin(factor, edge):
+    data = np.random.default_rng(0).uniform(-80, 0, (2, 1, 227, 5)).astype(np.float32)
+    scaled = gender_hypothesis.scale_frequency(data, factor, edge)
+    assert scaled.dtype == np.float32
+    for item, result in zip(data[:, 0], scaled[:, 0], strict=True):
+        fill = item.min() if edge == "silence" else item[-1:]
+        np.testing.assert_allclose(result, stretched(item, factor, fill), rtol=0, atol=1e-4)
+
+
+def test_scaling_moves_a_tone_by_the_factor_and_refuses_nonsense():
+    data = np.full((1, 1, 227, 3), -80, np.float32)
+    data[:, :, 60] = 0
+    assert gender_hypothesis.scale_frequency(data, 1.5)[0, 0, :, 1].argmax() == 90
+    assert gender_hypothesis.scale_frequency(data, 0.66)[0, 0, :, 1].argmax() == 40  # 39.6 Hz bins, to the nearest
+    with pytest.raises(ValueError, match="factor 0: a positive number"):
+        gender_hypothesis.scale_frequency(data, 0)
+
+
+def test_hypothesis_counts_what_a_plain_loop_counts(setting):
+    run = trained_runs(setting, "AlexNet", "gender")[0]
+    frame = gender_hypothesis.measure([run])
+    recordings = run.read(run.listed())
+    for condition, factors in {"original": (1, 1), "scaled": (1.5, 0.66), "control": (0.66, 1.5)}.items():
+        hits = {0: [], 1: []}
+        for item, (_, sex) in zip(recordings.data, recordings.labels[:, :2], strict=True):
+            one = stretched(item[0], factors[sex], item.min())[None, None]
+            hits[sex].append(run.network.forward(one.astype(np.float32)).argmax() == sex)
+        for name, own in {"male": hits[0], "female": hits[1], "both": hits[0] + hits[1]}.items():
+            row = frame[(frame["condition"] == condition) & (frame["sex"] == name)].iloc[0]
+            assert (row["recordings"], row["correct"]) == (len(own), sum(own)), (condition, name)
+            assert row["accuracy"] == pytest.approx(np.mean(own))
+
+
+def test_hypothesis_conclusions_follow_the_numbers():
+    rows = [{"condition": c, "sex": "both", "accuracy": a} for c, a in
+            {"original": 0.95, "scaled": 0.2, "control": 0.8}.items()]
+    assert [c.holds for c in gender_hypothesis.conclusions(pd.DataFrame(rows))] == [True, True]
+    rows[1]["accuracy"] = 0.9
+    assert [c.holds for c in gender_hypothesis.conclusions(pd.DataFrame(rows))] == [False, False]
+
+
+# --- faithfulness, waveforms -----------------------------------------------------------------------------------------
+
+
+def test_faithfulness_starts_at_the_accuracy_and_ends_at_silence(setting):
+    run = trained_runs(setting, "AudioNet", "gender")[0]
+    frame = faithfulness.measure([run], None, (0.0, 0.5, 1.0))
+    recordings = run.read(run.listed())
+    labels = recordings.labels[:, 1]
+    right = run.network.forward(recordings.data).argmax(axis=1) == labels
+    silent = run.network.forward(np.zeros_like(recordings.data)).argmax(axis=1) == labels
+    for _, own in frame.groupby("order"):
+        assert own["accuracy"].tolist()[::2] == pytest.approx([right.mean(), silent.mean()])
+    assert set(frame["order"]) == {"epsilon_plus", *faithfulness.FIXED}
+
+
+def test_faithfulness_conclusions_follow_the_areas():
+    rows = [{"network": "N", "task": "t", "split": split, "order": order, "area": area + 0.01 * split}
+            for split in (0, 1) for order, area in {"epsilon_plus": 0.3, "amplitude": 0.4, "random": 0.6,
+                                                    "epsilon_plus_flat": 0.5}.items()]
+    checked = {c.statement.split("(")[1].split(")")[0]: c.holds for c in faithfulness.conclusions(pd.DataFrame(rows))}
+    assert checked == {"epsilon_plus": True, "epsilon_plus_flat": False}
+
+
+@pytest.mark.parametrize("top", [4000.0, 3990.0, 4049.0])
+def test_bands_hold_everything_once(top):
+    frequencies = np.arange(0, top + 1)
+    values = np.random.default_rng(0).normal(size=len(frequencies))
+    edges, sums = waveform_relevance.by_band(frequencies, values)
+    assert sums.sum() == pytest.approx(values.sum())
+    assert sums[3] == pytest.approx(values[150:200].sum())
+    assert edges[-1] < top <= edges[-1] + waveform_relevance.BAND
+
+
+def test_explanations_are_of_the_true_class(setting):
+    run = trained_runs(setting, "AlexNet", "gender")[0]
+    recordings = run.examples()
+    frame = relevance.table(run, recordings, relevance.explain(run, recordings, ["epsilon_plus", "epsilon_plus_flat"]))
+    assert frame["target"].tolist() == ["female", "male"] * 2
+    scores = run.network.forward(recordings.data)
+    assert frame["score"].tolist()[:2] == pytest.approx([scores[0, 1], scores[1, 0]], rel=1e-4)
+
+
+# --- every experiment as a command -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_command_writes_what_its_record_says_and_does_nothing_twice(setting, tmp_path, name, capsys):
+    assert main(EXPERIMENTS[name], arguments(setting, tmp_path)) == 0
+    folder = tmp_path / name
+    assert str(folder) in capsys.readouterr().out
+    record = json.loads((folder / RECORD).read_text())
+    assert sorted([*record["files"], RECORD]) == sorted(path.name for path in folder.iterdir())
+    assert record["figures"] and all(record["figures"].values())
+    for file in record["files"]:
+        assert (folder / file).stat().st_size > 100, file
+    if EXPERIMENTS[name].reads == "runs":
+        table = pd.concat([pd.read_csv(folder / file) for file in record["tables"]], ignore_index=True)
+        known = table["weights_sha256"].dropna()
+        assert len(known) and set(known) <= {run.weights_sha256 for run in trained_runs(setting)}
+        assert {"network", "task", "split", "training_engine", "training_seed"} <= set(table.columns)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert main(EXPERIMENTS[name], arguments(setting, tmp_path)) == 0
+    assert "made before" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_same_inputs_same_bytes_and_other_inputs_are_noticed(setting, tmp_path):
+    experiment = EXPERIMENTS["training_curves"]
+    runs = tmp_path / "runs"
+    shutil.copytree(setting.runs / "AudioNet_digit_0", runs / "AudioNet_digit_0")
+    own = dataclasses.replace(setting, runs=runs)
+    first, made = carry_out(experiment, own, tmp_path / "a")
+    second, _ = carry_out(experiment, own, tmp_path / "b")
+    assert made
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
+    assert carry_out(experiment, own, tmp_path / "a")[1] is False
+    (first / "curves.png").unlink()
+    assert carry_out(experiment, own, tmp_path / "a")[1] is True
+    with open(runs / "AudioNet_digit_0" / "train.log", "a") as log:
+        log.write("I0101 00:00:00.000000     1 solver.cpp:1] Iteration 30, loss = 0.5\n")
+    assert carry_out(experiment, own, tmp_path / "a")[1] is True
+    assert carry_out(experiment, dataclasses.replace(own, seed=1), tmp_path / "a")[1] is True
+
+
+def test_table1_reports_the_logged_accuracies(setting, tmp_path):
+    folder, _ = carry_out(EXPERIMENTS["table1"], setting, tmp_path)
+    rows = pd.read_csv(folder / "table1.csv")
+    assert dict(zip(rows["network"] + rows["task"], rows["mean"], strict=True)) == {
+        network + task: 100 * value for network, value in ACCURACY.items() for task in ("digit", "gender")}
+
+
+def test_what_is_missing_is_one_sentence(setting, tmp_path, capsys):
+    options = arguments(setting, tmp_path / "out")
+    options[5] = str(tmp_path / "nowhere")
+    assert main(EXPERIMENTS["table1"], options) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    options[1] = str(tmp_path / "nowhere")
+    assert main(EXPERIMENTS["corpus"], options) == 1
+    assert "no folder found; one with recordings was wanted" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as misused:
+        main(EXPERIMENTS["table1"], ["--composite", "wishful"])
+    assert misused.value.code == 2
