@@ -382,8 +382,9 @@ class MemoryData(Layer):
         rows = slice(self.row, self.row + batch)
         top[0].reshape(*self.shape)
         top[1].reshape(batch, 1, 1, 1)
-        top[0].value = self.data[rows].to(mode.device())
-        top[1].value = self.labels[rows].to(mode.device())
+        # copies: a numpy view of a top keeps its memory for later batches, which must not be the user's
+        top[0].value = self.data[rows].to(mode.device(), copy=True)
+        top[1].value = self.labels[rows].to(mode.device(), copy=True)
         self.row = (self.row + batch) % len(self.data)
 
     def backward(self, top, propagate_down, bottom):
