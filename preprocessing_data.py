@@ -419,7 +419,7 @@ def preprocess(
     recordings, defects = scan(source)
     if not recordings and not defects:
         raise CorpusError(f"{source}: no recordings; wanted {source}/<speaker>/<digit>_<speaker>_<repetition>.wav")
-    digits, relabelled = spoken_digits(recordings, corrections)
+    digits, relabelled = spoken_digits(recordings, meta, corrections)
     for line in corrected + relabelled:
         print(f"corrected: {line}", file=sys.stderr)
     unknown = check_metadata(recordings, meta, meta_path)
