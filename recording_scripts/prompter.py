@@ -203,7 +203,7 @@ class Prompter:
             if capture is None:
                 continue
             loud = loudness(capture.samples)
-            text = loud.advice or f"That was well: the loudest sample reached {loud.peak:.0f} dB."
+            text = loud.advice or f"That was good: the loudest sample reached {loud.peak:.0f} dB."
             keys = "P plays it     T tests again     ENTER begins the session     ESC stops"
             while (key := (yield from self._show(View("test", "Test run", text, keys, notice=loud.advice)))) != ENTER:
                 if key == PLAY:

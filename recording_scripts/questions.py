@@ -13,12 +13,14 @@ AGES = range(3, 121)
 MAX_TEXT = 100  # characters
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9-]*")  # what file names, lists of files and AudioMNIST's grammar can hold
 
-CONSENT = """\
-You will be shown series of ten digits. Say each one, in English, as soon as it turns green.
-Your voice is recorded. The recordings are kept with an alias of your choice and with your answers to a few questions
-at the end: age, gender, accent, native language, origin, and the room. They will be used for research on speech
-recognition and may be passed on to others for that purpose. Speech can be recognised: an alias is no anonymity.
-Taking part is voluntary. You can stop at any time and have your recordings deleted."""
+CONSENT = "\n".join((
+    "You will be shown series of ten digits. Say each one, in English, as soon as it turns green.",
+    "Your voice is recorded. The recordings are kept with an alias of your choice and with your answers to a few "
+    "questions at the end: age, gender, accent, first language, origin, and the room. They will be used for research "
+    "on speech recognition and may be passed on to others for that purpose. Voices can be recognised: an alias is no "
+    "anonymity.",
+    "Taking part is voluntary. You can stop at any time and have your recordings deleted.",
+))  # fmt: skip
 
 
 class AnswerError(ValueError):
