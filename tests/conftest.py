@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def bvlc():
 
     def run(program, *arguments, cwd=None, check=True):
         command = [str(BVLC), program, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+        # the original's log is what is looked at: a log level that some test has set must not silence it
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GLOG_")}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
         if check and done.returncode != 0:
             tail = "\n".join(done.stderr.splitlines()[-15:])
             raise AssertionError(f"{' '.join(command)}: exit status {done.returncode}\n{tail}")
