@@ -34,6 +34,7 @@ CONDITIONS = {
     "scaled": FACTORS,
     "control": {MALE: FACTORS[FEMALE], FEMALE: FACTORS[MALE]},
 }
+UNSCALED = "original"
 EDGES = {
     "silence": lambda data: data.min(axis=(-2, -1), keepdims=True),  # the item's lowest value
     "repeat": lambda data: data[..., -1:, :],  # its highest frequency
@@ -73,22 +74,26 @@ def in_condition(recordings: Recordings, condition: str, edge: str = EDGE) -> np
     return data
 
 
-def measure(runs: list[TrainedRun], limit: int | None = None, edge: str = EDGE) -> pd.DataFrame:
-    """Accuracy of every run in every condition, for each sex and for both: columns condition, sex, recordings, correct,
-    accuracy (0 to 1), beside what made the run."""
+def measure(
+    runs: list[TrainedRun], limit: int | None = None, edge: str = EDGE, conditions: tuple[str, ...] = tuple(CONDITIONS)
+) -> pd.DataFrame:
+    """Accuracy of every run in each of the conditions, for each sex and for both.
+
+    Columns edge, condition, sex, recordings, correct, accuracy (0 to 1), beside what made the run.
+    """
     rows = []
     for run in runs:
         scores = run.scores()
-        correct = {(condition, sex): [] for condition in CONDITIONS for sex in (MALE, FEMALE)}
+        correct = {(condition, sex): [] for condition in conditions for sex in (MALE, FEMALE)}
         with tqdm(total=len(run.listed(limit)), unit="rec", desc=f"gender hypothesis, {run.run}", disable=None) as bar:
             for recordings in run.batches(limit):
                 sexes = recordings.labels[:, SEX_COLUMN]
-                for condition in CONDITIONS:
+                for condition in conditions:
                     predicted = scores(in_condition(recordings, condition, edge)).argmax(axis=1)
                     for sex in (MALE, FEMALE):
                         correct[condition, sex] += (predicted == sexes)[sexes == sex].tolist()
                 bar.update(len(recordings.names))
-        for condition in CONDITIONS:
+        for condition in conditions:
             groups = {SEXES[sex]: correct[condition, sex] for sex in (FEMALE, MALE)}
             for name, hits in {**groups, "both": sum(groups.values(), [])}.items():
                 rows.append({
@@ -119,7 +124,7 @@ def draw_accuracies(frame: pd.DataFrame) -> Figure:
     axes.axhline(50, color="0.4", linestyle=":", linewidth=1)
     axes.set_xticks(range(len(groups)), [f"{g} speakers" if g != "both" else "both" for g in groups])
     axes.set(ylabel="accuracy (%)", ylim=(0, 102))
-    axes.legend(title="frequency axis", fontsize="small", loc="upper right")
+    figure.legend(title="frequency axis", fontsize="small", title_fontsize="small", loc="outside upper center", ncols=3)
     return figure
 
 
@@ -145,15 +150,16 @@ def draw_examples(run: TrainedRun, recordings: Recordings, explanations: dict[st
 
 
 def findings(frame: pd.DataFrame) -> list[str]:
-    """A sentence for each condition."""
+    """A sentence for each condition, and for each other way to fill what squeezing leaves empty."""
     sentences = []
-    for condition in CONDITIONS:
+    for (edge, condition), own in frame.groupby(["edge", "condition"], sort=False):
         parts = []
         for sex in ("both", "female", "male"):
-            own = frame[(frame["condition"] == condition) & (frame["sex"] == sex)]["accuracy"].dropna()
-            if len(own):
-                parts.append(f"{percent(*mean_and_deviation([100 * value for value in own]))} % ({sex})")
-        sentences.append(f"Frequency axis {condition}: accuracy {', '.join(parts)}.")
+            values = own[own["sex"] == sex]["accuracy"].dropna()
+            if len(values):
+                parts.append(f"{percent(*mean_and_deviation([100 * value for value in values]))} % ({sex})")
+        filled = "" if edge == EDGE or condition == UNSCALED else f", its empty top filled by {edge}"
+        sentences.append(f"Frequency axis {condition}{filled}: accuracy {', '.join(parts)}.")
     return sentences
 
 
@@ -172,7 +178,10 @@ def conclusions(frame: pd.DataFrame) -> list[Conclusion]:
 def make(setting: Setting) -> Outcome:
     """Accuracies of every gender run in every condition, and relevance before and after for the first run."""
     runs = trained_runs(setting, NETWORK, TASK)
-    frame = measure(runs, setting.recordings(None))
+    limit = setting.recordings(None)
+    frame = measure(runs, limit)
+    moved = tuple(condition for condition in CONDITIONS if condition != UNSCALED)
+    others = [measure(runs, limit, edge, moved) for edge in EDGES if edge != EDGE]
     run = runs[0]
     recordings = run.examples()
     composite = setting.composites[0]
@@ -185,10 +194,11 @@ def make(setting: Setting) -> Outcome:
     example = (f"Relevance for the true gender before and after ({run.run}, weights {run.weights_sha256[:12]}, "
                f"{composite}).")
     return Outcome(
-        tables={"accuracy": frame, "explanations": pd.concat(rows, ignore_index=True)},
+        tables={"accuracy": pd.concat([frame, *others], ignore_index=True),
+                "explanations": pd.concat(rows, ignore_index=True)},
         figures={"accuracy": (draw_accuracies(frame), caption),
                  "examples": (draw_examples(run, recordings, explanations), example)},
-        findings=findings(frame),
+        findings=findings(pd.concat([frame, *others])),
         conclusions=conclusions(frame),
         unverified=[UNVERIFIED],
     )

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# The whole study on a cluster with Slurm: one job that prepares the inputs, an array with one job for each run, and one
+# job that makes the experiments and the page of results from whatever runs were finished.
+#
+# Usage: experiments/slurm.sh [STUDY OPTION]...          (python -m experiments.study --help lists the options)
+#
+# Example: SBATCH_OPTIONS="--partition=gpu --gres=gpu:1 --time=12:00:00" \
+#              experiments/slurm.sh --data /scratch/AudioMNIST/data --runs /scratch/runs --output /scratch/results
+#
+# Environment: SBATCH_OPTIONS  given to every sbatch, split into words
+#              PYTHON          the interpreter that has everything (default: .venv's where there is one, else python3)
+#
+# Submitting the same again after a failure or a time limit continues: finished runs are not trained twice. Prints the
+# numbers of the three jobs. Exit status: 0 submitted, 1 not, 2 called wrongly.
+
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly ROOT
+
+say() {
+    echo "slurm.sh: $*" >&2
+}
+
+# submit NAME SBATCH_OPTION... -- STUDY_OPTION...: print the number of the job
+submit() {
+    local name="$1" options=() words=()
+    shift
+    while [[ "$1" != -- ]]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    read -r -a words <<<"${SBATCH_OPTIONS:-}"
+    # the script on standard input: Slurm copies it, so nothing here may depend on where it lies
+    sbatch --parsable --job-name="audiomnist-$name" --chdir="$ROOT" --output="$LOGS/%x_%A_%a.log" "${words[@]}" \
+        "${options[@]}" <<EOF
+#!/usr/bin/env bash
+exec $(printf '%q ' "$PYTHON" -m experiments.study "$@")${RUN_NUMBER}
+EOF
+}
+
+main() {
+    local runs count prepared trained made
+    case "${1:-}" in
+        -h | --help)
+            sed -n '2,/^$/{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+            exit 0
+            ;;
+    esac
+    if [[ -z "${PYTHON:-}" ]]; then
+        PYTHON=python3
+        [[ ! -x "$ROOT/.venv/bin/python" ]] || PYTHON="$ROOT/.venv/bin/python"
+    fi
+    command -v sbatch >/dev/null || {
+        say "sbatch not found; a machine that submits to Slurm was wanted"
+        exit 1
+    }
+    # relative folders would mean others on the compute nodes
+    cd "$ROOT"
+    runs="$("$PYTHON" -m experiments.study --list "$@")" || exit "$?"
+    count="$(wc -l <<<"$runs")"
+    LOGS="$ROOT/runs/slurm"
+    mkdir -p "$LOGS"
+    RUN_NUMBER=""
+    prepared="$(submit prepare -- "$@" --steps prepare)" || exit 1
+    # shellcheck disable=SC2016  # for the shell of the job
+    RUN_NUMBER='--run-number "$SLURM_ARRAY_TASK_ID"'
+    trained="$(submit train --array="0-$((count - 1))" --dependency="afterok:$prepared" -- "$@" --steps train)" || exit 1
+    RUN_NUMBER=""
+    made="$(submit results --dependency="afterany:$trained" -- "$@" --steps experiments)" || exit 1
+    printf 'prepare %s\ntrain   %s (%d runs)\nresults %s\n' "$prepared" "$trained" "$count" "$made"
+}
+
+main "$@"
