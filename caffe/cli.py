@@ -20,6 +20,7 @@ from caffe.version import __version__
 from caffe_proto import CaffeFileError, caffe_pb2, read_net, read_solver
 
 FATAL_STATUS = 134  # what a shell sees of BVLC Caffe's abort
+INTERRUPTED_STATUS = 130  # what a shell sees of BVLC Caffe's end by Ctrl-C before training or outside it
 ACTIONS = {}
 USAGE = """command line brew
 usage: caffe <command> <args>
@@ -93,6 +94,12 @@ def main(argv=None):
     except (CaffeError, CaffeFileError) as error:
         glog.fatal(str(error))
         return FATAL_STATUS
+    except MemoryError as error:
+        glog.fatal(f"not enough memory: {error}")
+        return FATAL_STATUS
+    except KeyboardInterrupt:
+        glog.error("Interrupted.")
+        return INTERRUPTED_STATUS
 
 
 def keep_memory():
@@ -112,7 +119,9 @@ def keep_memory():
 def gpu_ids(text):
     """The GPU ids that flag -gpu names."""
     if text == "all":
-        return list(range(torch.cuda.device_count() if torch.cuda.is_available() else 0))
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        check(count, "-gpu: found 'all', but no usable CUDA device; use CPU mode (no -gpu)")
+        return list(range(count))
     try:
         return [int(part) for part in text.split(",") if part]
     except ValueError:

@@ -47,15 +47,18 @@ class LearningCurve:
                 self.rows.append((solver.iter, f"test{index}", label, float(value)))
 
     def snapshotted(self, solver):
-        self._write_csv()  # what a killed run goes on from has its curve as well
+        self._attempt(self._write_csv)  # what a killed run goes on from has its curve as well
 
     def write(self):
         """Write CSV and picture, each atomically; where that fails the log says so, and the run is none the worse."""
+        self._attempt(self._write_csv)
+        self._attempt(self._write_picture)
+
+    def _attempt(self, write):
         try:
-            self._write_csv()
-            self._write_picture()
+            write()
         except OSError as error:
-            glog.warning(f"{self.stem}.csv and .png cannot be written ({error.strerror or error})")
+            glog.warning(f"{self.stem}: the curve cannot be written ({error.strerror or error})")
 
     def _write_csv(self):
         path = f"{self.stem}.csv"

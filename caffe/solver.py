@@ -383,7 +383,7 @@ class Solver:
         for (_, _, i, j), blob in zip(self.net.owned_params(), self.net.learnable_params, strict=True):
             check(bool(torch.isfinite(blob.value).all()),
                   f"Iteration {self.iter}: param {j} of layer '{self.net._layer_names[i]}' holds NaN or infinite "
-                  "numbers; no snapshot was written (earlier ones are untouched): look at the learning rate and the data")
+                  "numbers; no snapshot was written (earlier ones are untouched): look at learning rate and data")
         param = self.param
         stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
         hdf5 = param.snapshot_format == param.HDF5
@@ -454,7 +454,7 @@ class Solver:
                 model = model.decode() if isinstance(model, bytes) else str(model)
                 history = [np.asarray(file["history"][str(i)], np.float32) for i in range(len(file["history"]))]
                 return int(file["iter"][0]), model.rstrip("\0"), int(file["current_step"][0]), history
-            except (KeyError, OSError) as error:
+            except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
                 raise CaffeFileError(f"{path}: not a complete solverstate ({error})") from None
 
     def _read_resume(self, path):
@@ -464,15 +464,16 @@ class Solver:
         try:
             with open(path, encoding="utf-8") as file:
                 content = json.load(file)
-        except (OSError, ValueError) as error:
-            raise CaffeFileError(f"{path}: not a readable resume file ({error})") from None
-        if content.get("iter") != self.iter:
-            glog.warning(f"{path} is of iteration {content.get('iter')}, the solverstate of {self.iter}: ignored")
-            return
-        mode.random.restore(content["random"])
-        self.net.restore_positions(content["train"])
-        for net, positions in zip(self.test_nets, content["test"], strict=False):
-            net.restore_positions(positions)
+            if content["iter"] != self.iter:
+                glog.warning(f"{path} is of iteration {content['iter']}, the solverstate of {self.iter}: ignored")
+                return
+            mode.random.restore(content["random"])
+            self.net.restore_positions(content["train"])
+            for net, positions in zip(self.test_nets, content["test"], strict=False):
+                net.restore_positions(positions)
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CaffeFileError(f"{path}: not a readable resume file ({type(error).__name__}: {error}); without the "
+                                 "file data order and random state start anew") from None
 
 
 def _plain(value):
