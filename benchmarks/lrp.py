@@ -56,7 +56,7 @@ def torch_network(name, weights):
 
 
 def without_torchvision():
-    """Stand-ins for what zennit imports from torchvision, whose wheel must fit torch's exactly; nothing here uses it."""
+    """Stand-ins for what zennit imports from torchvision, whose wheel must fit torch's; nothing here uses it."""
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):
@@ -100,7 +100,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch", type=int, default=16, help="recordings explained at once (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all of this machine")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all there are")
     parser.add_argument("--composite", nargs="+", choices=COMPOSITES, default=COMPOSITES)
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=NETWORKS)
     options = parser.parse_args()

@@ -147,7 +147,10 @@ def draw(data, relevance, text="", title=""):
 
 
 def compare(data, relevances, texts, title=""):
-    """A Figure with the relevances of one input side by side (as rows), each with its own caption and scale."""
+    """A Figure of several relevances (C, H, W) of one input (C, H, W), each with its own caption and colour scale.
+
+    Spectrograms lie side by side, the input before them; waveforms and other inputs one below the other.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -156,27 +159,29 @@ def compare(data, relevances, texts, title=""):
         if relevance.shape != data.shape or data.ndim != 3:
             raise LRPError(f"drawing: relevance {relevance.shape} over an input {data.shape} found; two arrays of one "
                            "shape (C, H, W) wanted")
-    rows = len(relevances)
-    line = data.shape[0] == data.shape[1] == 1
-    figure = Figure(figsize=(9.5, (3.4 if line else 4.6) * rows + 0.4), dpi=110, layout="constrained")
+    spectrogram, line = data.shape == SPECTROGRAM, data.shape[0] == data.shape[1] == 1
+    columns = min(3, 1 + len(relevances)) if spectrogram else 1
+    rows = -(-(spectrogram + len(relevances)) // columns)
+    size = (4.75 * columns, 4.6 * rows + 0.4) if spectrogram else (9.5, (3.4 if line else 4.6) * rows + 0.4)
+    figure = Figure(figsize=size, dpi=110 if len(relevances) == 1 else 80, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, fontsize="medium")
-    for row, (relevance, text) in enumerate(zip(relevances, texts, strict=True)):
-        part = figure.add_subfigure(figure.add_gridspec(rows, 1)[row]) if rows > 1 else figure
+    cells = list(figure.subfigures(rows, columns, squeeze=False).ravel())
+    if spectrogram:
+        draw_spectrogram_alone(cells.pop(0).subplots(), data)
+    for part, relevance, text in zip(cells, relevances, texts, strict=False):
         if line:
             axes, zoom = part.subplots(1, 2, width_ratios=(2, 1))
             draw_waveform(part, axes, data, relevance, zoom)
-        elif data.shape == SPECTROGRAM:
-            plain, axes = part.subplots(1, 2, sharey=True, width_ratios=(1, 1.15))
-            draw_spectrogram_alone(plain, data)
-            draw_spectrogram(part, axes, data, relevance)
-            axes.set_ylabel("")
+        elif spectrogram:
+            draw_spectrogram(part, part.subplots(), data, relevance)
         else:
-            axes = part.subplots()
-            draw_image(part, axes, data, relevance)
-        if text:
-            part.supxlabel(_wrapped(text), fontsize="x-small")
+            draw_image(part, part.subplots(), data, relevance)
+        if text and len(relevances) > 1:
+            part.supxlabel(_wrapped(text, 80 if spectrogram else 150), fontsize="x-small")
+    if len(relevances) == 1 and texts[0]:
+        figure.supxlabel(_wrapped(texts[0]), fontsize="x-small")
     return figure
 
 
@@ -193,7 +198,7 @@ def _wrapped(text, width=150):
     lines = []
     for line in text.split("\n"):
         current = ""
-        for piece in re.split(r"(?<=\)), ", line):
+        for piece in re.split(r"(?<=\)), |, (?=sum|score)", line):
             candidate = f"{current}, {piece}" if current else piece
             if current and len(candidate) > width:
                 lines.append(current + ",")

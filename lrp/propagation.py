@@ -152,21 +152,22 @@ def backward(layer, x, relevance, rule, denominators, account=None):
     if result is None:
         result = np.zeros(x.shape, x.dtype)
     biases = [_bias_of(layer, part, rule, x.dtype) for part in parts]
-    spread = getattr(rule, "bias", None) == "spread"
-    if spread and any(bias is not None for bias in biases):
+    spread = getattr(rule, "bias", None) == "spread" and any(bias is not None for bias in biases)
+    kept = None  # where a bias keeps its share: everywhere, or where an output that sees padding alone cannot spread it
+    if spread:
         (connected,) = layer.apply(np.ones_like(x), (ones,))
         by_bias = sum(share * bias for share, bias in zip(shares, biases, strict=True) if bias is not None)
         result += layer.adjoint([by_bias / np.maximum(connected, 1)], (ones,), x.shape)
+        kept = connected == 0
     if account is not None:
         axes = tuple(range(1, relevance.ndim))
         absorbed = np.zeros(len(relevance), np.float64)
-        for share, bias in zip(shares, biases, strict=True):
-            if bias is not None and not spread:
-                absorbed += (share * bias).sum(axis=axes, dtype=np.float64)
+        shared_out = np.zeros(len(relevance), np.float64)
+        for share, denominator, bias in zip(shares, z, biases, strict=True):
+            shared_out += (share * denominator).sum(axis=axes, dtype=np.float64)
+            if bias is not None:
+                absorbed += (share * bias).sum(axis=axes, dtype=np.float64, where=True if kept is None else kept)
         account["bias"] = absorbed
-        account["stabiliser"] = (
-            relevance.sum(axis=axes, dtype=np.float64)
-            - result.sum(axis=tuple(range(1, result.ndim)), dtype=np.float64)
-            - absorbed
-        )
+        # what the stabilised denominators keep, and what outputs lose whose denominator is zero
+        account["stabiliser"] = relevance.sum(axis=axes, dtype=np.float64) - shared_out
     return result
