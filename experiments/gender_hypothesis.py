@@ -204,7 +204,8 @@ def make(setting: Setting) -> Outcome:
     )
 
 
-EXPERIMENT = Experiment("gender_hypothesis", "The gender hypothesis: scaled frequency axes", make, networks=(NETWORK,))
+EXPERIMENT = Experiment("gender_hypothesis", "The gender hypothesis: scaled frequency axes", make, networks=(NETWORK,),
+                        task=TASK)
 
 if __name__ == "__main__":
     sys.exit(main(EXPERIMENT))

@@ -63,7 +63,7 @@ class Outcome:
 class Experiment:
     """One experiment: `make` measures and draws, `reads` names what it is made from ("data", "runs" or "both").
 
-    `networks` are the networks whose runs it looks at, by name; None: all.
+    `networks` are the networks whose runs it looks at, by name, and `task` is the task; None: all.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Experiment:
     make: Callable[[Setting], Outcome]
     reads: str = "runs"
     networks: tuple[str, ...] | None = None
+    task: str | None = None
 
 
 def _digest(*parts: bytes) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import h5py
@@ -23,6 +23,12 @@ from models.runs import RECORD, RunName, list_name, progress
 BATCH = 50  # recordings in memory at once: 50 spectrograms are 10 MB
 DIGIT_COLUMN, SEX_COLUMN = (OFFICIAL_COLUMNS.index(name) for name in ("digit", "gender"))
 SEXES = GENDERS  # the position is the label
+
+
+@cache
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """The hash of a file; size and time tell another content under the same name apart."""
+    return file_hash(path)
 
 
 @dataclass(frozen=True)
@@ -67,9 +73,10 @@ class TrainedRun:
         """The column of the labels that holds the task's classes."""
         return self.splits.column(self.run.task)
 
-    @cached_property
+    @property
     def weights_sha256(self) -> str:
-        return file_hash(self.weights)
+        stat = self.weights.stat()
+        return _sha256(self.weights, stat.st_size, stat.st_mtime_ns)
 
     @cached_property
     def network(self) -> Network:
