@@ -118,7 +118,8 @@ def test_uses_end_as_with_the_original(use, material, bvlc, capsys):
         ours, wanted = (m[m.index("Running for 2 iterations."):] for m in (messages, scores))
         assert ours == wanted
     elif "Starting Optimization" in messages:
-        found = [[text for text in m if text.startswith(("Finetuning", "Resuming", "Snapshotting", "Optimization", "Use "))]
+        starts = ("Finetuning", "Resuming", "Snapshotting", "Optimization", "Use ")
+        found = [[text for text in m if text.startswith(starts)]
                  for m in (messages, [text for _, text in log_messages(theirs.stderr)])]
         assert found[0] == found[1]
 
