@@ -329,7 +329,7 @@ def test_report_in_a_browser(audionet, tmp_path, capsys):
     driven.write_text(text.replace("</body>", DRIVER + "</body>"), encoding="utf-8")
     done = subprocess.run(
         [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom", driven.as_uri()],
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=600000", "--dump-dom", driven.as_uri()],
         capture_output=True, text=True, timeout=120)
     assert '<pre id="result">' in done.stdout, done.stderr[-2000:]
     result = json.loads(html.unescape(done.stdout.split('<pre id="result">')[1].split("</pre>")[0]))
