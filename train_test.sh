@@ -3,6 +3,7 @@
 #
 # Usage: ./train_test.sh [OPTION]... [NETWORK [TASK [SPLIT]]]
 #        ./train_test.sh --demo
+#        ./train_test.sh --paper [STUDY OPTION]...
 #
 # NETWORK is AlexNet, AudioNet or all; TASK is digit, gender, another task of the recordings' splits.json, or all;
 # SPLIT is a number or all. Whatever is left out is all. Each run is rendered from models/, trained and tested on its
@@ -20,6 +21,8 @@
 #   --quick             the demo's solver, fillers and input scaling (models/*/demo_*.prototxt) in place of the paper's:
 #                       shows in minutes what recordings can teach, and does not reproduce the paper
 #   --demo              --quick on synthetic speakers, digit split 0, with pictures of relevance; everything in demo/
+#   --paper             the whole study: all runs of both networks, then every table and figure of the paper and a page
+#                       of results in results/; --paper --help lists its options (--jobs N, --gpu 0,1, --demo, ...)
 #   --help              this text
 #
 # Environment: CAFFE  the engine, any command that behaves like the `caffe` tool (default: the project's own), for
@@ -104,6 +107,7 @@ parse_arguments() {
             --skip-invalid) SKIP_INVALID=yes ;;
             --quick) QUICK=yes ;;
             --demo) DEMO=yes QUICK=yes ;;
+            --paper) misused "$option: it comes first, before the options of the study" ;;
             -h | --help)
                 usage
                 exit 0
@@ -269,6 +273,14 @@ train_and_test() {
     fi
 }
 
+# paper STUDY_OPTION...: the whole study, which calls this script back for each run
+paper() {
+    local extras=()
+    [[ " $* " != *" --demo "* ]] || extras=(demo)
+    prepare_environment "${extras[@]}" || exit 1
+    exec "$PYTHON" -m experiments.study "$@"
+}
+
 # explain_examples NETWORK TASK SPLIT: pictures of relevance for some test recordings of a tested run
 explain_examples() {
     local folder="$RUNS/$1_$2_$3" line weights listed k file
@@ -285,6 +297,10 @@ explain_examples() {
 
 main() {
     local run network task split failed=() tested=() extras=()
+    if [[ "${1:-}" == --paper ]]; then
+        shift
+        paper "$@"
+    fi
     parse_arguments "$@"
     [[ -z "$DEMO" ]] || extras=(demo)
     prepare_environment "${extras[@]}" || exit 1

@@ -37,12 +37,16 @@ I0101 00:00:00.000000     1 caffe.cpp:1] loss = 0.5 (* 1 = 0.5 loss)
 
 
 def draw_weights(deploy, path, seed):
-    """A caffemodel for the net, weights normal with He's deviation, biases small."""
+    """A caffemodel for the net, weights normal with He's deviation, biases small.
+
+    The draws are repeated every million values or so: millions of them would take most of the time.
+    """
     net = caffe.Net(str(deploy), caffe.TEST)
     rng = np.random.default_rng(seed)
+    draws = rng.standard_normal(999_983, np.float32)
     for weight, bias in net.params.values():
         scale = np.float32(np.sqrt(2 / np.prod(weight.data.shape[1:])))
-        weight.data[...] = scale * rng.standard_normal(weight.data.shape, np.float32)
+        weight.data[...] = scale * np.resize(np.roll(draws, -rng.integers(draws.size)), weight.data.shape)
         bias.data[...] = 0.01 * rng.standard_normal(bias.data.shape)
     net.save(str(path))
 

@@ -227,7 +227,7 @@ def test_faithfulness_starts_at_the_accuracy_and_ends_at_silence(setting):
 
 
 def test_faithfulness_conclusions_follow_the_areas():
-    rows = [{"network": "N", "task": "t", "split": split, "order": order, "area": area + 0.01 * split}
+    rows = [{"network": "AudioNet", "task": "t", "split": split, "order": order, "area": area + 0.01 * split}
             for split in (0, 1) for order, area in {"epsilon_plus": 0.3, "amplitude": 0.4, "random": 0.6,
                                                     "epsilon_plus_flat": 0.5}.items()]
     checked = {c.statement.split("(")[1].split(")")[0]: c.holds for c in faithfulness.conclusions(pd.DataFrame(rows))}
@@ -256,7 +256,10 @@ def test_explanations_are_of_the_true_class(setting):
 # --- every experiment as a command -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+CASES = [pytest.param(name, marks=[pytest.mark.slow] * (name == "faithfulness")) for name in EXPERIMENTS]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_command_writes_what_its_record_says_and_does_nothing_twice(setting, tmp_path, name, capsys):
     assert main(EXPERIMENTS[name], arguments(setting, tmp_path)) == 0
     folder = tmp_path / name

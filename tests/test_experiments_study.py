@@ -20,9 +20,13 @@ from data.corpus import OFFICIAL_SPLITS
 from experiments import results_page, study
 from experiments.setting import Setting
 from models.networks import NETWORKS
+from tests.small_corpus import make_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 SLURM = ROOT / "experiments" / "slurm.sh"
+
+# for train_test.sh: the environment that runs the tests is the active one
+ENVIRONMENT = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 # Records its arguments; waits and fails as the test says; ends on SIGINT as the real script does.
 STAND_IN = """#!/usr/bin/env bash
@@ -231,3 +235,29 @@ def test_slurm_fails_before_submitting_where_it_cannot(folders, tmp_path):
     done = subprocess.run([SLURM, *folders], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "slurm.sh: sbatch not found; a machine that submits to Slurm was wanted\n"
+
+
+# --- by the real commands --------------------------------------------------------------------------------------------
+
+
+def test_paper_is_an_option_of_train_test(folders, tmp_path):
+    command = ["bash", ROOT / "train_test.sh", "--paper", *folders, "--list"]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 18
+
+
+@pytest.mark.slow
+def test_the_whole_study_from_recordings_to_the_page_and_again(tmp_path):
+    data = make_corpus(tmp_path / "some data")
+    options = ["--data", data, "--preprocessed", tmp_path / "pre", "--runs", tmp_path / "runs", "--output",
+               tmp_path / "out", "--quick", "--max-iter", "1", "--cpu", "--limit", "1", "--composite", "epsilon_plus"]
+    command = [sys.executable, "-m", "experiments.study", *options]
+    first = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr.count(": done after") == 4 and (tmp_path / "out" / "index.html").stat().st_size > 100_000
+    weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/snapshots/*")}
+    again = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0 and again.stderr.count("tested before") == 4
+    assert again.stderr.count("made before from the same inputs") == len(study.EXPERIMENTS)
+    assert weights == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/snapshots/*")}
