@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -275,7 +276,8 @@ def process(job: Job, destination: Path, seed: int) -> Outcome:
     except RecordingError as error:
         return Outcome(recording, None, _defect(recording, error.found, error.wanted))
     for network, path in files.items():
-        write_atomically(path, hdf5_bytes(inputs[network], job.labels))
+        # flushing each would cost more time than making it; see Journal for what a power failure may do
+        write_atomically(path, hdf5_bytes(inputs[network], job.labels), flush=False)
     return Outcome(recording, made_from)
 
 
@@ -329,16 +331,28 @@ def check_manifest(destination: Path, source: Path, seed: int) -> None:
 
 
 class Journal:
-    """Which recordings are done, and from what: a line each, written after their files are."""
+    """Which recordings are done, and from what: a line each, written after their files are.
+
+    A killed process loses nothing that it wrote, a power failure may: lines that another boot of the machine wrote
+    count only up to the last mark that says that everything was flushed to the disk.
+    """
+
+    FLUSHED = "flushed"
 
     def __init__(self, path: Path):
         self.path = path
         self.made_from: dict[str, str] = {}
+        pending: dict[str, str] = {}
         if path.exists():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 fields = line.split("\t")
-                if len(fields) == 3 and fields[2] == ".":  # the dot tells a whole line from a torn one
+                if line == self.FLUSHED:
+                    self.made_from = pending | self.made_from
+                    pending = {}
+                elif len(fields) == 4 and fields[3] == "." and fields[2] == boot():  # the dot: not torn
                     self.made_from[fields[0]] = fields[1]
+                elif len(fields) == 4 and fields[3] == ".":
+                    pending[fields[0]] = fields[1]
 
     def __enter__(self) -> Journal:
         self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (closed on exit)
@@ -348,13 +362,27 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
+    def flush(self) -> None:
+        """Wait until the disk has everything, and say so."""
+        os.sync()
+        self.file.write(self.FLUSHED + "\n")
+
     def record(self, recording: Recording, made_from: str) -> None:
         if self.made_from.get(recording.relative) != made_from:
             self.made_from[recording.relative] = made_from
             try:
-                self.file.write(f"{recording.relative}\t{made_from}\t.\n")
+                self.file.write(f"{recording.relative}\t{made_from}\t{boot()}\t.\n")
             except OSError as error:
                 raise write_error(self.path, error) from None
+
+
+@cache
+def boot() -> str:
+    """What tells this running of the machine from an earlier one; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def list_name(network: str, task: str, split: int, part: str) -> str:
@@ -446,6 +474,7 @@ def preprocess(
                     journal.record(outcome.recording, outcome.made_from)
                     usable.add(outcome.recording)
                 bar.update()
+            journal.flush()
         rows = [(r, row) for r, row in labels.items() if r in usable]
         split_defects, unusable = check_splits(splits, rows, meta)
         defects = sorted(defects, key=lambda d: d.where) + split_defects

@@ -23,15 +23,20 @@ def _umask() -> int:
     return mask
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that, whenever the process dies, `path` is whole or as it was before. Raises WriteError."""
+def write_atomically(path: Path, content: bytes, flush: bool = True) -> None:
+    """Write a file so that, whenever the process dies, `path` is whole or as it was before. Raises WriteError.
+
+    `flush` waits until the disk has it, so that this holds for a power failure too. Without it the caller has to know
+    how to tell a whole file after one.
+    """
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=path.parent)
         with open(handle, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:

@@ -1,0 +1,259 @@
+"""data.validate, data.corrections, data.table: all dirt is found, AudioMNIST's is known, corrections apply."""
+
+import json
+import re
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
+
+import preprocessing_data
+from data import corpus, corrections, table, validate
+
+MARK = {"recordingdate": "17-06-22-11-04-28"}  # of AudioMNIST's first speaker
+FOLD = {"train": ["01", "02"], "validate": ["03", "04"], "test": ["05", "06"]}
+
+
+def findings(folder, capsys, *options):
+    code = validate.main([str(folder), "--jobs", "1", "--json", *options])
+    report = json.loads(capsys.readouterr().out)
+    assert code == (1 if report["errors"] else 0)
+    assert report["errors"] == sum(f["level"] == "error" for f in report["findings"])
+    return report
+
+
+def lines(report, level):
+    return [f"{f['where']}: {f['found']}" for f in report["findings"] if f["level"] == level]
+
+
+def test_a_sound_corpus(tmp_path, capsys):
+    make_corpus(tmp_path, digits=range(10), repetitions=2)
+    report = findings(tmp_path, capsys)
+    assert report["findings"] == []
+    wanted = {"recordings": 120, "usable": 120, "speakers": 6, "male": 3, "female": 3, "errors": 0}
+    assert wanted.items() <= report.items()
+    assert report["recordings of a speaker"] == [20, 20] and report["recordings of a digit"] == [12, 12]
+    assert report["recordings of a repetition"] == [60, 60]
+    assert report["formats"] == {"8000 Hz, 16 bits, 1 channel": 120}
+    seconds = [len(path.read_bytes()) - 44 for path in tmp_path.glob("*/*.wav")]
+    assert report["seconds"]["all"] == pytest.approx(sum(seconds) / 2 / 8000)
+    assert report["seconds"]["longest"] == max(seconds) / 2 / 8000
+
+
+def test_sounds(tmp_path, capsys):
+    make_corpus(tmp_path, digits=range(10), repetitions=1)
+    good = speech(1)
+    clipped = np.clip(good.astype(int) * 6, -32768, 32767).astype("<i2")
+    wrong = {
+        "01/0_01_0.wav": wav_file(b""), "01/1_01_0.wav": wav_file(bytes(9000)), "01/2_01_0.wav": b"nothing",
+        "01/3_01_0.wav": wav_file(speech(1, 1.2).tobytes()),
+        "02/0_02_0.wav": wav_file(clipped.tobytes()),
+        "02/1_02_0.wav": wav_file(good.tobytes(), before=b"LIST\x02\x00\x00\x00ab"),
+        "02/2_02_0.wav": wav_file(good.tobytes()),  # the same samples in another file
+        "02/3_02_0.wav": wav_file(speech(2, 0.5, 16000).tobytes(), 16000),
+        "02/4_02_0.wav": wav_file(np.full(700, 900, "<i2").tobytes() + bytes(2)),
+    }  # fmt: skip
+    for name, blob in wrong.items():
+        (tmp_path / name).write_bytes(blob)
+    report = findings(tmp_path, capsys)
+    assert lines(report, "error") == [
+        "01/0_01_0.wav: no samples",
+        "01/1_01_0.wav: silence (4500 samples, all 0)",
+        "01/2_01_0.wav: no RIFF/WAVE header (the file begins with b'noth')",
+        "01/3_01_0.wav: 1.200 s long",
+    ]
+    found = lines(report, "warning")
+    assert any(re.fullmatch(r"02/0_02_0.wav: clipped \(\d+ samples in a row at the limit\)", line) for line in found)
+    assert "02/2_02_0.wav: the same sound as 02/1_02_0.wav" in found
+    assert "02/3_02_0.wav: 16000 Hz, 16 bits, 1 channel" in found
+    assert "02/4_02_0.wav: 0.088 s long" in found
+    assert len(found) == 4
+
+
+def test_the_gate_is_preprocessings(tmp_path, capsys):
+    """Whatever preprocessing rejects is an error here, in the same words."""
+    make_corpus(tmp_path / "in", splits={"digit": [FOLD]}, digits=range(10))
+    (tmp_path / "in/01/0_01_0.wav").write_bytes(wav_file((-abs(speech(3))).tobytes()))
+    (tmp_path / "in/02/x.wav").write_bytes(b"")
+    write_meta(tmp_path / "in", {s: {"gender": g} for s, g in GENDERS.items() if s != "04"})
+    report = findings(tmp_path / "in", capsys)
+    assert preprocessing_data.main(["-src", str(tmp_path / "in"), "-dst", str(tmp_path / "out"), "--jobs", "1"]) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if "; wanted" in line and "defects" not in line]
+    ours = [f"{f['where']}: {f['found']}; wanted {f['wanted']}" for f in report["findings"] if f["level"] == "error"]
+    assert sorted(ours) == sorted(said) and len(ours) == 4  # 04 is missing, and absent from its split's part
+
+
+def test_numbers(tmp_path, capsys):
+    make_corpus(tmp_path, digits=range(10), repetitions=2)
+    (tmp_path / "03/4_03_1.wav").unlink()
+    assert lines(findings(tmp_path, capsys), "warning") == ["03/: 1 recordings missing (4_03_1)"]
+    report = findings(tmp_path, capsys, "--repetitions", "1")
+    assert "01/: 10 recordings too many (0_01_1, 1_01_1, 2_01_1 ...)" in lines(report, "warning")
+
+
+def test_metadata_and_balance(tmp_path, capsys):
+    unbalanced = {"train": ["01", "03", "05", "02"], "validate": ["04"], "test": ["06"]}
+    make_corpus(tmp_path, digits=range(10), splits={"digit": [FOLD, unbalanced]})
+    rooms = ["Kino", "VR-Room", "vr-room", "VR-room", "vr-romm", "Ruheraum"]
+    meta = {s: {"gender": GENDERS[s], "age": 30, "recordingroom": room} for s, room in zip(GENDERS, rooms, strict=True)}
+    meta["02"]["age"], meta["03"]["age"] = "31", "1234"
+    meta["77"] = {"gender": "male"}
+    write_meta(tmp_path, meta)
+    wanted = [
+        "audioMNIST_meta.txt: speaker 77 has no recordings",
+        "audioMNIST_meta.txt: ages are of the types int, str",
+        "audioMNIST_meta.txt: speaker 03 has age '1234'",
+        "audioMNIST_meta.txt: recordingroom is spelt 'VR-Room', 'VR-room', 'vr-romm', 'vr-room'",
+        "splits.json digit split 1: women are 25% of train, 100% of validate, 100% of test",
+    ]
+    report = findings(tmp_path, capsys)
+    assert lines(report, "warning") == wanted and not any(f["known"] for f in report["findings"])
+    # the same in AudioMNIST's own metadata is named as known
+    meta["01"] |= MARK
+    write_meta(tmp_path, meta)
+    report = findings(tmp_path, capsys)
+    assert [f["found"].split(" ")[0] for f in report["findings"] if f["known"]] == ["ages", "speaker", "recordingroom"]
+
+
+@pytest.mark.parametrize("broken", ["audioMNIST_meta.txt", "splits.json"])
+def test_broken_files_are_findings_among_others(tmp_path, capsys, broken):
+    make_corpus(tmp_path, digits=range(10))
+    (tmp_path / broken).write_text("{")
+    (tmp_path / "01/0_01_0.wav").write_bytes(b"")
+    errors = lines(findings(tmp_path, capsys), "error")
+    assert len(errors) == 2 and errors[0] == "01/0_01_0.wav: an empty file" and "no valid JSON" in errors[1]
+
+
+def test_no_corpus_and_plain_text(tmp_path, capsys):
+    assert validate.main([str(tmp_path / "nowhere")]) == 1
+    assert "not there; wanted a folder" in capsys.readouterr().err
+    make_corpus(tmp_path, digits=range(10))
+    assert validate.main([str(tmp_path), "--jobs", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 errors, 0 warnings"
+
+
+@pytest.mark.parametrize("values, groups", [
+    (["a", "b"], []), (["German", "german"], [["German", "german"]]),
+    (["vr-room", "vr-romm"], [["vr-room", "vr-romm"]]),
+    (["South Korean", "South African", "South-Korean"], [["South Korean", "South-Korean"]]), (["Kino", "library"], []),
+])  # fmt: skip
+def test_spellings(values, groups):
+    assert validate.spellings(values) == groups
+
+
+def test_longest_run():
+    for text in ("", "0", "1", "0110111010", "1111", "10001"):
+        longest = max((len(run) for run in text.split("0")), default=0)
+        assert validate.longest_run(np.array([c == "1" for c in text], bool)) == longest
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# corrections
+
+
+@pytest.fixture
+def dirty(tmp_path):
+    """A corpus with AudioMNIST's own mistakes."""
+    genders = {"01": "male", "12": "female", "17": "male", "19": "male", "26": "female", "45": "male"}
+    fold = {"train": ["01", "12"], "validate": ["17", "26"], "test": ["45", "19"]}
+    make_corpus(tmp_path / "in", genders, digits=range(4), splits={"digit": [fold]})
+    for digit in range(4):
+        (tmp_path / f"in/19/{digit}_19_22.wav").write_bytes(wav_file(speech(digit).tobytes()))
+    meta = {s: {"gender": g, "age": "1234" if s == "45" else 30} for s, g in genders.items() if s != "17"}
+    meta["01"] |= MARK
+    write_meta(tmp_path / "in", meta)
+    return tmp_path / "in"
+
+
+def test_corrections_are_off_by_default_and_listed_when_on(dirty, tmp_path, capsys):
+    base = ["-src", str(dirty), "-dst", str(tmp_path / "out"), "--jobs", "1"]
+    assert preprocessing_data.main(base) == 1
+    assert "speaker 17 (4 recordings) is missing" in capsys.readouterr().err
+    with h5py.File(tmp_path / "out/19/AudioNet_0_19_22.hdf5") as file:
+        assert file["label"][0, 0] == 0
+    assert preprocessing_data.main([*base, "--corrections"]) == 0
+    log = [line for line in capsys.readouterr().err.splitlines() if line.startswith("corrected: ")]
+    assert [line.split(" (")[0] for line in log] == [
+        "corrected: speaker 17: gender None -> 'male'",
+        "corrected: speaker 22: gender None -> 'male'",
+        "corrected: speaker 34: gender None -> 'male'",
+        "corrected: speaker 45: age '1234' -> None",
+        "corrected: 19/0_19_22.wav: digit 0 -> 3",
+    ]
+    for name, label in (("19/AudioNet_0_19_22", 3), ("19/AudioNet_0_19_0", 0), ("17/AudioNet_2_17_0", 2)):
+        with h5py.File(tmp_path / f"out/{name}.hdf5") as file:
+            assert file["label"][:].tolist() == [[label, 0]]
+
+
+def test_validate_names_what_is_known(dirty, capsys):
+    report = findings(dirty, capsys)
+    known = {f"{f['level']} {f['where']}" for f in report["findings"] if f["known"]}
+    assert {"error audioMNIST_meta.txt", "warning 19/0_19_22.wav"} <= known
+    corrected = findings(dirty, capsys, "--corrections")
+    assert corrected["errors"] == 0 and len(corrected["corrected"]) == 4
+    assert not any(f["known"] and "19" in f["where"] for f in corrected["findings"])
+
+
+def test_other_corpora_are_not_corrected(tmp_path, capsys):
+    make_corpus(tmp_path, {"17": "female", "45": "male", **GENDERS}, digits=range(10), splits={"digit": [FOLD]})
+    meta = corpus.read_metadata(tmp_path / corpus.META_NAME)
+    corrected, log = corrections.correct_metadata(meta, corrections.load_corrections())
+    assert corrected == meta and log == ["nothing: the corrections are for another corpus"]
+
+
+def test_a_file_that_is_no_corrections(tmp_path):
+    (tmp_path / "c.json").write_text('{"speakers": {}}')
+    with pytest.raises(corpus.CorpusError, match=r"c.json: .*; wanted corrections"):
+        corrections.load_corrections(tmp_path / "c.json")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the table
+
+
+def test_the_table_has_proper_types_and_no_dirt(tmp_path):
+    make_corpus(tmp_path, digits=(0, 7), repetitions=2)
+    meta = {
+        "01": {"gender": "male", "age": "30", "accent": "german", "native speaker": "no", "recordingroom": "VR-Room",
+               "origin": "Europe,  Germany ", "recordingdate": "17-06-22-11-04-28"},
+        "02": {"gender": "Female", "age": 1234, "accent": "German", "native speaker": "YES",
+               "recordingroom": "vr-room"},
+        "03": {"gender": "?", "age": "x", "accent": "German", "recordingroom": "vr-room", "recordingdate": "never"},
+        "04": {},
+    }  # fmt: skip
+    write_meta(tmp_path, meta)
+    (tmp_path / "05/0_05_0.wav").write_bytes(b"broken")
+    frame = table.corpus_table(tmp_path)
+    assert len(frame) == 24 and list(frame.columns) == [
+        "path", "speaker", "digit", "repetition", "seconds", "gender", "age", "accent", "native_speaker", "origin",
+        "room", "date",
+    ]  # fmt: skip
+    first = frame.groupby("speaker").first()
+    assert first.loc["01"].to_dict() == {
+        "path": "01/0_01_0.wav", "digit": 0, "repetition": 0, "seconds": first.loc["01", "seconds"], "gender": "male",
+        "age": 30, "accent": "German", "native_speaker": False, "origin": "Europe, Germany", "room": "vr-room",
+        "date": pd.Timestamp("2017-06-22 11:04:28"),
+    }  # fmt: skip
+    assert first.loc["02", "gender"] == "female" and first.loc["02", "native_speaker"]
+    assert pd.isna(first.loc["02", "age"])
+    assert first.loc[["03", "04", "06"], ["gender", "age", "date"]].isna().all(axis=None)
+    assert first.loc["03", "room"] == "vr-room"
+    broken = frame.set_index("path")["seconds"]
+    assert pd.isna(broken["05/0_05_0.wav"]) and broken.notna().sum() == 23
+    samples = (len((tmp_path / "06/7_06_1.wav").read_bytes()) - 44) / 2
+    assert broken["06/7_06_1.wav"] == samples / 8000
+
+
+def test_the_figure_shows_the_tables_numbers(tmp_path):
+    make_corpus(tmp_path, digits=(0, 7))
+    assert table.main([str(tmp_path), "--figure", str(tmp_path / "c.png"), "--csv", str(tmp_path / "c.csv")]) == 0
+    assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG" and len(pd.read_csv(tmp_path / "c.csv")) == 12
+    figure = table.draw_corpus(table.corpus_table(tmp_path))
+    by_digit, sexes, by_speaker, ages = figure.axes
+    assert [t.get_text() for t in by_digit.get_xticklabels()] == ["0", "7"]
+    assert [t.get_text() for t in by_speaker.get_xticklabels()] == list(GENDERS)
+    assert sorted(bar.get_height() for bar in sexes.patches) == [3, 3]
+    assert sum(bar.get_height() for bar in ages.patches) == 6
+    assert figure.get_suptitle().startswith("12 recordings, 6 speakers")
