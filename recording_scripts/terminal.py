@@ -103,7 +103,7 @@ def _raw(source: TextIO) -> Iterator[None]:
         yield
         return
     try:
-        tty.setcbreak(source.fileno())
+        tty.setcbreak(source.fileno(), termios.TCSADRAIN)  # what was typed ahead counts
         yield
     finally:
         termios.tcsetattr(source.fileno(), termios.TCSADRAIN, before)

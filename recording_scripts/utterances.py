@@ -39,7 +39,7 @@ MARGIN = 0.05  # s around an utterance
 EARLIEST, LATEST = -0.1, 1.35  # s after a digit was shown that its utterance may begin
 USUAL_DELAY, DELAY_SPREAD = 0.4, 0.3  # s
 ODD_DELAY = 0.4  # s off this speaker's usual delay that make an utterance doubtful
-LATE_SPEAKER = 0.85  # s of usual delay from which one cannot tell whether the speaker is a digit behind
+PLAIN_DELAYS = 0.12, 0.85  # s of usual delay; beyond, one cannot tell whether the speaker is a digit behind
 RIVAL = 12.0  # dB; another sound this little below an utterance makes it doubtful
 WEAK = 15.0  # dB above the floor; utterances weaker than that are doubtful
 CLIPPED_RUN = 3  # equal samples at the very largest value
@@ -239,6 +239,15 @@ def _assign(
     return chosen
 
 
+def _perhaps_shifted(place: int, chosen: Sequence[_Candidate | None], spare: Sequence[Sound]) -> bool:
+    """Whether a digit without a word on one side of this one and a word too many on the other would allow that all
+    words in between are their neighbours'."""
+    here = chosen[place]
+    missing = [k for k, c in enumerate(chosen) if c is None]
+    before, after = any(s.start < here.start for s in spare), any(s.start > here.start for s in spare)
+    return (before and any(k > place for k in missing)) or (after and any(k < place for k in missing))
+
+
 def clipped_times(samples: np.ndarray, rate: int) -> np.ndarray:
     """The times (K,) in s of samples that are clipped: runs of three or more at the very largest or smallest value.
 
@@ -295,8 +304,10 @@ def find_utterances(
             doubts.append((0.4, f"only {c.above:.0f} dB above the noise"))
         if onsets is not None:
             late = c.start - onsets[i]
-            if usual > LATE_SPEAKER:
-                doubts.append((0.2, f"the speaker is {usual:.2f} s behind the digits"))
+            if not PLAIN_DELAYS[0] <= usual <= PLAIN_DELAYS[1]:
+                doubts.append((0.2, f"words begin {usual:.2f} s after their digits: perhaps they are the next one's"))
+            elif _perhaps_shifted(i, chosen, spare):
+                doubts.append((0.3, "a word is missing on one side and there is one too many on the other"))
             elif abs(late - usual) > ODD_DELAY:
                 doubts.append((0.3, f"{late:.2f} s after the digit was shown, usually {usual:.2f}"))
             end = onsets[i + 1] if i + 1 < len(onsets) else np.inf

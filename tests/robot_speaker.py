@@ -44,7 +44,7 @@ def speak(folder):
         block[: min(frames, len(pending[0])), 0] = pending[0][:frames]
         pending[0] = pending[0][frames:]
 
-    with sounddevice.OutputStream(48000, device="pulse", channels=1, dtype="int16", callback=fill):
+    with sounddevice.OutputStream(48000, device="pulse", channels=1, dtype="int16", latency=0.25, callback=fill):
         for line in sys.stdin:
             _, digit, _ = line.split("\t")
             time.sleep(REACTION)
