@@ -33,7 +33,7 @@ from caffe_proto.caffe_pb2 import TEST, TRAIN
 # loaded when first used: training and testing do not need them
 _LATER = {"Classifier": "caffe.classifier", "Detector": "caffe.detector", "NetSpec": "caffe.net_spec",
           "layers": "caffe.net_spec", "params": "caffe.net_spec", "to_proto": "caffe.net_spec"}
-_MODULES = ("classifier", "coord_map", "detector", "draw", "io", "net_spec")
+_MODULES = ("classifier", "coord_map", "detector", "draw", "io", "net_spec", "proto")
 
 
 def __getattr__(name):

@@ -1,8 +1,11 @@
 """pycaffe's Net, Blob and solvers as scripts use them (caffe_semantics 6.2 to 6.4)."""
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,3 +234,9 @@ def test_a_solver_may_have_no_policy_while_it_never_steps():
     with open("s.prototxt", "w") as file:
         file.write('net: "loss.prototxt"')
     assert caffe.SGDSolver("s.prototxt").net.forward()["l"].shape == ()
+
+
+def test_importing_caffe_gives_the_messages():
+    code = "import caffe; print(caffe.proto.caffe_pb2.NetParameter(name='n').name, caffe.io.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.stdout == "n caffe.io\n"
