@@ -12,7 +12,7 @@
 # PYTHONPATH can put another package called caffe before the original; a script extends sys.path itself.
 #
 # Environment: BVLC_ROOT    the Debian root (default: ~/.cache/audiomnist/bvlc-caffe-1.0)
-#              BVLC_MIRROR  the Debian mirror to install from (default: debootstrap's, then Debian's archive)
+#              BVLC_MIRROR  the Debian mirror to install from (default: debootstrap's)
 # Needs Linux, root (for chroot and mounts) and, to install, debootstrap (fetched with apt-get where that exists).
 
 set -euo pipefail
@@ -51,26 +51,23 @@ require_debootstrap() {
 install_root() {
     require_root
     mkdir -p "$(dirname "$ROOT")" || fail "$(dirname "$ROOT") cannot be made"
-    local partial="$ROOT.partial" mirror mirrors=("" http://archive.debian.org/debian)
-    [[ -z "${BVLC_MIRROR:-}" ]] || mirrors=("$BVLC_MIRROR")
+    local partial="$ROOT.partial" mirror=()
+    [[ -z "${BVLC_MIRROR:-}" ]] || mirror=("$BVLC_MIRROR")
     exec {lock}>"$ROOT.lock"
     flock "$lock" # another process may be installing; then there is nothing left to do
     installed && return
     require_debootstrap
-    for mirror in "${mirrors[@]}"; do
-        echo "tests/bvlc.sh: installing Debian 11 with caffe into $ROOT (about 1 GB, some minutes)" >&2
-        rm -rf "$partial"
-        # shellcheck disable=SC2086  # an empty mirror is no argument: debootstrap then takes its default
-        if debootstrap --variant=minbase --include=caffe,python3-caffe bullseye "$partial" $mirror >&2; then
-            rm -rf "$ROOT"
-            mv "$partial" "$ROOT"
-            flock --unlock "$lock"
-            installed || fail "$ROOT: no caffe found after installation; BVLC Caffe 1.0 was wanted"
-            return
-        fi
-    done
+    echo "tests/bvlc.sh: installing Debian 11 with caffe into $ROOT (about 1 GB, some minutes)" >&2
     rm -rf "$partial"
-    fail "debootstrap could not install Debian 11 (its messages are above; network and free disk space are needed)"
+    if ! debootstrap --variant=minbase --include=caffe,python3-caffe bullseye "$partial" "${mirror[@]}" >&2; then
+        rm -rf "$partial"
+        fail "debootstrap could not install Debian 11 (its messages are above; network and free disk space are needed;" \
+            "BVLC_MIRROR can name another mirror, such as Debian's archive)"
+    fi
+    rm -rf "$ROOT"
+    mv "$partial" "$ROOT"
+    flock --unlock "$lock"
+    installed || fail "$ROOT: no caffe found after installation; BVLC Caffe 1.0 was wanted"
 }
 
 # Runs in the private mount namespace: show this machine's folders in the root, then become the command.
