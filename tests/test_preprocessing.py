@@ -106,6 +106,15 @@ def test_resampling_long_awkward_lengths_equals_scipy(length):
     assert np.abs(preprocessing.resample(x, 48000) - wanted).max() < 1e-8 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("length", [*range(4096, 4110), 7919, 12288, 16385, 36863, 36864, 36865, 47981, 49152, 65537])
+def test_the_low_spectrum_is_the_transforms(length):
+    x = np.random.default_rng(length).standard_normal(length)
+    wanted = np.fft.rfft(x)
+    for bins in (1, 2, length // 12, length // 6 + 1):
+        found = preprocessing.low_spectrum(x, bins)
+        assert len(found) == bins and np.abs(found - wanted[:bins]).max() < 3e-9 * np.abs(wanted).max()
+
+
 def test_the_offset_is_a_function_of_seed_and_name():
     offsets = [preprocessing.padding_offset(f"{d}_01_{r}.wav", 3000, 5) for d in range(10) for r in range(400)]
     assert offsets == [preprocessing.padding_offset(f"{d}_01_{r}.wav", 3000, 5) for d in range(10) for r in range(400)]

@@ -1,0 +1,165 @@
+"""How fast recordings become inputs: this project's preprocessing beside a restatement of upstream's, in one run.
+
+    python -m benchmarks.preprocessing [--recordings 400] [--jobs 1 2]
+
+The recordings are made here: 48 kHz, 16 bits, lengths as AudioMNIST's (mean 0.64 s, at most 47,998 samples, nearly all
+different, many with large prime factors). Both read the same files and write to the same disk; results are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from pathlib import Path
+
+import h5py
+import librosa
+import numpy as np
+import scipy.io.wavfile
+import scipy.signal
+
+from data.workers import available_cores
+from preprocessing_data import padding_offset
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEAKERS = 10
+RATE = 48000  # Hz
+
+
+def make_recordings(folder: Path, count: int) -> None:
+    """A corpus of `count` noisy harmonic sounds with AudioMNIST's rate and lengths."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        speaker, digit, repetition = f"{number % SPEAKERS + 1:02d}", number // SPEAKERS % 10, number // SPEAKERS // 10
+        length = int(np.clip(rng.normal(0.64, 0.12) * RATE, 14000, 47998))
+        t = np.arange(length) / RATE
+        x = sum(np.cos(2 * np.pi * k * rng.uniform(90, 110) * t) / k for k in range(1, 20)) * np.hanning(length)
+        x += 0.01 * rng.standard_normal(length)
+        (folder / speaker).mkdir(parents=True, exist_ok=True)
+        with wave.open(str(folder / speaker / f"{digit}_{speaker}_{repetition}.wav"), "wb") as file:
+            file.setparams((1, 2, RATE, 0, "NONE", ""))
+            file.writeframes((x / np.abs(x).max() * 9000).astype("<i2").tobytes())
+    meta = {f"{s + 1:02d}": {"gender": ("male", "female")[s % 2]} for s in range(SPEAKERS)}
+    (folder / "audioMNIST_meta.txt").write_text(json.dumps(meta))
+    names = sorted(meta)
+    splits = {"digit": [{"train": names[:6], "validate": names[6:8], "test": names[8:]}]}
+    (folder / "splits.json").write_text(json.dumps(splits))
+
+
+def reference(arguments: tuple[list[Path], Path]) -> None:
+    """Upstream's steps for one speaker's files, with the libraries and in the order of upstream's description."""
+    paths, destination = arguments
+    destination.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        digit = int(path.name[0])
+        rate, samples = scipy.io.wavfile.read(path)
+        signal = librosa.resample(samples.astype(np.float32), orig_sr=rate, target_sr=8000, res_type="scipy")
+        padded = np.zeros(8000)
+        offset = padding_offset(path.name, len(signal))  # so that the results can be compared
+        padded[offset : offset + len(signal)] = signal
+        _, _, spectrum = scipy.signal.stft(padded, 8000, window="hann", nperseg=455, noverlap=420)
+        decibels = librosa.amplitude_to_db(np.abs(spectrum[0:227, 2:-1]), ref=np.max)
+        scaled = padded / (np.percentile(padded, 95) + 0.001)
+        for network, data in (("AlexNet", decibels[None, None]), ("AudioNet", scaled[None, None, None])):
+            with h5py.File(destination / f"{network}_{path.stem}.hdf5", "w") as file:
+                file["data"] = data.astype(np.float64)
+                file["label"] = np.array([[digit, 0]])
+
+
+def run_reference(source: Path, destination: Path, jobs: int) -> float:
+    """Seconds that `jobs` processes take, a speaker at a time."""
+    work = [(sorted(folder.glob("*.wav")), destination / folder.name) for folder in sorted(source.glob("[0-9]*"))]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs) as pool:
+        pool.map(reference, [([], destination / "warm")] * jobs)  # the libraries are loaded
+        start = time.perf_counter()
+        pool.map(reference, work, chunksize=1)
+        return time.perf_counter() - start
+
+
+def run_ours(source: Path, destination: Path, jobs: int) -> float:
+    """Seconds of the whole command, its start and its libraries included."""
+    options = ["-src", source, "-dst", destination, "--jobs", str(jobs)]
+    start = time.perf_counter()
+    subprocess.run([sys.executable, ROOT / "preprocessing_data.py", *options], check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def run_steps(source: Path, count: int) -> dict[str, float]:
+    """Milliseconds a recording of our steps, in this process."""
+    import preprocessing_data as ours
+    from data.wav import read_wav
+
+    paths = sorted(source.glob("*/*.wav"))[:count]
+    spent = dict.fromkeys(("read", "resample", "spectrogram", "waveform", "HDF5 bytes"), 0.0)
+
+    def timed(step, function, *arguments):
+        start = time.perf_counter()
+        result = function(*arguments)
+        spent[step] += (time.perf_counter() - start) / len(paths) * 1e3
+        return result
+
+    for path in paths:
+        samples, rate = timed("read", read_wav, path)
+        signal = timed("resample", ours.resample, samples, rate)
+        padded = ours.embed(signal, 0)
+        spectrogram = timed("spectrogram", ours.spectrogram_db, padded)
+        waveform = timed("waveform", ours.scaled_waveform, padded)
+        timed("HDF5 bytes", ours.hdf5_bytes, spectrogram.reshape(1, 1, 227, 227), (0, 0))
+        timed("HDF5 bytes", ours.hdf5_bytes, waveform.reshape(1, 1, 1, 8000), (0, 0))
+    return spent
+
+
+def compare(reference_folder: Path, ours: Path) -> dict[str, float]:
+    """The largest difference of every spectrogram (dB) and waveform (relative to its largest value)."""
+    worst = {"AlexNet": 0.0, "AudioNet": 0.0}
+    for path in reference_folder.glob("*/*.hdf5"):
+        with h5py.File(path) as theirs, h5py.File(ours / path.relative_to(reference_folder)) as mine:
+            a, b = theirs["data"][:], mine["data"][:]
+        network = path.name.split("_")[0]
+        difference = np.abs(a - b).max() / (1 if network == "AlexNet" else np.abs(a).max())
+        worst[network] = max(worst[network], float(difference))
+    return worst
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*/*.hdf5"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Rates of preprocessing, ours beside upstream's steps.")
+    parser.add_argument("--recordings", type=int, default=400)
+    parser.add_argument("--jobs", type=int, nargs="+", default=sorted({1, available_cores()}))
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {options.recordings} recordings of 48 kHz")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "recordings"
+        make_recordings(source, options.recordings)
+        print("| processes | upstream's steps | ours (whole command) | ratio |\n|---|---|---|---|")
+        for jobs in options.jobs:
+            theirs, mine = Path(folder) / f"theirs{jobs}", Path(folder) / f"ours{jobs}"
+            slow = run_reference(source, theirs, jobs)
+            fast = run_ours(source, mine, jobs)
+            rates = [options.recordings / seconds for seconds in (slow, fast)]
+            print(f"| {jobs} | {rates[0]:.0f} /s | {rates[1]:.0f} /s | {slow / fast:.1f} |", flush=True)
+        worst = compare(theirs, mine)
+        print(f"largest difference: {worst['AlexNet']:.2g} dB, {worst['AudioNet']:.2g} of the largest sample")
+        each = size(mine) / options.recordings / 1e3
+        print(f"disk: {size(mine) / size(theirs):.3f} of upstream's ({each:.0f} kB a recording)")
+        steps = run_steps(source, min(200, options.recordings))
+        print("ours, ms a recording: " + ", ".join(f"{step} {spent:.2f}" for step, spent in steps.items()))
+        print(f"AudioMNIST's 30,000 at this rate: {math.ceil(30000 / rates[1] / 60)} minutes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
