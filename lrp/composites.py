@@ -47,16 +47,12 @@ def _convolutions(rule):
     return (("Convolution", rule), ("Deconvolution", rule))
 
 
-def _excitation(rule):
-    return Composite("excitation_backprop", default=rule)
-
-
 register(Composite("epsilon_plus", types=_convolutions(ZPlus())))
 register(Composite("epsilon_plus_flat", types=_convolutions(ZPlus()), first=Flat()))
 register(Composite("epsilon_alpha2_beta1", types=_convolutions(AlphaBeta(2, 1))))
 register(Composite("epsilon_alpha2_beta1_flat", types=_convolutions(AlphaBeta(2, 1)), first=Flat()))
 register(Composite("epsilon_gamma_box", types=_convolutions(Gamma(0.25)), first=ZBox()))
-register(_excitation(ZPlus(bias="exclude")))
+register(Composite("excitation_backprop", default=ZPlus(bias="exclude")))
 
 
 def _read_rule(value, where):

@@ -6,7 +6,6 @@ with the shift: W (a x + c) + b = (W a) x + (W c + b). What cannot be folded sta
 
 import numpy as np
 
-from lrp.elementwise import Affine, Identity
 from lrp.linear import Convolution, Deconvolution, InnerProduct
 
 
@@ -79,13 +78,3 @@ def before(affine, layer, channels):
     else:
         return None
     return _with(layer, layer.weights * scale, moved if layer.bias is None else layer.bias + moved)
-
-
-def is_identity(layer):
-    """Whether the layer only hands its input on."""
-    return isinstance(layer, Identity)
-
-
-def is_affine(layer):
-    """Whether the layer may be folded."""
-    return isinstance(layer, Affine)

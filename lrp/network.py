@@ -18,7 +18,7 @@ import lrp.shaping  # noqa: F401 (importing these modules registers their layer 
 from caffe_proto import read_net, read_weights
 from lrp import merging, propagation
 from lrp.composites import find_composite
-from lrp.elementwise import ReLU
+from lrp.elementwise import Affine, Identity, ReLU
 from lrp.errors import LRPError
 from lrp.layer import Layer, read_layer
 from lrp.shaping import Head
@@ -27,6 +27,8 @@ DATA_TYPES = ("Input", "HDF5Data", "Data", "MemoryData", "ImageData", "WindowDat
 # Items that travel through the network together: enough to read the weights of inner products seldom, few enough to
 # stay in the cache.
 CHUNK = 16
+# Values of a batch's blobs from which on threads cost less than they bring.
+WORTH_A_THREAD = 10**6
 # Activations of one call are held for as many items at a time as fit in here (bytes).
 MEMORY = 512 * 2**20
 
@@ -202,14 +204,14 @@ class Network:
             self._output = bottom
 
     def _merge(self):
-        for node in [node for node in self._nodes if merging.is_identity(node.layer)]:
+        for node in [node for node in self._nodes if isinstance(node.layer, Identity)]:
             self._drop(node)
-        for node in [node for node in self._nodes if merging.is_affine(node.layer)]:
+        for node in [node for node in self._nodes if isinstance(node.layer, Affine)]:
             maker = self._maker(node.bottoms[0])
             if maker is not None and len(self._readers(node.bottoms[0])) == 1 and self._output != node.bottoms[0]:
                 self._replace(maker, merging.after(maker.layer, node.layer), node)
         # what is left goes into the layer above it, the topmost first, so that chains of affine layers go as a whole
-        for node in [node for node in reversed(self._nodes) if merging.is_affine(node.layer)]:
+        for node in [node for node in reversed(self._nodes) if isinstance(node.layer, Affine)]:
             readers = self._readers(node.tops[0])
             if len(readers) == 1 and self._output != node.tops[0]:
                 merged = merging.before(node.layer, readers[0].layer, self._channels(node.bottoms[0]))
@@ -341,9 +343,12 @@ class Network:
         """
         if len(x) == 0:
             raise LRPError("input: no items found; at least one wanted")
-        workers = min(workers or len(os.sched_getaffinity(0)), len(x))
+        values = self._values(x.shape)
+        if workers is None:
+            workers = len(os.sched_getaffinity(0)) if len(x) * values >= WORTH_A_THREAD else 1
+        workers = max(1, min(workers, len(x)))
         # activations, a denominator or two beside them, and the relevance on its way
-        most = max(1, MEMORY // (4 * self._values(x.shape) * x.itemsize * workers))
+        most = max(1, MEMORY // (4 * values * x.itemsize * workers))
         count = -(-len(x) // min(most, CHUNK))
         count = min(len(x), -(-count // workers) * workers)
         ends = [len(x) * k // count for k in range(count + 1)]

@@ -75,9 +75,3 @@ def writing(path, weights=None, source_list=None):
         if source_list is not None:
             file.attrs["list"] = str(source_list)
         yield Writer(file)
-
-
-def save(path, explanation, data, label=None, weights=None, sources=None):
-    """Write one `Explanation` and its inputs to an HDF5 file (see `Writer`), whole or not at all."""
-    with writing(path, weights) as writer:
-        writer.append(explanation, data, label, sources)

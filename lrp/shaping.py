@@ -116,7 +116,7 @@ class Maximum(Layer):
 
     def relevance(self, inputs, outputs, relevances):
         winners = [x == outputs[0] for x in inputs]
-        share = relevances[0] / np.maximum(sum(won.astype(share_type(outputs[0])) for won in winners), 1)
+        share = relevances[0] / np.maximum(sum(won.astype(outputs[0].dtype) for won in winners), 1)
         return [share * won for won in winners]
 
     gradient = relevance
@@ -140,11 +140,6 @@ class Product(Layer):
             others = inputs[:index] + inputs[index + 1:]
             results.append(gradients[0] * np.multiply.reduce(others))
         return results
-
-
-def share_type(array):
-    """Type in which shares of `array` are counted: its own."""
-    return array.dtype
 
 
 class Head(Layer):

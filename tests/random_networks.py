@@ -1,6 +1,10 @@
 """The study's networks with random weights, for tests and benchmarks that need no training."""
 
+import functools
+import shutil
 import string
+import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +62,14 @@ def write_network(folder, name, weights=None, classes=CLASSES):
     model.write_text(text, encoding="utf-8")
     write_message(stored, net)
     return model, stored
+
+
+@functools.cache
+def stored(name):
+    """(prototxt, caffemodel) of one of `DEPLOYS`, written once for all tests of a process and removed at its end."""
+    folder = Path(tempfile.mkdtemp(prefix="network"))
+    weakref.finalize(stored, shutil.rmtree, folder, ignore_errors=True)
+    return write_network(folder, name)
 
 
 def random_inputs(name, count, seed=0):

@@ -62,7 +62,7 @@ def test_gradient_times_input(network):
 def test_integrated_gradients_are_complete(network):
     """They add up to the difference of the scores at the two ends (Sundararajan et al. 2017, axiom of completeness)."""
     x = small_input()
-    found = METHODS["integrated_gradients"](network, x, 1, np.float64, steps=2000, baseline=0.25)
+    found = METHODS["integrated_gradients"](network, x, 1, np.float64, steps=1000, baseline=0.25)
     difference = network.forward(x, np.float64)[:, 1] - network.forward(np.full_like(x, 0.25), np.float64)[:, 1]
     np.testing.assert_allclose(found.relevance.sum(axis=(1, 2, 3)), difference, rtol=2e-3)
 

@@ -17,7 +17,7 @@ from test_lrp_network import SMALL, parse, small_input, small_weights
 
 from caffe_proto import array_to_blobproto, write_message
 from lrp import COMPOSITES, METHODS, AlphaBeta, Composite, Epsilon, Flat, LRPError, Network, ZBox, cli, read_composite
-from lrp.drawing import FORMATS, limit, zoom_window
+from lrp.drawing import FORMATS, SPECTROGRAM, WAVEFORM, compare, limit, zoom_window
 from lrp.faithfulness import main as faithfulness
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +49,7 @@ def small(tmp_path_factory):
 def audionet(tmp_path_factory):
     """As `small`, for AudioNet with random weights, and a WAV file 3_01_0.wav of a falling tone."""
     folder = tmp_path_factory.mktemp("audio")
-    model, weights = random_networks.write_network(folder, "AudioNet")
+    model, weights = random_networks.stored("AudioNet")
     time = np.arange(36000) / 48000
     tone = 8000 * np.sin(2 * np.pi * (400 * time - 100 * time**2)) * np.hanning(len(time))
     with wave.open(str(folder / "3_01_0.wav"), "wb") as file:
@@ -102,14 +102,33 @@ def test_every_composite_and_baseline_is_offered(small, tmp_path, capsys, compos
 
 
 @pytest.mark.parametrize("extension", FORMATS)
-def test_pictures_side_by_side_are_reproducible(audionet, tmp_path, capsys, extension):
-    folder, network = audionet
+def test_pictures_side_by_side_are_reproducible(small, tmp_path, capsys, extension):
+    folder, network = small
     for name in ("a", "b"):
-        code, _, err = call(capsys, *network, "--input", folder / "3_01_0.wav", "--composite", "epsilon_plus",
-                            "gradient", "--output", tmp_path / f"{name}{extension}")
+        code, _, err = call(capsys, *network, "--input", folder / "r1.hdf5", "--composite", "epsilon_plus", "gradient",
+                            "--output", tmp_path / f"{name}{extension}")
         assert (code, err) == (0, "")
     first = (tmp_path / f"a{extension}").read_bytes()
     assert first == (tmp_path / f"b{extension}").read_bytes() and len(first) > 5000
+
+
+@pytest.mark.parametrize("shape", [SPECTROGRAM, WAVEFORM])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_pictures_show_every_relevance_with_its_caption(shape, count):
+    rng = np.random.default_rng(0)
+    data, relevances = rng.normal(size=shape), rng.normal(size=(count, *shape))
+    figure = compare(data, list(relevances), [f"caption {k}" for k in range(count)])
+    parts = [figure, *figure.subfigs]
+    captions = [part._supxlabel.get_text() for part in parts if getattr(part, "_supxlabel", None) is not None]
+    assert captions == [f"caption {k}" for k in range(count)]
+    bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    ends = [axes._colorbar.norm.vmax for axes in bars]
+    assert ends == [limit(one) for one in relevances]
+    assert all(axes._colorbar.norm.vmin == -axes._colorbar.norm.vmax for axes in bars)
+    if shape == SPECTROGRAM:
+        assert {axes.get_ylabel() for axes in figure.axes if axes not in bars} == {"frequency (Hz)"}
+        top = figure.axes[0].get_images()[0].get_extent()
+        np.testing.assert_allclose(top, (70 / 8000, 229 * 35 / 8000, 0, 227 * 8000 / 455))
 
 
 def test_list_with_labels(small, tmp_path, capsys):

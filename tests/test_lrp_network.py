@@ -123,13 +123,6 @@ def real_networks():
     }
 
 
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    """{name: (prototxt, caffemodel)} of the real networks with random weights."""
-    return {name: random_networks.write_network(tmp_path_factory.mktemp("net"), name)
-            for name in random_networks.DEPLOYS}
-
-
 def test_absorbed_relevance_closes_the_balance():
     network = Network(parse(SMALL), small_weights())
     for composite in COMPOSITES:
@@ -182,11 +175,11 @@ def test_company_in_the_batch_changes_nothing(name):
 
 
 @pytest.mark.parametrize("name", random_networks.DEPLOYS)
-def test_forward_equals_the_runtime(name, stored):
+def test_forward_equals_the_runtime(name):
     """Two implementations that share no code: this one in numpy, and the project's runtime in PyTorch."""
     import caffe
 
-    model, weights = stored[name]
+    model, weights = random_networks.stored(name)
     x = random_networks.random_inputs(name, 2)
     engine = caffe.Net(str(model), str(weights), caffe.TEST)
     engine.blobs["data"].reshape(*x.shape)
@@ -208,17 +201,17 @@ def test_sizes_round_up_as_in_caffe():
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
-def test_weights_of_another_net(stored):
+def test_weights_of_another_net():
     gender = parse(random_networks.deploy_text("AudioNet", classes=2))
-    model, weights = stored["AudioNet"]
+    model, weights = random_networks.stored("AudioNet")
     with pytest.raises(LRPError, match=r"layer fc9: weight of shape \(10, 512\) found in the weights; \(2, 512\) want"):
         Network(gender, weights)
     with pytest.raises(LRPError, match="layer conv1: .*wanted"):
-        Network(model, stored["AlexNet"][1])
+        Network(model, random_networks.stored("AlexNet")[1])
 
 
-def test_truncated_weights(stored, tmp_path):
-    model, weights = stored["AudioNet"]
+def test_truncated_weights(tmp_path):
+    model, weights = random_networks.stored("AudioNet")
     content = weights.read_bytes()
     (tmp_path / "cut.caffemodel").write_bytes(content[:len(content) // 2])
     with pytest.raises(caffe_proto.CaffeFileError, match="cut.caffemodel"):
