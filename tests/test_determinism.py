@@ -113,9 +113,10 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("signal_sent, arguments, stops", [
-    (signal.SIGINT, (), True), (signal.SIGHUP, (), False),
+    (signal.SIGINT, (), True),
     *(pytest.param(*case, marks=pytest.mark.slow) for case in (
-        (signal.SIGINT, ("-sigint_effect=snapshot",), False), (signal.SIGHUP, ("-sighup_effect=stop",), True),
+        (signal.SIGHUP, (), False), (signal.SIGINT, ("-sigint_effect=snapshot",), False),
+        (signal.SIGHUP, ("-sighup_effect=stop",), True),
         (signal.SIGHUP, ("-sighup_effect=none",), None))),
 ])
 def test_signals_have_the_effects_that_the_flags_name(signal_sent, arguments, stops, undisturbed, tmp_path):
