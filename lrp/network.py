@@ -4,7 +4,6 @@
 calls leave nothing behind.
 """
 
-import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +22,11 @@ from lrp.errors import LRPError
 from lrp.layer import Layer, read_layer
 from lrp.shaping import Head
 
+try:
+    from threadpoolctl import threadpool_limits
+except ImportError:  # then one recording after the other, on as many threads as the BLAS likes
+    threadpool_limits = None
+
 DATA_TYPES = ("Input", "HDF5Data", "Data", "MemoryData", "ImageData", "WindowData", "DummyData")
 # Items that travel through the network together: enough to read the weights of inner products seldom, few enough to
 # stay in the cache.
@@ -33,12 +37,8 @@ WORTH_A_THREAD = 10**6
 MEMORY = 512 * 2**20
 
 
-def one_blas_thread(wanted):
+def one_blas_thread():
     """Context in which matrix products use one thread, so that threads of our own can work side by side."""
-    if not wanted:
-        return contextlib.nullcontext()
-    from threadpoolctl import threadpool_limits
-
     return threadpool_limits(1, user_api="blas")
 
 
@@ -290,8 +290,8 @@ class Network:
         integer array (N,), one class per item; or a float array (N, classes), the relevance of the scores itself.
         composite: name or `Composite`. dtype: float32 or float64, of the whole computation. layers, absorbed: also
         return the relevance of every layer's output, and what biases and stabilisers absorbed. workers: threads that
-        explain items side by side, each with a BLAS of one thread; default: the processors of this process. Returns
-        `Explanation`.
+        explain items side by side, each with a BLAS of one thread (without threadpoolctl there is one); default: the
+        processors of this process. Returns `Explanation`.
         """
         x = self.check_input(x, dtype)
         composite = find_composite(composite)
@@ -346,18 +346,17 @@ class Network:
         values = self._values(x.shape)
         if workers is None:
             workers = len(os.sched_getaffinity(0)) if len(x) * values >= WORTH_A_THREAD else 1
-        workers = max(1, min(workers, len(x)))
+        workers = max(1, min(workers, len(x))) if threadpool_limits else 1
         # activations, a denominator or two beside them, and the relevance on its way
         most = max(1, MEMORY // (4 * values * x.itemsize * workers))
         count = -(-len(x) // min(most, CHUNK))
         count = min(len(x), -(-count // workers) * workers)
         ends = [len(x) * k // count for k in range(count + 1)]
         chunks = [(x[a:b], a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        with one_blas_thread(workers > 1):
-            if workers == 1:
-                return [work(*chunk) for chunk in chunks]
-            with ThreadPoolExecutor(workers) as pool:
-                return list(pool.map(lambda chunk: work(*chunk), chunks))
+        if workers == 1:
+            return [work(*chunk) for chunk in chunks]
+        with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(lambda chunk: work(*chunk), chunks))
 
     def _forward(self, x, rules=None):
         """All blobs {number: array} of a batch and the denominators {node index: Denominators}."""
