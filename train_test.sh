@@ -44,6 +44,7 @@ SELECTION=() SELECTED_RUNS=""
 ENGINE=()
 DEVICE_ARGUMENTS=()
 INTERRUPTED=""
+CLEAR_LINE=""
 
 usage() {
     sed -n '2,/^$/{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
@@ -175,8 +176,18 @@ prepare_data() {
         has_recordings || fail "$PREPROCESSED: lists of the selected runs missing, and no recordings found in $DATA"
         [[ -z "$SEED" ]] || options+=(--seed "$SEED")
         [[ -z "$SKIP_INVALID" ]] || options+=(--skip-invalid)
+        "$PYTHON" -m data.validate "$DATA" >&2 || [[ -n "$SKIP_INVALID" ]] ||
+            fail "$DATA: errors found (listed above; --skip-invalid leaves defective recordings out)"
         "$PYTHON" "$ROOT/preprocessing_data.py" -src "$DATA" -dst "$PREPROCESSED" "${options[@]}" >&2 ||
             fail "preprocessing of $DATA stopped (its messages are above; --skip-invalid leaves defective recordings out)"
+    fi
+}
+
+# On a terminal the engine draws a progress line there (the log goes through a pipe), which other lines must clear.
+show_progress() {
+    if [[ -t 2 && -z "${CAFFE_PROGRESS:-}" ]] && : 2>/dev/null >/dev/tty; then
+        export CAFFE_PROGRESS=/dev/tty
+        CLEAR_LINE=$'\r\e[K'
     fi
 }
 
@@ -190,8 +201,8 @@ run_engine() {
     (cd "$PREPROCESSED" && "${ENGINE[@]}" "$@" "${DEVICE_ARGUMENTS[@]}" || exit "$?") 2>&1 |
         (
             trap '' INT
-            tee -a "$log" | awk '/Iteration|net output|Snapshotting|\] (accuracy|loss) = / {
-                sub(/^[^]]*\] */, "  "); print; fflush()
+            tee -a "$log" | awk -v clear="$CLEAR_LINE" '/Iteration|net output|Snapshotting|\] (accuracy|loss) = / {
+                sub(/^[^]]*\] */, clear "  "); print; fflush()
             }'
         ) >&2
     status="${PIPESTATUS[0]}"
@@ -306,6 +317,7 @@ main() {
     prepare_environment "${extras[@]}" || exit 1
     prepare_data
     choose_engine
+    show_progress
     mkdir -p "$RUNS" || fail "$RUNS: cannot be made"
     trap 'INTERRUPTED=yes' INT
     while read -r network task split _ <&3; do

@@ -101,13 +101,25 @@ class LearningCurve:
             file.write(picture.getvalue())
 
 
-class ProgressLine:
-    """A line on the terminal with iteration, loss, speed and time left; only where stderr is a terminal."""
+def progress_stream():
+    """Where progress is drawn: the file that CAFFE_PROGRESS names (a terminal), else stderr if it is one, else None."""
+    path = os.environ.get("CAFFE_PROGRESS")
+    if not path:
+        return sys.stderr if sys.stderr.isatty() else None
+    try:
+        return open(path, "w", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+    except OSError as error:
+        glog.warning(f"CAFFE_PROGRESS: {path} cannot be written ({error.strerror}); no progress line")
+        return None
 
-    def __init__(self, solver):
+
+class ProgressLine:
+    """A line on the terminal `stream` with iteration, loss, speed and time left."""
+
+    def __init__(self, solver, stream):
         from tqdm import tqdm
 
-        self.bar = tqdm(total=solver.param.max_iter, initial=solver.iter, unit="it", file=sys.stderr, leave=False,
+        self.bar = tqdm(total=solver.param.max_iter, initial=solver.iter, unit="it", file=stream, leave=False,
                         dynamic_ncols=True)
         glog.set_line_hook(self.bar.clear)
 

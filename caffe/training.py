@@ -1,10 +1,9 @@
 """One training run from the command line: solver, signals, progress, learning curve."""
 
 import signal
-import sys
 
 from caffe import glog, mode
-from caffe.curves import LearningCurve, ProgressLine
+from caffe.curves import LearningCurve, ProgressLine, progress_stream
 from caffe.fusion import fuse
 from caffe.solver import Action, Solver
 
@@ -49,7 +48,8 @@ def train(param, action_function, snapshot=None, join=None):
     if join:
         join(solver)
     curve = LearningCurve(solver) if param.snapshot_prefix and mode.root_solver() else None
-    progress = ProgressLine(solver) if sys.stderr.isatty() and mode.root_solver() else None
+    stream = progress_stream() if mode.root_solver() else None
+    progress = ProgressLine(solver, stream) if stream else None
     solver.listeners = [listener for listener in (curve, progress) if listener]
     glog.info("Starting Optimization")
     try:
