@@ -28,6 +28,7 @@ from lrp import COMPOSITES, Explanation, LRPError, Network, audible, drawing  # 
 from models.networks import NETWORKS  # noqa: E402
 from models.runs import snapshots  # noqa: E402
 from preprocessing_data import network_inputs, padded_signal  # noqa: E402
+from recording_scripts.review import show_pictures  # noqa: E402
 from recording_scripts.session import SAMPLE_RATE, wav_bytes  # noqa: E402
 from recording_scripts.sound import Microphone, SoundError, is_playing, play  # noqa: E402
 from recording_scripts.utterances import MARGIN, find_sounds  # noqa: E402
@@ -184,6 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--device", metavar="NAME", help="the microphone, by index or pattern")
     p.add_argument("--composite", choices=COMPOSITES, default="epsilon_plus", help="rules of the explanation")
     p.add_argument("--output", type=Path, default=ROOT / "recognised", metavar="DIR", help="pictures and sounds")
+    p.add_argument("--no-show", action="store_true", help="write the pictures, but do not show them")
     p.add_argument("--no-play", action="store_true", help="do not play the explanations")
     options = p.parse_args(arguments)
 
@@ -192,7 +194,9 @@ def main(arguments: list[str] | None = None) -> int:
         for answer in answers:
             print(answer, flush=True)
         heard = keep(answers, wav, name, options.output)
-        print(f"see {options.output / Path(name).stem}_*.png", file=sys.stderr)
+        pictures = [str(options.output / f"{Path(name).stem}_{answer.network}.png") for answer in answers]
+        if options.no_show or not show_pictures(pictures):
+            print(f"see {', '.join(pictures)}", file=sys.stderr)
         if not options.no_play:
             try:
                 play_all(heard)
@@ -200,6 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(error, file=sys.stderr)
 
     failed = 0
+    stays = bool(options.wav) and not options.no_show and sys.stdin.isatty()  # or the windows would close at once
     try:
         networks = load_networks(options.runs, options.task, options.split)
         splits = load_splits(options.splits)
@@ -215,6 +220,9 @@ def main(arguments: list[str] | None = None) -> int:
             except (RecordingError, OSError) as error:
                 print(f"{path}: {error}", file=sys.stderr)
                 failed += 1
+        if stays:
+            print("ENTER ends", file=sys.stderr)
+            sys.stdin.readline()
     except (LRPError, CaffeFileError, CorpusError, SoundError, WriteError, OSError) as error:
         print(f"recognise.py: {error}", file=sys.stderr)
         return 1

@@ -154,3 +154,25 @@ def review_take(
         draw()
         plt.show(block=True)
     return outcome[0], model.marks
+
+
+def show_pictures(paths: Sequence[str]) -> bool:
+    """Show picture files in windows of matplotlib, without waiting; False where it can open none."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    for path in paths:
+        try:
+            figure = plt.figure(path, figsize=(11, 5.5))
+        except Exception:  # each toolkit fails in its own way
+            return False
+        if getattr(figure.canvas, "required_interactive_framework", None) is None:
+            return False
+        figure.clear()
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.axis("off")
+        axes.imshow(matplotlib.image.imread(path))
+        figure.canvas.manager.show()
+        figure.canvas.draw()
+        figure.canvas.flush_events()
+    return True
