@@ -7,6 +7,8 @@
 # Example: SBATCH_OPTIONS="--partition=gpu --gres=gpu:1 --time=12:00:00" \
 #              experiments/slurm.sh --data /scratch/AudioMNIST/data --runs /scratch/runs --output /scratch/results
 #
+# Relative folders are relative to the repository, on whatever machine a job runs.
+#
 # Environment: SBATCH_OPTIONS  given to every sbatch, split into words
 #              PYTHON          the interpreter that has everything (default: .venv's where there is one, else python3)
 #
@@ -22,10 +24,10 @@ say() {
     echo "slurm.sh: $*" >&2
 }
 
-# submit NAME SBATCH_OPTION... -- STUDY_OPTION...: print the number of the job
+# submit NAME LOG SBATCH_OPTION... -- STUDY_OPTION...: print the number of the job
 submit() {
-    local name="$1" options=() words=()
-    shift
+    local name="$1" log="$2" options=() words=()
+    shift 2
     while [[ "$1" != -- ]]; do
         options+=("$1")
         shift
@@ -33,7 +35,7 @@ submit() {
     shift
     read -r -a words <<<"${SBATCH_OPTIONS:-}"
     # the script on standard input: Slurm copies it, so nothing here may depend on where it lies
-    sbatch --parsable --job-name="audiomnist-$name" --chdir="$ROOT" --output="$LOGS/%x_%A_%a.log" "${words[@]}" \
+    sbatch --parsable --job-name="audiomnist-$name" --chdir="$ROOT" --output="$LOGS/$log.log" "${words[@]}" \
         "${options[@]}" <<EOF
 #!/usr/bin/env bash
 exec $(printf '%q ' "$PYTHON" -m experiments.study "$@")${RUN_NUMBER}
@@ -63,12 +65,13 @@ main() {
     LOGS="$ROOT/runs/slurm"
     mkdir -p "$LOGS"
     RUN_NUMBER=""
-    prepared="$(submit prepare -- "$@" --steps prepare)" || exit 1
+    prepared="$(submit prepare "%x_%j" -- "$@" --steps prepare)" || exit 1
     # shellcheck disable=SC2016  # for the shell of the job
     RUN_NUMBER='--run-number "$SLURM_ARRAY_TASK_ID"'
-    trained="$(submit train --array="0-$((count - 1))" --dependency="afterok:$prepared" -- "$@" --steps train)" || exit 1
+    trained="$(submit train "%x_%A_%a" --array="0-$((count - 1))" --dependency="afterok:$prepared" -- \
+        "$@" --steps train)" || exit 1
     RUN_NUMBER=""
-    made="$(submit results --dependency="afterany:$trained" -- "$@" --steps experiments)" || exit 1
+    made="$(submit results "%x_%j" --dependency="afterany:$trained" -- "$@" --steps experiments)" || exit 1
     printf 'prepare %s\ntrain   %s (%d runs)\nresults %s\n' "$prepared" "$trained" "$count" "$made"
 }
 

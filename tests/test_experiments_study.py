@@ -218,6 +218,8 @@ def test_slurm_gets_three_jobs_that_wait_for_each_other(folders, tmp_path):
     given = [(tmp_path / f"{n}.arguments").read_text().splitlines() for n in (101, 102, 103)]
     for own, name in zip(given, ("prepare", "train", "results"), strict=True):
         assert own[:3] == ["--parsable", f"--job-name=audiomnist-{name}", f"--chdir={ROOT}"]
+        numbers = "%A_%a" if name == "train" else "%j"
+        assert own[3] == f"--output={ROOT}/runs/slurm/%x_{numbers}.log"
         assert own[4:6] == ["--gres=gpu:1", "--time=1:00:00"]
     waits = [[], ["--array=0-17", "--dependency=afterok:101"], ["--dependency=afterany:102"]]
     assert [own[6:] for own in given] == waits
@@ -231,7 +233,10 @@ def test_slurm_gets_three_jobs_that_wait_for_each_other(folders, tmp_path):
 
 
 def test_slurm_fails_before_submitting_where_it_cannot(folders, tmp_path):
-    environment = {**os.environ, "PYTHON": sys.executable, "PATH": "/usr/bin:/bin"}
+    (tmp_path / "bin").mkdir()
+    for tool in ("bash", "dirname", "env", "sed", "wc"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    environment = {**os.environ, "PYTHON": sys.executable, "PATH": str(tmp_path / "bin")}
     done = subprocess.run([SLURM, *folders], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "slurm.sh: sbatch not found; a machine that submits to Slurm was wanted\n"
