@@ -10,6 +10,7 @@
 # Relative folders are relative to the repository, on whatever machine a job runs.
 #
 # Environment: SBATCH_OPTIONS  given to every sbatch, split into words
+#              SLURM_LOGS      folder of the jobs' logs (default: runs/slurm)
 #              PYTHON          the interpreter that has everything (default: .venv's where there is one, else python3)
 #
 # Submitting the same again after a failure or a time limit continues: finished runs are not trained twice. Prints the
@@ -62,7 +63,7 @@ main() {
     cd "$ROOT"
     runs="$("$PYTHON" -m experiments.study --list "$@")" || exit "$?"
     count="$(wc -l <<<"$runs")"
-    LOGS="$ROOT/runs/slurm"
+    LOGS="${SLURM_LOGS:-$ROOT/runs/slurm}"
     mkdir -p "$LOGS"
     RUN_NUMBER=""
     prepared="$(submit prepare "%x_%j" -- "$@" --steps prepare)" || exit 1

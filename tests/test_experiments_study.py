@@ -210,6 +210,7 @@ def test_slurm_gets_three_jobs_that_wait_for_each_other(folders, tmp_path):
     sbatch.chmod(0o755)
     spaced = tmp_path / "a place"
     environment = {**os.environ, "PATH": f"{sbatch.parent}:{os.environ['PATH']}", "JOBS": str(tmp_path),
+                   "SLURM_LOGS": str(tmp_path / "logs"),
                    "PYTHON": sys.executable, "SBATCH_OPTIONS": "--gres=gpu:1 --time=1:00:00"}
     options = [*folders[:-1], str(spaced), "--seed", "3"]
     done = subprocess.run([SLURM, *options], env=environment, capture_output=True, text=True)
@@ -219,7 +220,7 @@ def test_slurm_gets_three_jobs_that_wait_for_each_other(folders, tmp_path):
     for own, name in zip(given, ("prepare", "train", "results"), strict=True):
         assert own[:3] == ["--parsable", f"--job-name=audiomnist-{name}", f"--chdir={ROOT}"]
         numbers = "%A_%a" if name == "train" else "%j"
-        assert own[3] == f"--output={ROOT}/runs/slurm/%x_{numbers}.log"
+        assert own[3] == f"--output={tmp_path}/logs/%x_{numbers}.log"
         assert own[4:6] == ["--gres=gpu:1", "--time=1:00:00"]
     waits = [[], ["--array=0-17", "--dependency=afterok:101"], ["--dependency=afterany:102"]]
     assert [own[6:] for own in given] == waits
