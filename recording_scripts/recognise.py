@@ -218,7 +218,8 @@ def main(arguments: list[str] | None = None) -> int:
                 read_wav(path)
                 explain(path.read_bytes(), path.name)
             except (RecordingError, OSError) as error:
-                print(f"{path}: {error}", file=sys.stderr)
+                reason = getattr(error, "strerror", None) or error
+                print(f"{path}: {reason}; wanted a WAV file of a spoken digit", file=sys.stderr)
                 failed += 1
         if stays:
             print("ENTER ends", file=sys.stderr)
