@@ -21,12 +21,25 @@ def relative_error(found, wanted):
     return error / scale if scale else (0.0 if error == 0 else np.inf)
 
 
-def differences(found, wanted, tolerance):
+def norm_error(found, wanted):
+    """Euclidean norm of found - wanted / norm of wanted: for gradients behind ReLU and MAX pooling of large nets.
+
+    Where two values are equal up to rounding, one engine may let another element win than the other does, and that one
+    element of millions gets its whole gradient or none.
+    """
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    if found.shape != wanted.shape:
+        return np.inf
+    error, scale = np.linalg.norm(found - wanted), np.linalg.norm(wanted)
+    return error / scale if scale else (0.0 if error == 0 else np.inf)
+
+
+def differences(found, wanted, tolerance, measure=relative_error):
     """One line for every array of `wanted` that `found` lacks or that differs by more than `tolerance`."""
     lines = [f"{name}: not there" for name in sorted(wanted.keys() - found.keys())]
     lines += [f"{name}: found, but not in the original" for name in sorted(found.keys() - wanted.keys())]
     for name in sorted(wanted.keys() & found.keys()):
-        error = relative_error(found[name], wanted[name])
+        error = measure(found[name], wanted[name])
         if not error <= tolerance:
             lines.append(f"{name}: relative error {error:.2e}; wanted at most {tolerance:g}\n  found "
                          f"{found[name].shape} {found[name].ravel()[:6]}\n  wanted {wanted[name].shape} "
