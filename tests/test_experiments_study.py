@@ -164,6 +164,7 @@ def results(small_study, tmp_path_factory):
     return output, options
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything_and_needs_no_other_file(results):
     output, _ = results
     page = Page((output / "index.html").read_text())
@@ -179,6 +180,7 @@ def test_the_page_holds_everything_and_needs_no_other_file(results):
     assert "| spectrogram | AlexNet | digit | 1 | 75 |" in text and "95.82" in text
 
 
+@pytest.mark.slow
 def test_the_page_says_what_differs(results, small_study):
     differences = " ".join(results_page.differences(
         Setting(small_study / "data", small_study / "preprocessed", small_study / "runs")))
@@ -187,6 +189,7 @@ def test_the_page_says_what_differs(results, small_study):
     assert "`made up`" in differences
 
 
+@pytest.mark.slow
 def test_nothing_is_made_twice(results, capsys):
     output, options = results
     before = {path: path.stat().st_mtime_ns for path in output.glob("*/*")}
