@@ -63,12 +63,14 @@ environment_make_venv() {
 
 # environment_install FILE: install one requirements file into .venv; a copy of the file marks it as done
 environment_install() {
-    local file="$1" marker log reason
+    local file="$1" marker log reason options=()
     marker="$ENVIRONMENT_VENV/installed-$(basename "$file")"
     cmp -s "$file" "$marker" && return
+    ! grep -q '^# installed with --no-deps' "$file" || options=(--no-deps)
     environment_say "installing $(basename "$file") into $ENVIRONMENT_VENV (once; some minutes)"
     log="$ENVIRONMENT_VENV/install.log"
-    if "$ENVIRONMENT_VENV/bin/python" -m pip --disable-pip-version-check install --no-input --requirement "$file" \
+    if "$ENVIRONMENT_VENV/bin/python" -m pip --disable-pip-version-check install --no-input "${options[@]}" \
+        --requirement "$file" \
         2>&1 | tee "$log" | awk '/^(Collecting|Downloading|Installing)/ { print "  " substr($0, 1, 110); fflush() }' >&2; then
         cp "$file" "$marker"
         return

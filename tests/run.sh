@@ -35,7 +35,7 @@ main() {
             exit 0
             ;;
     esac
-    prepare_environment demo dev || exit 1
+    prepare_environment demo dev zennit || exit 1
     cd "$ROOT"
     local status=0
     lint || status=1
