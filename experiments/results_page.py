@@ -85,7 +85,7 @@ def differences(setting: Setting) -> list[str]:
             if done < count:
                 found.append(f"{network.name} on {task}: {done} of the paper's {count} splits are trained.")
     engines = ", ".join(sorted({run.engine for run in runs}))
-    found.append(f"The engine that trained is `{engines}`; the paper used BVLC Caffe. Initial weights, shuffling and "
+    found.append(f"The engine that trained is {engines}; the paper used BVLC Caffe. Initial weights, shuffling and "
                  "dropout are seeded here; the paper's seeds are not known.")
     found.append("Where a recording lies in its padded second is drawn from a seed and the file's name; the authors' "
                  "script draws it unseeded, so theirs cannot be repeated.")

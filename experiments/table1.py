@@ -90,7 +90,7 @@ def conclusions(rows: pd.DataFrame) -> list[Conclusion]:
     for row in rows.itertuples():
         if math.isfinite(row.paper_mean):
             statement = f"{row.network} on {row.task} is at most one deviation of the paper's below its accuracy"
-            evidence = f"{row.mean:.2f} %, paper {percent(row.paper_mean, row.paper_std)} %, {row.splits} splits"
+            evidence = f"{row.mean:.2f} %, paper {percent(row.paper_mean, row.paper_std)} %; splits: {row.splits}"
             checked.append(Conclusion(statement, row.mean >= row.paper_mean - row.paper_std, evidence))
     means = {(row.network, row.task): row.mean for row in rows.itertuples()}
     for task in TASKS:

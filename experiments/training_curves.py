@@ -61,7 +61,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     """A column for each network and task: training loss above, validation accuracy below, a line for each split."""
     groups = list(dict.fromkeys(zip(frame["network"], frame["task"], strict=True)))
     figure = Figure(figsize=(1 + 3 * len(groups), 5.2), dpi=110, layout="constrained")
-    grid = figure.subplots(2, len(groups), squeeze=False, sharey="row")
+    grid = figure.subplots(2, len(groups), squeeze=False, sharex="col", sharey="row")
     for column, (network, task) in enumerate(groups):
         own = frame[(frame["network"] == network) & (frame["task"] == task)]
         for row, quantity in enumerate((LOSS, VALIDATION_ACCURACY)):
