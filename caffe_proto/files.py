@@ -151,10 +151,22 @@ def array_to_blobproto(array, diff=None):
     blob = caffe_pb2.BlobProto()
     array = np.asarray(array)
     blob.shape.dim.extend(array.shape)
-    blob.data.extend(np.ascontiguousarray(array, dtype=np.float32).ravel())
+    _set_packed(blob, "data", array)
     if diff is not None:
-        blob.diff.extend(np.ascontiguousarray(diff, dtype=np.float32).ravel())
+        _set_packed(blob, "diff", diff)
     return blob
+
+
+def _set_packed(blob, field, array):
+    """Set an empty packed float field from its bytes on the wire; one number at a time takes seconds for a network."""
+    content = np.ascontiguousarray(array, dtype="<f4").tobytes()
+    number, length = blob.DESCRIPTOR.fields_by_name[field].number, len(content)
+    header = bytearray([number << 3 | 2])  # wire type 2: a length and as many bytes
+    while length > 127:
+        header.append(length & 127 | 128)
+        length >>= 7
+    header.append(length)
+    blob.MergeFromString(bytes(header) + content)
 
 
 @contextlib.contextmanager
