@@ -68,6 +68,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.set_title(f"{network}, {task}", fontsize="medium")
         axes.set(xlabel="share taken away (%)", ylim=(0, 102))
         axes.set_xscale("symlog", linthresh=1, linscale=0.4)
+        axes.set_xlim(-0.1, 110)
         axes.set_xticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"], fontsize="small")
         axes.minorticks_off()
         axes.legend(title="order (area under the curve)", fontsize="xx-small", title_fontsize="xx-small")
