@@ -55,6 +55,13 @@ def torch_network(name, weights):
     return nn.Sequential(*modules).eval()
 
 
+def stand_in(name):
+    """A class of any name, but no `__file__` and the like: whoever goes through sys.modules looks for those."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (), {})
+
+
 def without_torchvision():
     """Stand-ins for what zennit imports from torchvision, whose wheel must fit torch's; nothing here uses it."""
     try:
@@ -66,7 +73,7 @@ def without_torchvision():
             del sys.modules[name]
         for name in ("torchvision", "torchvision.models", "torchvision.models.resnet", "torchvision.models.vgg"):
             module = sys.modules[name] = ModuleType(name)
-            module.__getattr__ = lambda attribute: type(attribute, (), {})
+            module.__getattr__ = stand_in
 
 
 def zennit_relevance(model, composite, x):

@@ -164,11 +164,21 @@ class TrainedRun:
         return ENGINES[self.setting.engine](self)
 
 
+def import_quietly():
+    """pycaffe, whose logs of building nets are no news here; what this process starts later logs as it should."""
+    before = os.environ.get("GLOG_minloglevel")  # noqa: SIM112 (glog spells it so)
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    try:
+        import caffe
+    finally:
+        if before is None:
+            del os.environ["GLOG_minloglevel"]  # noqa: SIM112
+    return caffe
+
+
 def caffe_scores(run: TrainedRun) -> Callable[[np.ndarray], np.ndarray]:
     """Scores by pycaffe: the project's runtime, or the original where that is what `import caffe` finds."""
-    os.environ.setdefault("GLOG_minloglevel", "2")  # building the net is no news here
-    import caffe
-
+    caffe = import_quietly()
     if run.setting.gpu is None:
         caffe.set_mode_cpu()
     else:

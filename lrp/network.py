@@ -4,6 +4,7 @@
 calls leave nothing behind.
 """
 
+import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -38,8 +39,11 @@ MEMORY = 512 * 2**20
 
 
 def one_blas_thread():
-    """Context in which matrix products use one thread, so that threads of our own can work side by side."""
-    return threadpool_limits(1, user_api="blas")
+    """Context in which matrix products use one thread, so that threads of our own can work side by side.
+
+    Without threadpoolctl they keep theirs, and there are no threads of our own.
+    """
+    return threadpool_limits(1, user_api="blas") if threadpool_limits else contextlib.nullcontext()
 
 
 @dataclass
@@ -353,10 +357,12 @@ class Network:
         count = min(len(x), -(-count // workers) * workers)
         ends = [len(x) * k // count for k in range(count + 1)]
         chunks = [(x[a:b], a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        if workers == 1:
-            return [work(*chunk) for chunk in chunks]
-        with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(lambda chunk: work(*chunk), chunks))
+        # one item alone too: with more threads the products add up in another order, and its company would show
+        with one_blas_thread():
+            if workers == 1:
+                return [work(*chunk) for chunk in chunks]
+            with ThreadPoolExecutor(workers) as pool:
+                return list(pool.map(lambda chunk: work(*chunk), chunks))
 
     def _forward(self, x, rules=None):
         """All blobs {number: array} of a batch and the denominators {node index: Denominators}."""

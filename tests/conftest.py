@@ -1,12 +1,19 @@
 """Fixtures for every test."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 BVLC = Path(__file__).with_name("bvlc.sh")
+
+
+def pytest_configure():
+    # a shell without job control starts background commands with SIGINT ignored, which all their children inherit
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

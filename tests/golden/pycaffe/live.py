@@ -8,7 +8,8 @@ import sys
 
 import numpy as np
 
-os.environ["GLOG_minloglevel"] = "2"  # noqa: SIM112 (glog spells it so)
+if __name__ == "__main__":  # not where a test imports this file
+    os.environ["GLOG_minloglevel"] = "2"  # noqa: SIM112 (glog spells it so)
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
 
