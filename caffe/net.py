@@ -8,7 +8,7 @@ from google.protobuf import text_format
 
 from caffe import glog, mode
 from caffe.blob import Blob
-from caffe.errors import CaffeError, check
+from caffe.errors import check
 from caffe.layer import load_blob, make_layer, save_layer
 from caffe_proto import CaffeFileError, caffe_pb2, read_weights, write_atomically, write_message
 
@@ -131,7 +131,7 @@ class Net:
         self.param = param
         self.frugal = False  # True: memory of what no pass will read again is given back
         self.layers, self.layer_params = LayerVec(), list(param.layer)
-        self._layer_names, self._blob_names, self._blobs = [], [], []
+        self._blob_names, self._blobs = [], []
         self.bottom_vecs, self.top_vecs, self.bottom_ids, self.top_ids = [], [], [], []
         self.bottom_need_backward, self.layer_need_backward = [], []
         self.loss_weights = []  # per layer, one number per top
@@ -146,7 +146,7 @@ class Net:
         self._learnable_index = []  # per parameter: index into learnable_params
         available, named = {}, {}
         memory = 0
-        self._name_layers()
+        self._layer_names = [p.name for p in self.layer_params]
         for i, layer_param in enumerate(self.layer_params):
             if not layer_param.HasField("phase"):
                 layer_param.phase = self.phase
@@ -172,9 +172,6 @@ class Net:
     def _say(self, message):
         if mode.root_solver():
             glog.info(message)
-
-    def _name_layers(self):
-        self._layer_names = [p.name for p in self.layer_params]
 
     def _connect_bottoms(self, i, layer_param, available):
         ids = []
@@ -547,9 +544,3 @@ def net_state(param, phase, level=0, stages=()):
     result.state.level = level
     result.state.stage.extend(stages)
     return result
-
-
-def require_layers(param, where):
-    """Raise CaffeError if the net has no layers."""
-    if not param.layer:
-        raise CaffeError(f"{where}: no layers found; a net with at least one layer was wanted")
