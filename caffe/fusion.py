@@ -1,27 +1,241 @@
-"""Element-wise work done where the data is at hand, for runs in which nobody looks between the layers.
+"""Work of several layers done at once where the data is at hand, for runs in which nobody looks between the layers.
 
-A ReLU in place behind a convolution costs a pass over memory forward and another one backward. Forward, the convolution
-can rectify its result as it writes it. Backward, where a MAX pooling alone reads the ReLU, the gradient arrives at
-winners only, and a winner's value is the pooled value: masking the pooled gradient, a fraction of the size, does the
-same. Results are bit-identical; what changes is what a blob holds *between* two layers of one pass.
+On any device a ReLU in place behind a convolution is done by its neighbours. Forward, the convolution can rectify its
+result as it writes it. Backward, where a MAX pooling alone reads the ReLU, the gradient arrives at winners only, and a
+winner's value is the pooled value: masking the pooled gradient, a fraction of the size, does the same.
+
+On the CPU convolution, ReLU and MAX pooling become one block that goes through the batch a few images at a time. The
+convolution's result, the largest array of these networks, stays in cache and never exists for the whole batch; kept for
+the backward pass are the pooled values and, as small integers, the winners. Values are the same bit for bit, gradients
+up to rounding (a bias's gradient is summed over the winners only).
 """
 
+import math
+
+import torch
+from torch.nn import functional
+
+from caffe import mode
 from caffe.layers.neuron import ReLU
 from caffe.layers.vision import Convolution, Pooling
 
+PART_BYTES = 8 * 2**20  # of a convolution's result at a time
+
+aten = torch.ops.aten
+
 
 def fuse(net):
-    """Let convolutions and MAX poolings of `net` do the work of the ReLUs between them (CPU and CUDA)."""
+    """Let convolutions and MAX poolings of `net` do the work of the ReLUs between them, on the CPU all in one block."""
     for i, layer in enumerate(net.layers):
         if not (isinstance(layer, ReLU) and layer.slope == 0 and net.bottom_ids[i] == net.top_ids[i]):
             continue
         blob = net.top_ids[i][0]
         producers = [j for j in range(i) if blob in net.top_ids[j]]
         consumers = [j for j in range(i + 1, len(net.layers)) if blob in net.bottom_ids[j]]
-        producer = net.layers[producers[-1]]
-        if type(producer) is Convolution and producer.axes > 0 and len(net.top_ids[producers[-1]]) == 1:
+        p, c = producers[-1], consumers[0] if len(consumers) == 1 else None
+        producer, consumer = net.layers[p], net.layers[c] if c is not None else None
+        convolved = type(producer) is Convolution and producer.axes > 0 and len(net.top_ids[p]) == 1
+        pooled = isinstance(consumer, Pooling) and consumer.is_max and len(net.top_ids[c]) == 1
+        if convolved and pooled and producer.axes == 2 and len(producers) == 1 and mode.device().type == "cpu":
+            block = make_block(net, p, c)
+            net.layers[p], net.layers[i], net.layers[c] = BlockStart(producer, block), Done(layer), BlockEnd(
+                consumer, block)
+            continue
+        if convolved:
             producer.rectifies, layer.rectified = True, True
-        if len(consumers) == 1:
-            consumer = net.layers[consumers[0]]
-            if isinstance(consumer, Pooling) and consumer.is_max and len(net.top_ids[consumers[0]]) == 1:
-                consumer.masks, layer.masked = True, True
+        if pooled:
+            consumer.masks, layer.masked = True, True
+
+
+class Done:
+    """Stands in a net for a layer whose passes are done elsewhere; everything else is the layer's own."""
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def __getattr__(self, name):
+        return getattr(self.layer, name)
+
+    def forward(self, bottom, top):
+        pass
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+
+    def release(self):
+        pass
+
+
+class BlockStart(Done):
+    """The block's convolution: its forward pass is the whole block's."""
+
+    def __init__(self, layer, block):
+        super().__init__(layer)
+        self.block = block
+
+    def forward(self, bottom, top):
+        self.block.forward()
+
+
+class BlockEnd(Done):
+    """The block's pooling: its backward pass is the whole block's."""
+
+    def __init__(self, layer, block):
+        super().__init__(layer)
+        self.block = block
+
+    def backward(self, top, propagate_down, bottom):
+        self.block.backward()
+
+    def release(self):
+        self.block.release()
+
+
+def make_block(net, p, c):
+    """The block of convolution `p` and pooling `c` (indices of layers of `net`)."""
+    convolution, pooling = net.layers[p], net.layers[c]
+    down = net.bottom_need_backward[p][0]
+    thin_rows = (convolution.channels == 1 and convolution.kernel[0] == 1 and convolution.stride == [1, 1]
+                 and convolution.dilation == [1, 1] and convolution.pad[0] == 0 and net.bottom_vecs[p][0].height == 1
+                 and pooling.kernel[0] == 1 and pooling.pad == (0, 0) and pooling.kernel[1] >= pooling.stride[1])
+    kind = ThinBlock if thin_rows and not down else Block
+    return kind(convolution, pooling, net.bottom_vecs[p][0], net.top_vecs[p][0], net.top_vecs[c][0], down)
+
+
+class Block:
+    """Convolution, ReLU and MAX pooling over blobs `bottom` -> `middle` -> `top`; `middle` never gets a value."""
+
+    def __init__(self, convolution, pooling, bottom, middle, top, down):
+        self.convolution, self.pooling = convolution, pooling
+        self.bottom, self.middle, self.top, self.down = bottom, middle, top, down
+
+    def parts(self):
+        """Slices of the batch."""
+        images = self.middle.shape[0]
+        step = max(1, PART_BYTES // (4 * self.middle.count_from(1)))
+        return [slice(start, min(start + step, images)) for start in range(0, images, step)]
+
+    def forward(self):
+        self.pooling.reshape([self.middle], [self.top])
+        x = self.bottom.value
+        y = torch.empty(self.top.shape, memory_format=torch.channels_last)
+        rows, columns = (n + sum(b) for n, b in zip(self.middle.shape[2:], self.pooling.border, strict=True))
+        small = torch.int16 if rows * columns <= 2**15 else torch.int32
+        keep = self.convolution.training
+        self.winner = torch.empty(self.top.shape, dtype=small, memory_format=torch.channels_last) if keep else None
+        for part in self.parts():
+            y[part], winner = self.pooling.maxima(self.convolution.result(x[part], relu=True))
+            if keep:
+                self.winner[part] = winner
+        self.top.value = y
+
+    def backward(self):
+        bias = torch.zeros(self.middle.shape[1])
+        if self.down:  # the gradient for the input comes quickest from the whole batch
+            gradient = torch.empty(self.middle.shape, memory_format=torch.channels_last)
+            for part, piece in self.gradients(bias):
+                gradient[part] = piece
+            self.bottom.grad, weight, _ = self.convolution.gradients(self.bottom.value, gradient, True)
+        else:
+            weight = torch.zeros_like(self.convolution.weight())
+            for part, piece in self.gradients(bias):
+                if self.convolution.param_propagate_down[0]:
+                    weight += self.convolution.gradients(self.bottom.value[part], piece, False)[1].reshape(weight.shape)
+        self.add(weight, bias)
+
+    def gradients(self, bias):
+        """Yields (part, gradient of the convolution's result there) and adds to the gradient of the bias."""
+        for part in self.parts():
+            masked = aten.threshold_backward(self.top.grad[part], self.top.value[part], 0)
+            bias += masked.sum((0, 2, 3))
+            like = torch.empty((len(masked), *self.middle.shape[1:]), memory_format=torch.channels_last)
+            yield part, self.pooling.spread(masked, like, self.winner[part].long())
+
+    def add(self, *grads):
+        """Add the gradients of weights and bias to their blobs where they are wanted."""
+        convolution = self.convolution
+        for blob, wanted, grad in zip(convolution.blobs, convolution.param_propagate_down, grads, strict=False):
+            if wanted:
+                blob.add_grad(grad)
+
+    def release(self):
+        self.winner = None
+
+
+class ThinBlock(Block):
+    """The block for signals: one input channel, one row, windows that leave no gap, no gradient for the input.
+
+    A window's k candidates are the results of k convolutions with the pooling's stride s, of which s differ by more
+    than a shift: candidate j of window i is phase j mod s at i + j div s. The maximum is found candidate by candidate,
+    the first of equal ones winning, as in Caffe. The backward pass computes the candidates again, which costs less
+    than reading them from memory, and gives the gradient to candidate j where its lead over the earlier ones, and over
+    none of the later ones, is positive.
+    """
+
+    def geometry(self):
+        k, s, out = self.pooling.kernel[1], self.pooling.stride[1], self.pooling.out[1]
+        return k, s, out, self.convolution.kernel[1], self.middle.shape[3]
+
+    def windows(self, width, first, rows):
+        """(N, rows, width + 1) windows of the padded signals from sample `first` in steps of the pooling, and a 1."""
+        k, s, out, _, _ = self.geometry()
+        signal, pad = self.bottom.value[:, 0, 0], self.convolution.pad[1]
+        reach = first + (rows - 1) * s + width
+        signal = functional.pad(signal, (pad, max(pad, reach - pad - signal.shape[1])))
+        return functional.pad(signal[:, first:].unfold(1, width, s)[:, :rows], (0, 1), value=1.0)
+
+    def candidates(self):
+        """(function that computes image n's candidates, list of their k (out, channels) views)."""
+        k, s, out, width, sizes = self.geometry()
+        rows = out + (k - 1) // s
+        convolution, channels = self.convolution, self.middle.shape[1]
+        weight = convolution.blobs[0].value.reshape(channels, width)
+        bias = convolution.blobs[1].value if len(convolution.blobs) > 1 else torch.zeros(channels)
+        matrix = torch.cat([weight, bias[:, None]], 1).T.contiguous()
+        phases = torch.full((s, rows, channels), -math.inf)  # beyond the last sample it stays so
+        inside = [min(rows, -(-(sizes - r) // s)) for r in range(s)]
+        windows = [self.windows(width, r, n) for r, n in enumerate(inside)]
+
+        def compute(image):
+            for phase, n, w in zip(phases, inside, windows, strict=True):
+                torch.mm(w[image], matrix, out=phase[:n])
+
+        return compute, [phases[j % s, j // s:j // s + out] for j in range(k)]
+
+    def forward(self):
+        self.pooling.reshape([self.middle], [self.top])
+        compute, candidates = self.candidates()
+        y = torch.empty(self.top.shape, memory_format=torch.channels_last)
+        for image, best in enumerate(y.permute(0, 2, 3, 1)[:, 0]):
+            compute(image)
+            first, *others = candidates
+            for other in others:
+                first = torch.maximum(first, other, out=best)
+            torch.clamp_min(first, 0, out=best)
+        self.top.value = y
+
+    def backward(self):
+        k, s, out, width, _ = self.geometry()
+        compute, candidates = self.candidates()
+        y, dy = (t.permute(0, 2, 3, 1)[:, 0].contiguous() for t in (self.top.value, self.top.grad))
+        windows = self.windows(width + k - 1, 0, out).transpose(1, 2)
+        leads = [torch.empty_like(c) for c in candidates[1:]]
+        best, left, given = (torch.empty_like(candidates[0]) for _ in range(3))
+        total = torch.zeros(k, width + k, y.shape[2])
+        for image in range(len(y)):
+            compute(image)
+            before = candidates[0]
+            for lead, candidate in zip(leads, candidates[1:], strict=True):
+                torch.sub(candidate, before, out=lead)
+                before = torch.maximum(before, candidate, out=best)
+            aten.threshold_backward.grad_input(dy[image], y[image], 0, grad_input=left)
+            for j in range(k - 1, 0, -1):
+                aten.threshold_backward.grad_input(left, leads[j - 1], 0, grad_input=given)
+                left.sub_(given)
+                total[j].addmm_(windows[image], given)
+            total[0].addmm_(windows[image], left)
+        weight = sum(t[j:j + width] for j, t in enumerate(total))
+        self.add(weight.T.reshape(self.convolution.blobs[0].shape), total[:, -1].sum(0))
+
+    def release(self):
+        pass

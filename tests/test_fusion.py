@@ -1,4 +1,4 @@
-"""caffe.fusion: the same numbers, bit for bit, with the work of ReLUs moved to their neighbours."""
+"""caffe.fusion: the same numbers, bit for bit where sums are exact, with the work of several layers done at once."""
 
 import numpy as np
 import pytest
@@ -7,49 +7,99 @@ import caffe
 from caffe.fusion import fuse
 
 NET = """
-name: "fusable" force_backward: true
+name: "fusable" force_backward: %(down)s
 layer { name: "in" type: "Input" top: "data" input_param {
-  shape { dim: 3 dim: %(channels)d dim: %(height)d dim: 23 } } }
-layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" convolution_param { num_output: 6
-  kernel_h: %(kernel)d kernel_w: 3 pad_w: 1 group: %(group)d weight_filler { type: "gaussian" std: 0.5 } } }
+  shape { dim: 5 dim: %(channels)d dim: %(height)d dim: %(width)d } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" param { lr_mult: %(weight_lr)d } param { lr_mult: %(lr)d }
+  convolution_param { num_output: 6 kernel_h: %(kernel)d kernel_w: 3 pad_w: %(pad)d group: %(group)d
+  bias_term: %(bias)s weight_filler { type: "gaussian" std: 0.5 } } }
 layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
 layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" pooling_param { pool: %(pool)s
-  kernel_h: 1 kernel_w: 3 stride_h: 1 stride_w: 2 } }
+  kernel_h: 1 kernel_w: %(window)d stride_h: 1 stride_w: %(stride)d pad_w: %(pool_pad)d } }
 layer { name: "conv2" type: "Convolution" bottom: "pool1" top: "conv2" convolution_param { num_output: 4 kernel_h: 1
   kernel_w: 3 weight_filler { type: "gaussian" std: 0.5 } } }
 layer { name: "relu2" type: "ReLU" bottom: "conv2" top: "conv2" }
 layer { name: "fc" type: "InnerProduct" bottom: "conv2" top: "fc" inner_product_param { num_output: 5
   weight_filler { type: "gaussian" std: 0.5 } } }
+layer { name: "loss" type: "Reduction" bottom: "fc" top: "loss" loss_weight: 1 }
 """
+USUAL = {"channels": 1, "height": 1, "width": 23, "kernel": 1, "pad": 1, "group": 1, "pool": "MAX", "window": 3,
+         "stride": 2, "pool_pad": 0, "bias": "true", "lr": 1, "weight_lr": 1, "down": "false"}
+GEOMETRIES = [
+    {},  # AudioNet's first layers
+    {"width": 22}, {"width": 24, "pad": 0}, {"window": 2}, {"window": 2, "width": 22}, {"window": 4, "stride": 1},
+    {"window": 5, "stride": 2}, {"window": 7, "stride": 3}, {"stride": 3}, {"window": 2, "stride": 3},
+    {"bias": "false", "lr": 0}, {"lr": 0}, {"weight_lr": 0}, {"weight_lr": 0, "channels": 2}, {"weight_lr": 0, "channels": 2, "down": "true"},
+    {"pool_pad": 1}, {"down": "true"}, {"height": 4}, {"height": 4, "kernel": 2},
+    {"channels": 2, "group": 2}, {"channels": 2, "height": 3, "kernel": 2, "down": "true"},
+    {"channels": 2, "window": 2, "pool_pad": 1}, {"pool": "AVE"}, {"channels": 2, "pool": "AVE", "down": "true"},
+]
 
 
-def passes(path, fused):
-    """Outputs, input gradient and parameter gradients of one forward and backward pass from fixed seeds."""
+def passes(path, fused, fill, phase=caffe.TRAIN):
+    """Outputs, input gradient and parameter gradients of one forward and backward pass; fill(random, array) fills."""
     caffe.set_random_seed(3)
-    net = caffe.Net(str(path), caffe.TRAIN)
+    net = caffe.Net(str(path), phase)
     if fused:
         fuse(net)
     random = np.random.default_rng(5)
-    net.blobs["data"].data[...] = random.standard_normal(net.blobs["data"].data.shape)
-    out = net.forward()["fc"].copy()
-    net.blobs["fc"].diff[...] = random.standard_normal(out.shape)
+    arrays = [net.blobs["data"].data] + [blob.data for blobs in net.params.values() for blob in blobs]
+    for array in arrays:
+        fill(random, array)
+    net.blobs["data"].data[1, ..., 5:] = 0  # silence: all windows are ties
+    out = net.forward()["loss"].copy()
+    assert np.isfinite(out)
     net.backward()
     grads = [blob.diff.copy() for blobs in net.params.values() for blob in blobs]
-    return [out, net.blobs["data"].diff.copy(), *grads], net
+    return [net.blobs["fc"].data.copy(), net.blobs["data"].diff.copy(), *grads], net
 
 
-@pytest.mark.parametrize("pool", ["MAX", "AVE"])
-@pytest.mark.parametrize("channels, height, kernel, group", [(1, 1, 1, 1), (1, 4, 2, 1), (2, 3, 2, 2)])
-def test_fused_passes_are_bit_identical(tmp_path, channels, height, kernel, group, pool):
-    path = tmp_path / "net.prototxt"
-    path.write_text(NET % {"channels": channels, "height": height, "kernel": kernel, "group": group, "pool": pool})
-    plain, _ = passes(path, False)
-    fused, net = passes(path, True)
-    assert net.layer_dict["relu1"].rectified and net.layer_dict["relu2"].rectified
-    assert net.layer_dict["relu1"].masked == (pool == "MAX") and not net.layer_dict["relu2"].masked
+def whole(random, array):
+    """Small whole numbers: every sum is exact in float32, whatever its order, and equal candidates abound."""
+    array[...] = random.integers(-2, 3, array.shape)
+
+
+def real(random, array):
+    array[...] = random.standard_normal(array.shape)
+
+
+def write(folder, changes):
+    path = folder / "net.prototxt"
+    text = NET % {**USUAL, **changes}
+    if changes.get("bias") == "false":
+        text = text.replace("param { lr_mult: 0 }", "")
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("part_bytes", [1, 2000, 2**23])
+@pytest.mark.parametrize("changes", GEOMETRIES, ids=str)
+def test_fused_passes_give_the_same_numbers(tmp_path, monkeypatch, changes, part_bytes):
+    monkeypatch.setattr("caffe.fusion.PART_BYTES", part_bytes)
+    path = write(tmp_path, changes)
+    plain, _ = passes(path, False, whole)
+    fused, _ = passes(path, True, whole)
     for a, b in zip(plain, fused, strict=True):
         assert np.array_equal(a, b)
-        assert np.any(a)
+    assert np.any(plain[0]) and np.any(plain[4])
+
+
+@pytest.mark.parametrize("changes", GEOMETRIES, ids=str)
+def test_fused_passes_of_real_numbers_differ_by_rounding(tmp_path, changes):
+    path = write(tmp_path, changes)
+    for a, b in zip(passes(path, False, real)[0], passes(path, True, real)[0], strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=2e-6 * np.abs(a).max())
+
+
+def test_which_layers_form_a_block(tmp_path):
+    _, net = passes(write(tmp_path, {}), True, real)
+    assert type(net.layers[1]).__name__ == "BlockStart" and type(net.layers[1].block).__name__ == "ThinBlock"
+    assert type(passes(write(tmp_path, {"channels": 2}), True, real)[1].layers[1].block).__name__ == "Block"
+    assert type(passes(write(tmp_path, {"down": "true"}), True, real)[1].layers[1].block).__name__ == "Block"
+    average = passes(write(tmp_path, {"pool": "AVE"}), True, real)[1]
+    assert average.layer_dict["relu1"].rectified and not average.layer_dict["relu1"].masked
+    assert net.layer_dict["relu2"].rectified and not net.layer_dict["relu2"].masked
+    assert list(net.params) == ["conv1", "conv2", "fc"] and net.layers[1].type == "Convolution"
 
 
 SHARED = """

@@ -125,14 +125,15 @@ class Convolution(ConvolutionBase):
         windows = padded.unfold(1, self.kernel[0], self.stride[0]).unfold(2, self.kernel[1], self.stride[1])
         return windows.reshape(len(x), -1, math.prod(self.kernel))
 
-    def thin_forward(self, x, weight, bias, top):
-        y = torch.empty(tuple(top.shape), memory_format=torch.channels_last)
+    def thin_result(self, x, weight, bias, relu):
+        sizes = self.out_sizes(x.shape[2:])
+        y = torch.empty((len(x), weight.shape[0], *sizes), memory_format=torch.channels_last)
         rows = y.permute(0, 2, 3, 1).view(len(x), -1, weight.shape[0])
         matrix = weight.reshape(weight.shape[0], -1).T
         zero = torch.zeros(weight.shape[0]) if bias is None else bias
         for windows, out in zip(self.thin_windows(x), rows, strict=True):
             torch.addmm(zero, windows, matrix, out=out)
-            if self.rectifies:
+            if relu:
                 out.relu_()
         return y
 
@@ -151,41 +152,42 @@ class Convolution(ConvolutionBase):
         spatial = (self.stride, self.pad, self.dilation) if self.axes else ([1], [0], [1])
         return *spatial, self.transposed, [0] * max(self.axes, 1), self.group
 
-    def forward(self, bottom, top):
+    def result(self, x, relu=False):
+        """The convolution of items `x`, rectified if `relu`."""
         weight = self.weight()
         bias = self.blobs[1].value if len(self.blobs) > 1 else None
-        for b, t in zip(bottom, top, strict=True):
-            x = self.items(b.value)
-            if self.is_thin(x):
-                y = self.thin_forward(x, weight, bias, t)
-            elif self.rectifies and self.axes == 2 and x.device.type == "cpu":
-                y = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, self.pad, self.stride, self.dilation,
-                                                            self.group, "relu", [], "")
-            else:
-                y = torch.convolution(x, weight, bias, *self.geometry())
-                if self.rectifies:
-                    y.relu_()
-            t.value = y.reshape(t.shape)
+        if self.is_thin(x):
+            return self.thin_result(x, weight, bias, relu)
+        if relu and self.axes == 2 and x.device.type == "cpu":
+            return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, self.pad, self.stride, self.dilation,
+                                                           self.group, "relu", [], "")
+        y = torch.convolution(x, weight, bias, *self.geometry())
+        return y.relu_() if relu else y
 
-    def backward(self, top, propagate_down, bottom):
-        weight = self.weight()
+    def gradients(self, x, dy, down):
+        """(dx, dw, db) for items `x` and gradient `dy` of the result; None for what is not wanted (dx: `down`)."""
         weight_grad = self.param_propagate_down[0]
         bias_grad = len(self.blobs) > 1 and self.param_propagate_down[1]
+        if self.is_thin(x) and not down:
+            _, dw, db = self.thin_backward(x, dy)
+            return None, dw if weight_grad else None, db if bias_grad else None
+        dx, dw, _ = torch.ops.aten.convolution_backward(
+            dy, x, self.weight(), None, *self.geometry(), [bool(down), weight_grad, False])
+        # the sum is quicker than the kernel's own gradient of the bias
+        return dx, dw, dy.sum([0, *range(2, dy.dim())]) if bias_grad else None
+
+    def forward(self, bottom, top):
+        for b, t in zip(bottom, top, strict=True):
+            t.value = self.result(self.items(b.value), self.rectifies).reshape(t.shape)
+
+    def backward(self, top, propagate_down, bottom):
         for b, t, down in zip(bottom, top, propagate_down, strict=True):
-            x, dy = self.items(b.value), self.items(t.grad)
-            if self.is_thin(x) and not down:
-                dx, dw, db = self.thin_backward(x, dy)
-            else:
-                dx, dw, db = torch.ops.aten.convolution_backward(
-                    dy, x, weight, [weight.shape[0]] if bias_grad else None, *self.geometry(),
-                    [bool(down), weight_grad, False])
-                db = dy.sum([0, *range(2, dy.dim())]) if bias_grad else None  # quicker than the kernel's own
+            dx, *grads = self.gradients(self.items(b.value), self.items(t.grad), down)
             if down:
                 b.grad = dx.reshape(b.shape)
-            if weight_grad:
-                self.blobs[0].add_grad(dw)
-            if bias_grad:
-                self.blobs[1].add_grad(db)
+            for blob, grad in zip(self.blobs, grads, strict=False):
+                if grad is not None:
+                    blob.add_grad(grad)
 
 
 @register
@@ -284,9 +286,7 @@ class Pooling(Layer):
             total = functional.avg_pool2d(self.padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
             top[0].value = total / self.divisor(x)
             return
-        y, self.winner = functional.max_pool2d(*self.max_arguments(x), return_indices=True)
-        if not self.torch_pads:
-            y.clamp_min_(torch.finfo(y.dtype).min)  # Caffe's maximum of a window without elements
+        y, self.winner = self.maxima(x)
         top[0].value = y
         if len(top) > 1:
             winner = self.winner
@@ -305,22 +305,34 @@ class Pooling(Layer):
             return x, self.kernel, self.stride, self.pad, (1, 1), self.rounding is math.ceil
         return self.padded(x, -math.inf), self.kernel, self.stride, (0, 0), (1, 1), False
 
+    def maxima(self, x):
+        """The maximum of every window of `x` and its place, an index into the plane that torch pools."""
+        y, winner = functional.max_pool2d(*self.max_arguments(x), return_indices=True)
+        if not self.torch_pads:
+            y.clamp_min_(torch.finfo(y.dtype).min)  # Caffe's maximum of a window without elements
+        return y, winner
+
+    def spread(self, dy, x, winner):
+        """The gradient of maxima(x): `dy` at the winners (of `x` only shape and memory format matter)."""
+        dx = torch.ops.aten.max_pool2d_with_indices_backward(dy, *self.max_arguments(x), winner)
+        return dx if self.torch_pads else self.without_border(dx)
+
+    def without_border(self, dx):
+        (up, down), (left, right) = self.border
+        return dx[:, :, up:dx.shape[2] - down, left:dx.shape[3] - right]
+
     def backward(self, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
         x, dy = bottom[0].value, top[0].grad
-        if not self.is_max:
-            dx = torch.ops.aten.avg_pool2d_backward(dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride,
-                                                    [0, 0], False, True, 1)
-        else:
+        if self.is_max:
             if self.masks:
                 dy = torch.ops.aten.threshold_backward(dy, top[0].value, 0)
-            dx = torch.ops.aten.max_pool2d_with_indices_backward(dy, *self.max_arguments(x), self.winner)
-            if self.torch_pads:
-                bottom[0].grad = dx
-                return
-        (up, down), (left, right) = self.border
-        bottom[0].grad = dx[:, :, up:dx.shape[2] - down, left:dx.shape[3] - right]
+            bottom[0].grad = self.spread(dy, x, self.winner)
+            return
+        dx = torch.ops.aten.avg_pool2d_backward(dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride,
+                                                [0, 0], False, True, 1)
+        bottom[0].grad = self.without_border(dx)
 
 
 @register
