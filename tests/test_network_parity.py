@@ -202,3 +202,7 @@ def test_every_line_of_the_log_has_caffe_s_prefix_or_belongs_to_one_that_has(tra
 def test_clipping_and_the_rate_step_took_part(trained):
     rates = sorted({float(fields[1]) for kind, fields in events(trained["original"][0]) if kind == "rate"})
     assert rates == [rates[0], 2 * rates[0], 4 * rates[0]]
+    clipped = re.compile(rf"scaling down gradients \(L2 norm {NUMBER} > {NUMBER}\) by scale factor {NUMBER}")
+    ours, theirs = (np.array(clipped.findall(trained[engine][0]), float) for engine in ("ours", "original"))
+    assert len(theirs) == ITERATIONS and np.all(theirs[:, 0] > SOLVER["clip_gradients"])
+    np.testing.assert_allclose(ours, theirs, rtol=WEIGHT_TOLERANCE)
