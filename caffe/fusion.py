@@ -95,11 +95,13 @@ def make_block(net, p, c):
     """The block of convolution `p` and pooling `c` (indices of layers of `net`)."""
     convolution, pooling = net.layers[p], net.layers[c]
     down = net.bottom_need_backward[p][0]
-    thin_rows = (convolution.channels == 1 and convolution.kernel[0] == 1 and convolution.stride == [1, 1]
-                 and convolution.dilation == [1, 1] and convolution.pad[0] == 0 and net.bottom_vecs[p][0].height == 1
-                 and pooling.kernel[0] == 1 and pooling.pad == (0, 0) and pooling.kernel[1] >= pooling.stride[1])
-    kind = ThinBlock if thin_rows and not down else Block
-    return kind(convolution, pooling, net.bottom_vecs[p][0], net.top_vecs[p][0], net.top_vecs[c][0], down)
+    middle = net.top_vecs[p][0]
+    in_rows = pooling.kernel[0] == 1 and pooling.pad == (0, 0)
+    thin = (convolution.channels == 1 and convolution.kernel[0] == 1 and convolution.stride == [1, 1]
+            and convolution.dilation == [1, 1] and convolution.pad[0] == 0 and net.bottom_vecs[p][0].height == 1)
+    whole = in_rows and pooling.kernel[1] >= pooling.stride[1]
+    kind = ThinBlock if thin and whole and not down else Block
+    return kind(convolution, pooling, net.bottom_vecs[p][0], middle, net.top_vecs[c][0], down)
 
 
 class Block:
@@ -117,15 +119,15 @@ class Block:
 
     def forward(self):
         self.pooling.reshape([self.middle], [self.top])
-        x = self.bottom.value
-        y = torch.empty(self.top.shape, memory_format=torch.channels_last)
+        training, shape = self.convolution.training, self.top.shape
+        y = torch.empty(shape, memory_format=torch.channels_last)
         rows, columns = (n + sum(b) for n, b in zip(self.middle.shape[2:], self.pooling.border, strict=True))
         small = torch.int16 if rows * columns <= 2**15 else torch.int32
-        keep = self.convolution.training
-        self.winner = torch.empty(self.top.shape, dtype=small, memory_format=torch.channels_last) if keep else None
+        self.winner = torch.empty(shape, dtype=small, memory_format=torch.channels_last) if training else None
         for part in self.parts():
-            y[part], winner = self.pooling.maxima(self.convolution.result(x[part], relu=True))
-            if keep:
+            winner = torch.empty(y[part].shape, dtype=torch.int64, memory_format=torch.channels_last)
+            self.pooling.maxima(self.convolution.result(self.bottom.value[part], relu=True), (y[part], winner))
+            if training:
                 self.winner[part] = winner
         self.top.value = y
 
@@ -133,23 +135,27 @@ class Block:
         bias = torch.zeros(self.middle.shape[1])
         if self.down:  # the gradient for the input comes quickest from the whole batch
             gradient = torch.empty(self.middle.shape, memory_format=torch.channels_last)
-            for part, piece in self.gradients(bias):
-                gradient[part] = piece
+            for part in self.parts():
+                self.pooling.spread(self.masked(part, bias), gradient[part], self.winner[part].long(),
+                                    gradient[part])
             self.bottom.grad, weight, _ = self.convolution.gradients(self.bottom.value, gradient, True)
         else:
             weight = torch.zeros_like(self.convolution.weight())
-            for part, piece in self.gradients(bias):
+            for part in self.parts():
+                masked = self.masked(part, bias)
                 if self.convolution.param_propagate_down[0]:
-                    weight += self.convolution.gradients(self.bottom.value[part], piece, False)[1].reshape(weight.shape)
+                    x = self.bottom.value[part]
+                    piece = torch.empty((len(x), *self.middle.shape[1:]), memory_format=torch.channels_last)
+                    self.pooling.spread(masked, piece, self.winner[part].long(), piece)
+                    weight += self.convolution.gradients(x, piece, False)[1].reshape(weight.shape)
         self.add(weight, bias)
 
-    def gradients(self, bias):
-        """Yields (part, gradient of the convolution's result there) and adds to the gradient of the bias."""
-        for part in self.parts():
-            masked = aten.threshold_backward(self.top.grad[part], self.top.value[part], 0)
-            bias += masked.sum((0, 2, 3))
-            like = torch.empty((len(masked), *self.middle.shape[1:]), memory_format=torch.channels_last)
-            yield part, self.pooling.spread(masked, like, self.winner[part].long())
+    def masked(self, part, bias):
+        """The top's gradient for `part` behind the ReLU; its sum is added to the gradient of the bias."""
+        gradient = aten.threshold_backward(self.top.grad[part], self.top.value[part], 0)
+        rows = gradient.permute(0, 2, 3, 1).reshape(-1, len(bias))
+        bias.addmv_(rows.T, torch.ones(len(rows)))  # quicker than a sum over three axes
+        return gradient
 
     def add(self, *grads):
         """Add the gradients of weights and bias to their blobs where they are wanted."""
@@ -162,14 +168,26 @@ class Block:
         self.winner = None
 
 
+def maximum(candidates, out, leads=None):
+    """Element-wise maximum of the tensors `candidates`; leads[j - 1] becomes candidate j minus the best before it.
+
+    Candidate j > 0 wins where its lead is positive and no later one is: of equal ones the first, as in Caffe.
+    """
+    best, *others = candidates
+    for j, candidate in enumerate(others):
+        if leads is not None:
+            torch.sub(candidate, best, out=leads[j])
+        best = torch.maximum(best, candidate, out=out)
+    return best
+
+
 class ThinBlock(Block):
     """The block for signals: one input channel, one row, windows that leave no gap, no gradient for the input.
 
     A window's k candidates are the results of k convolutions with the pooling's stride s, of which s differ by more
     than a shift: candidate j of window i is phase j mod s at i + j div s. The maximum is found candidate by candidate,
     the first of equal ones winning, as in Caffe. The backward pass computes the candidates again, which costs less
-    than reading them from memory, and gives the gradient to candidate j where its lead over the earlier ones, and over
-    none of the later ones, is positive.
+    than reading them from memory.
     """
 
     def geometry(self):
@@ -208,10 +226,7 @@ class ThinBlock(Block):
         y = torch.empty(self.top.shape, memory_format=torch.channels_last)
         for image, best in enumerate(y.permute(0, 2, 3, 1)[:, 0]):
             compute(image)
-            first, *others = candidates
-            for other in others:
-                first = torch.maximum(first, other, out=best)
-            torch.clamp_min(first, 0, out=best)
+            torch.clamp_min(maximum(candidates, best), 0, out=best)
         self.top.value = y
 
     def backward(self):
@@ -224,10 +239,7 @@ class ThinBlock(Block):
         total = torch.zeros(k, width + k, y.shape[2])
         for image in range(len(y)):
             compute(image)
-            before = candidates[0]
-            for lead, candidate in zip(leads, candidates[1:], strict=True):
-                torch.sub(candidate, before, out=lead)
-                before = torch.maximum(before, candidate, out=best)
+            maximum(candidates, best, leads)
             aten.threshold_backward.grad_input(dy[image], y[image], 0, grad_input=left)
             for j in range(k - 1, 0, -1):
                 aten.threshold_backward.grad_input(left, leads[j - 1], 0, grad_input=given)

@@ -10,12 +10,13 @@ NET = """
 name: "fusable" force_backward: %(down)s
 layer { name: "in" type: "Input" top: "data" input_param {
   shape { dim: 5 dim: %(channels)d dim: %(height)d dim: %(width)d } } }
-layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1" param { lr_mult: %(weight_lr)d } param { lr_mult: %(lr)d }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+  param { lr_mult: %(weight_lr)d } param { lr_mult: %(lr)d }
   convolution_param { num_output: 6 kernel_h: %(kernel)d kernel_w: 3 pad_w: %(pad)d group: %(group)d
   bias_term: %(bias)s weight_filler { type: "gaussian" std: 0.5 } } }
 layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
 layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" pooling_param { pool: %(pool)s
-  kernel_h: 1 kernel_w: %(window)d stride_h: 1 stride_w: %(stride)d pad_w: %(pool_pad)d } }
+  kernel_h: 1 kernel_w: %(window)d stride_h: %(stride_h)d stride_w: %(stride)d pad_w: %(pool_pad)d } }
 layer { name: "conv2" type: "Convolution" bottom: "pool1" top: "conv2" convolution_param { num_output: 4 kernel_h: 1
   kernel_w: 3 weight_filler { type: "gaussian" std: 0.5 } } }
 layer { name: "relu2" type: "ReLU" bottom: "conv2" top: "conv2" }
@@ -24,13 +25,19 @@ layer { name: "fc" type: "InnerProduct" bottom: "conv2" top: "fc" inner_product_
 layer { name: "loss" type: "Reduction" bottom: "fc" top: "loss" loss_weight: 1 }
 """
 USUAL = {"channels": 1, "height": 1, "width": 23, "kernel": 1, "pad": 1, "group": 1, "pool": "MAX", "window": 3,
-         "stride": 2, "pool_pad": 0, "bias": "true", "lr": 1, "weight_lr": 1, "down": "false"}
+         "stride": 2, "stride_h": 1, "pool_pad": 0, "bias": "true", "lr": 1, "weight_lr": 1, "down": "false"}
 GEOMETRIES = [
     {},  # AudioNet's first layers
     {"width": 22}, {"width": 24, "pad": 0}, {"window": 2}, {"window": 2, "width": 22}, {"window": 4, "stride": 1},
     {"window": 5, "stride": 2}, {"window": 7, "stride": 3}, {"stride": 3}, {"window": 2, "stride": 3},
-    {"bias": "false", "lr": 0}, {"lr": 0}, {"weight_lr": 0}, {"weight_lr": 0, "channels": 2}, {"weight_lr": 0, "channels": 2, "down": "true"},
+    {"bias": "false", "lr": 0}, {"lr": 0}, {"weight_lr": 0},
+    {"weight_lr": 0, "channels": 2}, {"weight_lr": 0, "channels": 2, "down": "true"},
     {"pool_pad": 1}, {"down": "true"}, {"height": 4}, {"height": 4, "kernel": 2},
+    {"channels": 2, "window": 2}, {"channels": 2, "window": 2, "width": 24}, {"window": 3, "stride": 3, "width": 24},
+    {"channels": 2, "window": 3, "stride": 3, "width": 24, "down": "true"}, {"channels": 2, "window": 1, "stride": 1},
+    {"channels": 2, "height": 3, "window": 2, "width": 24, "down": "true"}, {"window": 1, "stride": 1},
+    {"channels": 2, "window": 2, "stride_h": 2, "width": 24, "down": "true"},
+    {"channels": 2, "height": 3, "window": 2, "stride_h": 2, "width": 24},
     {"channels": 2, "group": 2}, {"channels": 2, "height": 3, "kernel": 2, "down": "true"},
     {"channels": 2, "window": 2, "pool_pad": 1}, {"pool": "AVE"}, {"channels": 2, "pool": "AVE", "down": "true"},
 ]
@@ -94,8 +101,9 @@ def test_fused_passes_of_real_numbers_differ_by_rounding(tmp_path, changes):
 def test_which_layers_form_a_block(tmp_path):
     _, net = passes(write(tmp_path, {}), True, real)
     assert type(net.layers[1]).__name__ == "BlockStart" and type(net.layers[1].block).__name__ == "ThinBlock"
-    assert type(passes(write(tmp_path, {"channels": 2}), True, real)[1].layers[1].block).__name__ == "Block"
-    assert type(passes(write(tmp_path, {"down": "true"}), True, real)[1].layers[1].block).__name__ == "Block"
+    for changes, kind in (({"channels": 2}, "Block"), ({"down": "true"}, "Block"), ({"window": 2}, "ThinBlock")):
+        block = passes(write(tmp_path, changes), True, real)[1].layers[1].block
+        assert type(block).__name__ == kind, changes
     average = passes(write(tmp_path, {"pool": "AVE"}), True, real)[1]
     assert average.layer_dict["relu1"].rectified and not average.layer_dict["relu1"].masked
     assert net.layer_dict["relu2"].rectified and not net.layer_dict["relu2"].masked

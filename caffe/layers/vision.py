@@ -9,6 +9,8 @@ from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
 
+aten = torch.ops.aten
+
 THIN_KERNEL = 16  # most weights per output for the matrix form of a one-channel convolution
 
 
@@ -171,7 +173,7 @@ class Convolution(ConvolutionBase):
         if self.is_thin(x) and not down:
             _, dw, db = self.thin_backward(x, dy)
             return None, dw if weight_grad else None, db if bias_grad else None
-        dx, dw, _ = torch.ops.aten.convolution_backward(
+        dx, dw, _ = aten.convolution_backward(
             dy, x, self.weight(), None, *self.geometry(), [bool(down), weight_grad, False])
         # the sum is quicker than the kernel's own gradient of the bias
         return dx, dw, dy.sum([0, *range(2, dy.dim())]) if bias_grad else None
@@ -305,17 +307,23 @@ class Pooling(Layer):
             return x, self.kernel, self.stride, self.pad, (1, 1), self.rounding is math.ceil
         return self.padded(x, -math.inf), self.kernel, self.stride, (0, 0), (1, 1), False
 
-    def maxima(self, x):
-        """The maximum of every window of `x` and its place, an index into the plane that torch pools."""
-        y, winner = functional.max_pool2d(*self.max_arguments(x), return_indices=True)
+    def maxima(self, x, out=None):
+        """The maximum of every window of `x` and its place, an index into the plane that torch pools; into `out`."""
+        arguments = self.max_arguments(x)
+        y, winner = (aten.max_pool2d_with_indices(*arguments) if out is None
+                     else aten.max_pool2d_with_indices.out(*arguments, out=out[0], indices=out[1]))
         if not self.torch_pads:
             y.clamp_min_(torch.finfo(y.dtype).min)  # Caffe's maximum of a window without elements
         return y, winner
 
-    def spread(self, dy, x, winner):
-        """The gradient of maxima(x): `dy` at the winners (of `x` only shape and memory format matter)."""
-        dx = torch.ops.aten.max_pool2d_with_indices_backward(dy, *self.max_arguments(x), winner)
-        return dx if self.torch_pads else self.without_border(dx)
+    def spread(self, dy, x, winner, out=None):
+        """The gradient of maxima(x): `dy` at the winners; into `out` (of `x` only shape and memory format matter)."""
+        arguments = (dy, *self.max_arguments(x), winner)
+        if self.torch_pads:
+            return (aten.max_pool2d_with_indices_backward(*arguments) if out is None
+                    else aten.max_pool2d_with_indices_backward.grad_input(*arguments, grad_input=out))
+        dx = self.without_border(aten.max_pool2d_with_indices_backward(*arguments))
+        return dx if out is None else out.copy_(dx)
 
     def without_border(self, dx):
         (up, down), (left, right) = self.border
@@ -327,10 +335,10 @@ class Pooling(Layer):
         x, dy = bottom[0].value, top[0].grad
         if self.is_max:
             if self.masks:
-                dy = torch.ops.aten.threshold_backward(dy, top[0].value, 0)
+                dy = aten.threshold_backward(dy, top[0].value, 0)
             bottom[0].grad = self.spread(dy, x, self.winner)
             return
-        dx = torch.ops.aten.avg_pool2d_backward(dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride,
+        dx = aten.avg_pool2d_backward(dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride,
                                                 [0, 0], False, True, 1)
         bottom[0].grad = self.without_border(dx)
 
