@@ -10,7 +10,7 @@ from lrp.linear import Convolution, Deconvolution, InnerProduct
 
 
 def _with(layer, weights, bias):
-    """A linear layer like `layer` with other parameters, in float64: rounded to float32 only where that is asked for."""
+    """A linear layer like `layer` with other parameters, in float64 (rounded where float32 is asked for)."""
     if isinstance(layer, InnerProduct):
         new = InnerProduct(weights, bias, layer.axis)
     else:

@@ -17,7 +17,7 @@ import lrp.pooling
 import lrp.shaping  # noqa: F401 (importing these modules registers their layer types)
 from caffe_proto import read_net, read_weights
 from lrp import merging, propagation
-from lrp.composites import find_composite
+from lrp.composites import DEFAULT, find_composite
 from lrp.elementwise import Affine, Identity, ReLU
 from lrp.errors import LRPError
 from lrp.layer import Layer, read_layer
@@ -286,7 +286,7 @@ class Network:
         x = self.check_input(x, dtype)
         return np.concatenate(self._by_chunks(x, lambda part, start: self._forward(part)[0][self._output], workers))
 
-    def relevance(self, x, target=None, composite="epsilon_plus", dtype=np.float32, layers=False, absorbed=False,
+    def relevance(self, x, target=None, composite=DEFAULT, dtype=np.float32, layers=False, absorbed=False,
                   workers=None):
         """Relevance of a batch x (N, C, H, W).
 

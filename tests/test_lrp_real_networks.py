@@ -1,4 +1,4 @@
-"""Relevance of the real networks at every layer, beside two others: torch's autograd with textbook rules, and zennit."""
+"""Relevance of the real networks at every layer, beside torch's autograd with textbook rules, in float64."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
 """Slow twin of whole networks: the textbook rules by torch's autograd in float64, one blob after the other.
 
-Reads the prototxt's layers itself and imports nothing of `lrp`. A rule's contributions are written out from its equation
-and sent back by torch's vector-Jacobian product; max pooling unfolds its windows and shares ties. Networks without
-branches only.
+Reads the prototxt's layers itself and imports nothing of `lrp`. A rule's contributions are written out from its
+equation and sent back by torch's vector-Jacobian product; max pooling unfolds its windows and shares ties. Networks
+without branches only.
 """
 
 import numpy as np
