@@ -10,6 +10,7 @@ lie in `<first of --save, --report, --output, --audible>.partial` until everythi
 import argparse
 import os
 import sys
+from functools import cached_property
 
 from lrp import audible, drawing
 from lrp.baselines import METHODS, explain
@@ -95,7 +96,6 @@ class Run:
         self.network = Network(options.model, options.weights)
         self.shape = None if self.network.input_shape is None else self.network.input_shape[1:]
         self.paths = read_list(options.list)[:options.limit] if options.list else [options.input]
-        self.weights_hash = file_hash(options.weights)
         self.names = None  # of the columns of the recordings so far
         if options.list and (options.output or options.audible):
             self._check_names()
@@ -109,6 +109,11 @@ class Run:
         for folder in (options.output, options.audible) if options.list else ():
             if folder:
                 os.makedirs(folder, exist_ok=True)
+
+    @cached_property
+    def weights_hash(self):
+        """SHA-256 of the weights."""
+        return file_hash(self.options.weights)
 
     def _check_names(self):
         """LRPError if two recordings of the list would be drawn under one name."""

@@ -61,7 +61,8 @@ class Explanation:
 
     relevance: shape and dtype of the input batch. scores: (N, classes). score: (N,) relevance that was handed in at the
     scores. prediction, target: (N,) class numbers (target is -1 where it is not one class). composite: what explained
-    it. rules: {layer name: repr of its rule}. layers: {layer name: relevance of its output}, if asked for.
+    it. rules: {layer name: repr of its rule}. layers: {layer name: relevance of its output}, if asked for (a layer with
+    several outputs has an entry "layer:blob" for each that the scores depend on).
     absorbed: {layer name: {"bias": (N,), "stabiliser": (N,)}}, if asked for.
     """
 
@@ -460,8 +461,9 @@ class Network:
             above = [relevances.pop(top, None) for top in node.tops]
             if all(one is None for one in above):
                 continue
-            if layers:
-                by_layer[layer.name] = above[0]
+            for top, one in zip(node.tops, above, strict=True) if layers else ():
+                if one is not None:
+                    by_layer[layer.name if len(node.tops) == 1 else f"{layer.name}:{self._names[top]}"] = one
             inputs = [values[bottom] for bottom in node.bottoms]
             if layer.linear:
                 joined = layer.join(inputs) if hasattr(layer, "join") else inputs[0]
