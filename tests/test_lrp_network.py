@@ -296,3 +296,15 @@ def test_no_engine_is_imported():
             "print([m for m in ('torch', 'caffe', 'scipy', 'matplotlib', 'zennit') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pycaffes_schema_may_be_in_the_same_process():
+    """The original's caffe_pb2 registers messages of package caffe; reading a net beside it must not clash."""
+    code = ("from google.protobuf import descriptor_pb2 as d, descriptor_pool as p\n"
+            "file = d.FileDescriptorProto(name='caffe.proto', package='caffe')\n"
+            "file.message_type.add(name='NetParameter')\n"
+            "p.Default().Add(file)\n"
+            "import lrp\n"
+            "print(lrp.Network.from_pycaffe.__name__)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "from_pycaffe", done.stderr
