@@ -77,8 +77,8 @@ def absorbed_line(explanation, item):
     for kind, name in (("bias", "biases"), ("stabiliser", "stabilisers")):
         shares = {layer: kinds[kind][item] / (explanation.score[item] or float("nan"))
                   for layer, kinds in explanation.absorbed.items()}
-        single = ", ".join(f"{layer} {share:.4f}" for layer, share in shares.items())
-        parts.append(f"{sum(shares.values()):.4f} of the score by {name} ({single})")
+        single = ", ".join(f"{layer} {share:.4f}" for layer, share in shares.items() if abs(share) >= 0.00005)
+        parts.append(f"{sum(shares.values()):.4f} of the score by {name}{f' ({single})' if single else ''}")
     return "absorbed: " + "; ".join(parts)
 
 
