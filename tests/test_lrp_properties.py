@@ -100,7 +100,7 @@ def test_calls_leave_nothing_behind(case, composite, target):
 
 @pytest.mark.parametrize("how", [*COMPOSITES, *METHODS])
 def test_numbers_have_not_changed(how):
-    """Frozen by `PYTHONPATH=. python tests/test_lrp_properties.py`; a change here is a change of published numbers."""
+    """Frozen by `PYTHONPATH=. python tests/test_lrp_properties.py`; a change changes published numbers."""
     with np.load(GOLDEN) as frozen:
         assert set(frozen.files) == {*COMPOSITES, *METHODS}
         wanted = frozen[how]

@@ -70,7 +70,7 @@ def sampled(name, composite, network):
 
 @pytest.mark.parametrize("composite", COMPOSITES)
 def test_numbers_of_the_real_networks_have_not_changed(real, composite):
-    """Frozen by `PYTHONPATH=. python tests/test_lrp_real_networks.py`; a change here is a change of published numbers."""
+    """Frozen by `PYTHONPATH=. python tests/test_lrp_real_networks.py`; a change changes published numbers."""
     name, _, _, network = real
     with np.load(GOLDEN) as frozen:
         wanted = frozen[f"{name}, {composite}"]
