@@ -92,6 +92,10 @@ class Run:
             drawing.check_format(options.output)
         if options.audible and not options.list and os.path.splitext(options.audible)[1].lower() != ".wav":
             raise LRPError(f"{options.audible}: no .wav file; a name that ends in .wav wanted")
+        for path in (options.save, *([] if options.list else [options.output, options.audible])):
+            folder = os.path.dirname(path or "") or "."
+            if not os.path.isdir(folder):
+                raise LRPError(f"{path}: no folder {folder} found; an existing one wanted")
         self.composites = [name if name in METHODS else find_composite(name) for name in options.composite]
         self.network = Network(options.model, options.weights)
         self.shape = None if self.network.input_shape is None else self.network.input_shape[1:]

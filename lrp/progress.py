@@ -106,16 +106,17 @@ class Progress:
                     file.create_dataset(f"groups/{number}/{name}", data=values, dtype=string_kind(values))
 
     def read(self, key):
-        """The `Part` of that name, or None where it has not been made."""
+        """The `Part` of that name, or None where it has not been made or has been damaged since: it is made again."""
         import h5py
 
-        if not os.path.exists(self._path(key)):
+        try:
+            with h5py.File(self._path(key), "r") as file:
+                groups = file.get("groups", {})
+                return Part(**{name: json.loads(file[name].asstr()[()]) for name in TEXTS},
+                            groups=[{name: _values(stored) for name, stored in groups[str(number)].items()}
+                                    for number in range(len(groups))])
+        except (OSError, KeyError, ValueError):
             return None
-        with h5py.File(self._path(key), "r") as file:
-            groups = file.get("groups", {})
-            return Part(**{name: json.loads(file[name].asstr()[()]) for name in TEXTS},
-                        groups=[{name: _values(stored) for name, stored in groups[str(number)].items()}
-                                for number in range(len(groups))])
 
     def remove(self):
         """Forget all parts: everything is done."""

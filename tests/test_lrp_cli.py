@@ -224,7 +224,7 @@ def count_explained(monkeypatch, fail_at=None):
 
 def test_only_what_is_missing_is_explained(long_list, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli, "AT_ONCE", 2)
-    arguments = [*long_list, "--save", tmp_path / "relevance.hdf5", "--output", tmp_path / "pictures"]
+    arguments = [*long_list, "--save", tmp_path / "relevance.hdf5", "--output", f"{tmp_path / 'pictures'}/"]
     with monkeypatch.context() as patched:
         count_explained(patched, fail_at=5)
         code, out, err = call(capsys, *arguments)
@@ -272,7 +272,10 @@ def test_a_list_is_mended_and_continues(long_list, tmp_path, capsys, monkeypatch
     assert code == 1 and "r7.hdf5: not a readable HDF5 file" in err
     broken.write_bytes(good)
     counted = count_explained(monkeypatch)
-    assert call(capsys, *arguments)[0] == 0 and counted == [3]
+    kept = sorted((tmp_path / "relevance.hdf5.partial").glob("*.hdf5"))
+    assert len(kept) == 3
+    kept[0].write_bytes(b"damaged")  # made again
+    assert call(capsys, *arguments)[0] == 0 and counted == [3 + 2]
 
 
 def test_recordings_that_would_share_a_picture(small, tmp_path, capsys):
@@ -409,7 +412,9 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
     (["--input", "r0.hdf5", "--save", "x.h5", "--composite", "gradient", "epsilon_plus"], 2, "one wanted with --save"),
     (["--input", "r0.hdf5", "--output", "x.bmp"], 1, "extension .bmp found; one of .png, .svg, .pdf wanted"),
     (["--input", "r0.hdf5", "--output", "x.png", "--target", "3"], 1, "[3] found; classes from 0 to 2 wanted"),
-    (["--input", "r0.hdf5", "--output", "nowhere/x.png"], 1, "nowhere"),
+    (["--input", "r0.hdf5", "--output", "nowhere/x.png"], 1, "no folder nowhere found; an existing one wanted"),
+    (["--list", "list.txt", "--save", "nowhere/x.h5"], 1, "no folder nowhere found; an existing one wanted"),
+    (["--input", "r0.hdf5", "--audible", "x.mp3"], 1, "a name that ends in .wav wanted"),
     (["--input", "r0.hdf5", "--report", "x"], 1, "for a report a spectrogram"),
     (["--list", "nothing.txt", "--save", "x.h5"], 1, "nothing.txt: No such file"),
     (["--input", "r0.hdf5", "--output", "x.png", "--composite", "c.toml"], 1, "c.toml: No such file"),
