@@ -235,15 +235,15 @@ def test_memory_is_bounded_by_the_budget_and_not_by_the_batch(name, monkeypatch)
     network = Network(parse(random_networks.deploy_text(name)), random_networks.random_weights(name))
     budget = 120 * 2**20
     monkeypatch.setattr(lrp.network, "MEMORY", budget)
-    for composite in ("epsilon_alpha2_beta1", "epsilon_gamma_box"):
-        network.relevance(random_networks.random_inputs(name, 2), composite=composite)  # prepares the weights
-        for count in (4, 24):
-            x = random_networks.random_inputs(name, count)
-            tracemalloc.start()
-            network.relevance(x, composite=composite)
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            assert peak < budget + 3 * x.nbytes
+    composite = "epsilon_alpha2_beta1"  # two denominators in every convolution: the hungriest
+    network.relevance(random_networks.random_inputs(name, 1), composite=composite)  # prepares the weights
+    for count in (4, 20):
+        x = random_networks.random_inputs(name, count)
+        tracemalloc.start()
+        network.relevance(x, composite=composite)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < budget + 3 * x.nbytes
 
 
 def test_sizes_round_up_as_in_caffe():
