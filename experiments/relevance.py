@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from experiments.trained import Recordings, TrainedRun
+from experiments.outcome import Outcome
+from experiments.setting import Setting
+from experiments.trained import Recordings, TrainedRun, first_runs
 from lrp import Explanation
 from lrp.drawing import rule_summary
 
@@ -62,3 +64,27 @@ def conservation(frame: pd.DataFrame) -> list[str]:
         sentences.append(f"{network} on {task}, {composite}: sum(R)/score from {low:.3f} to {high:.3f}; {right} of "
                          f"{len(own)} recordings recognised.")
     return sentences
+
+
+def pictures(
+    setting: Setting,
+    network: str,
+    digits: tuple[int, ...],
+    draw: Callable[[Outcome, TrainedRun, Recordings, dict[str, Explanation], pd.DataFrame], None],
+) -> Outcome:
+    """The example recordings of every task's first trained split explained with the setting's composites.
+
+    draw(outcome, run, recordings, explanations, frame) adds a run's figures to the outcome, and columns of its own to
+    the run's `table`; all tables together become the outcome's.
+    """
+    outcome = Outcome(unverified=[RULES_UNVERIFIED])
+    tables = []
+    for run in first_runs(setting, network):
+        recordings = run.examples(digits)
+        explanations = explain(run, recordings, setting.composites)
+        frame = table(run, recordings, explanations)
+        draw(outcome, run, recordings, explanations, frame)
+        tables.append(frame)
+    outcome.tables["explanations"] = pd.concat(tables, ignore_index=True)
+    outcome.findings = conservation(outcome.tables["explanations"])
+    return outcome

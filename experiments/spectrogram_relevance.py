@@ -11,7 +11,7 @@ from experiments import relevance
 from experiments.command import main
 from experiments.outcome import Experiment, Outcome
 from experiments.setting import Setting
-from experiments.trained import Recordings, TrainedRun, first_runs
+from experiments.trained import Recordings, TrainedRun
 from lrp import Explanation, drawing
 
 NETWORK = "AlexNet"
@@ -45,21 +45,18 @@ def draw(run: TrainedRun, recordings: Recordings, explanations: dict[str, Explan
     return figure
 
 
+def add_picture(outcome: Outcome, run: TrainedRun, recordings: Recordings, explanations: dict[str, Explanation],
+                frame: pd.DataFrame) -> None:
+    """The picture of one run."""
+    caption = (f"Relevance of spectrograms for {run.task.label} ({run.run}, weights {run.weights_sha256[:12]}): red "
+               "speaks for the target, blue against it; colours end at the 99.9th percentile of |R| of each picture. "
+               "The recordings are the first of the test list by a female and a male speaker.")
+    outcome.figures[run.run.task] = draw(run, recordings, explanations), caption
+
+
 def make(setting: Setting) -> Outcome:
     """A picture for each task's first trained split, and the table behind the captions."""
-    outcome = Outcome(unverified=[relevance.RULES_UNVERIFIED])
-    tables = []
-    for run in first_runs(setting, NETWORK):
-        recordings = run.examples(DIGITS)
-        explanations = relevance.explain(run, recordings, setting.composites)
-        tables.append(relevance.table(run, recordings, explanations))
-        caption = (f"Relevance of spectrograms for {run.task.label} ({run.run}, weights {run.weights_sha256[:12]}): "
-                   "red speaks for the target, blue against it; colours end at the 99.9th percentile of |R| of each "
-                   "picture. The recordings are the first of the test list by a female and a male speaker.")
-        outcome.figures[run.run.task] = draw(run, recordings, explanations), caption
-    outcome.tables["explanations"] = pd.concat(tables, ignore_index=True)
-    outcome.findings = relevance.conservation(outcome.tables["explanations"])
-    return outcome
+    return relevance.pictures(setting, NETWORK, DIGITS, add_picture)
 
 
 EXPERIMENT = Experiment("spectrogram_relevance", "Relevance over spectrograms", make, networks=(NETWORK,))

@@ -15,7 +15,7 @@ from experiments import relevance
 from experiments.command import main
 from experiments.outcome import Experiment, Outcome
 from experiments.setting import Setting
-from experiments.trained import Recordings, TrainedRun, first_runs
+from experiments.trained import Recordings, TrainedRun
 from lrp import Explanation, drawing
 from lrp.dft import dft_frequencies, dft_relevance, stdft_axes, stdft_relevance
 from preprocessing_data import SAMPLE_RATE
@@ -66,27 +66,22 @@ def draw(run: TrainedRun, recordings: Recordings, explanation: Explanation) -> F
     return figure
 
 
+def add_pictures(outcome: Outcome, run: TrainedRun, recordings: Recordings, explanations: dict[str, Explanation],
+                 frame: pd.DataFrame) -> None:
+    """One run's picture for each composite, and the column of what DFT-LRP kept of the relevance."""
+    samples = recordings.data.reshape(len(recordings.names), -1)
+    carried = [dft_relevance(samples, e.relevance.reshape(samples.shape)).sum(axis=-1) for e in explanations.values()]
+    frame["dft_sum_over_score"] = np.concatenate(carried) / frame["score"]
+    for composite, explanation in explanations.items():
+        caption = (f"Relevance of waveforms for {run.task.label} ({run.run}, weights {run.weights_sha256[:12]}, "
+                   f"{composite}): over the samples, in the 50 ms that hold most of it, by frequency and in time and "
+                   "frequency (DFT-LRP). Red speaks for the target, blue against it.")
+        outcome.figures[f"{run.run.task}_{composite}"] = draw(run, recordings, explanation), caption
+
+
 def make(setting: Setting) -> Outcome:
     """A picture for each task's first trained split and each composite, and the table behind the captions."""
-    outcome = Outcome(unverified=[relevance.RULES_UNVERIFIED])
-    tables = []
-    for run in first_runs(setting, NETWORK):
-        recordings = run.examples(DIGITS)
-        explanations = relevance.explain(run, recordings, setting.composites)
-        frame = relevance.table(run, recordings, explanations)
-        carried = [dft_relevance(recordings.data.reshape(len(recordings.names), -1),
-                                 e.relevance.reshape(len(recordings.names), -1)).sum(axis=-1)
-                   for e in explanations.values()]
-        frame["dft_sum_over_score"] = np.concatenate(carried) / frame["score"]
-        tables.append(frame)
-        for composite, explanation in explanations.items():
-            caption = (f"Relevance of waveforms for {run.task.label} ({run.run}, weights {run.weights_sha256[:12]}, "
-                       f"{composite}): over the samples, in the 50 ms that hold most of it, by frequency and in time "
-                       "and frequency (DFT-LRP). Red speaks for the target, blue against it.")
-            outcome.figures[f"{run.run.task}_{composite}"] = draw(run, recordings, explanation), caption
-    outcome.tables["explanations"] = pd.concat(tables, ignore_index=True)
-    outcome.findings = relevance.conservation(outcome.tables["explanations"])
-    return outcome
+    return relevance.pictures(setting, NETWORK, DIGITS, add_pictures)
 
 
 EXPERIMENT = Experiment("waveform_relevance", "Relevance over waveforms", make, networks=(NETWORK,))

@@ -9,6 +9,7 @@ import inspect
 
 import numpy as np
 
+from lrp.composites import DEFAULT
 from lrp.errors import LRPError
 from lrp.network import Explanation
 
@@ -138,8 +139,11 @@ def occlusion(network, x, target, dtype, size=None, stride=None, baseline=None):
     return (values / covered).astype(dtype)
 
 
-def explain(network, x, how="epsilon_plus", target=None, dtype=np.float32):
-    """The `Explanation` of a batch by a method's name (`METHODS`), or by a composite (name, file or `Composite`)."""
+def explain(network, x, how=DEFAULT, target=None, dtype=np.float32, absorbed=False):
+    """The `Explanation` of a batch by a method's name (`METHODS`), or by a composite (name, file or `Composite`).
+
+    absorbed: also tell what biases and stabilisers absorbed; gradients and occlusion know of no such thing.
+    """
     if isinstance(how, str) and how in METHODS:
         return METHODS[how](network, x, target, dtype)
-    return network.relevance(x, target, how, dtype)
+    return network.relevance(x, target, how, dtype, absorbed=absorbed)

@@ -14,6 +14,9 @@ from lrp.errors import LRPError
 from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
 
 COMPOSITES = {}
+# What is used where nobody chooses. Flat in the first layer: relevance then does not depend on where the input's zero
+# lies (README.md, "Why the first layer matters", with measurements).
+DEFAULT = "epsilon_plus_flat"
 
 
 @dataclass(frozen=True)

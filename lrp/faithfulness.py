@@ -13,9 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe_proto import CaffeFileError, write_atomically
+from caffe_proto import write_atomically
+from lrp import command, drawing
 from lrp.baselines import explain, silence
+from lrp.composites import DEFAULT
 from lrp.errors import LRPError
+from lrp.inputs import joined, read_list, read_recording
+from lrp.network import Network
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 SEEDS = (0, 1, 2, 3, 4)
@@ -77,7 +81,7 @@ def draw(curves):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.5, 4.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(8, 4.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for one in curves:
@@ -85,7 +89,8 @@ def draw(curves):
         axes.fill_between(100 * one.shares, 100 * (one.accuracy - one.spread), 100 * (one.accuracy + one.spread),
                           color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel="values taken away (%)", ylabel="accuracy (%)", ylim=(0, 102))
-    axes.legend(title="order (area under the curve)")
+    axes.legend(title="order (area under the curve)", fontsize="small", title_fontsize="small", loc="upper left",
+                bbox_to_anchor=(1.01, 1), borderaxespad=0)
     return figure
 
 
@@ -101,16 +106,14 @@ def write_csv(path, curves):
 
 def parser():
     """The options."""
-    from lrp import cli
-
     p = argparse.ArgumentParser(prog="python -m lrp.faithfulness", description=__doc__.split("\n")[0])
     p.add_argument("--model", required=True, metavar="FILE", help="deploy prototxt")
     p.add_argument("--weights", required=True, metavar="FILE", help="caffemodel")
     p.add_argument("--list", required=True, metavar="FILE", help="preprocessed HDF5 files with labels, one a line")
-    p.add_argument("--limit", type=cli.positive, metavar="N", help="only the first N recordings")
+    p.add_argument("--limit", type=command.positive, metavar="N", help="only the first N recordings")
     p.add_argument("--label-column", type=int, metavar="N", help="as for python -m lrp")
-    p.add_argument("--composite", type=cli.how, nargs="+", default=["epsilon_plus"], metavar="NAME",
-                   help="composites, composite files or baselines (default: epsilon_plus)")
+    p.add_argument("--composite", type=command.how, nargs="+", default=[DEFAULT], metavar="NAME",
+                   help=f"composites, composite files or baselines (default: {DEFAULT})")
     p.add_argument("--output", metavar="FILE", help="picture of the curves")
     p.add_argument("--save", metavar="FILE", help="table of the curves, CSV")
     return p
@@ -118,11 +121,6 @@ def parser():
 
 def run(options):
     """Measure as the options say; prints the area under each curve."""
-    from lrp import drawing
-    from lrp.cli import targets
-    from lrp.inputs import joined, read_list, read_recording
-    from lrp.network import Network
-
     if options.output:
         drawing.check_format(options.output)
     network = Network(options.model, options.weights)
@@ -131,7 +129,7 @@ def run(options):
     if len(groups) != 1:
         raise LRPError(f"{options.list}: recordings of {len(groups)} kinds found; one shape of data and labels wanted")
     x = groups[0].data
-    labels = targets("label", groups[0], network.classes(x.shape), options.label_column)
+    labels = command.labels(groups[0], network.classes(x.shape), options.label_column)
     relevances = {name: explain(network, x, name, labels).relevance for name in options.composite}
     curves = compare(network.forward, x, labels, relevances)
     for one in curves:
@@ -148,15 +146,7 @@ def main(arguments=None):
     options = p.parse_args(arguments)
     if not (options.output or options.save):
         p.error("nothing to write found; --output or --save wanted")
-    try:
-        run(options)
-    except (LRPError, CaffeFileError) as error:
-        print(f"lrp.faithfulness: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"lrp.faithfulness: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
+    return command.exit_code("lrp.faithfulness", lambda: run(options))
 
 
 if __name__ == "__main__":

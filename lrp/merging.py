@@ -10,9 +10,7 @@ from lrp.linear import Convolution, Deconvolution, InnerProduct
 
 
 def _with(layer, weights, bias):
-    """A linear layer like `layer` with other parameters (computed in float64, stored as before)."""
-    dtype = layer.weights.dtype
-    weights, bias = weights.astype(dtype), bias.astype(dtype)
+    """A linear layer like `layer` with other parameters, in float64 (rounded where float32 is asked for)."""
     if isinstance(layer, InnerProduct):
         new = InnerProduct(weights, bias, layer.axis)
     else:

@@ -17,7 +17,7 @@ import lrp.pooling
 import lrp.shaping  # noqa: F401 (importing these modules registers their layer types)
 from caffe_proto import read_net, read_weights
 from lrp import merging, propagation
-from lrp.composites import find_composite
+from lrp.composites import DEFAULT, find_composite
 from lrp.elementwise import Affine, Identity, ReLU
 from lrp.errors import LRPError
 from lrp.layer import Layer, read_layer
@@ -61,7 +61,8 @@ class Explanation:
 
     relevance: shape and dtype of the input batch. scores: (N, classes). score: (N,) relevance that was handed in at the
     scores. prediction, target: (N,) class numbers (target is -1 where it is not one class). composite: what explained
-    it. rules: {layer name: repr of its rule}. layers: {layer name: relevance of its output}, if asked for.
+    it. rules: {layer name: repr of its rule}. layers: {layer name: relevance of its output}, if asked for (a layer with
+    several outputs has an entry "layer:blob" for each that the scores depend on).
     absorbed: {layer name: {"bias": (N,), "stabiliser": (N,)}}, if asked for.
     """
 
@@ -286,7 +287,7 @@ class Network:
         x = self.check_input(x, dtype)
         return np.concatenate(self._by_chunks(x, lambda part, start: self._forward(part)[0][self._output], workers))
 
-    def relevance(self, x, target=None, composite="epsilon_plus", dtype=np.float32, layers=False, absorbed=False,
+    def relevance(self, x, target=None, composite=DEFAULT, dtype=np.float32, layers=False, absorbed=False,
                   workers=None):
         """Relevance of a batch x (N, C, H, W).
 
@@ -460,8 +461,9 @@ class Network:
             above = [relevances.pop(top, None) for top in node.tops]
             if all(one is None for one in above):
                 continue
-            if layers:
-                by_layer[layer.name] = above[0]
+            for top, one in zip(node.tops, above, strict=True) if layers else ():
+                if one is not None:
+                    by_layer[layer.name if len(node.tops) == 1 else f"{layer.name}:{self._names[top]}"] = one
             inputs = [values[bottom] for bottom in node.bottoms]
             if layer.linear:
                 joined = layer.join(inputs) if hasattr(layer, "join") else inputs[0]

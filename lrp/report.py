@@ -33,11 +33,14 @@ def _eight_bits(values, end):
 
 
 class Report:
-    """Collects recordings with `add`, then `write` makes folder/index.html; network: the `Network` to explain."""
+    """Collects entries with `add`, then `write` makes folder/index.html.
 
-    def __init__(self, folder, network, seed=0, dtype="float32"):
+    network: the `Network` to explain; seed: of the position of WAV files; count: how many entries there will be.
+    """
+
+    def __init__(self, folder, network, seed=0, dtype="float32", count=1):
         self.folder, self.network, self.seed, self.dtype = os.fspath(folder), network, seed, dtype
-        self.recordings, self.rules, self.size, self.shape = [], {}, 0, None
+        self.count, self.size, self.entries = count, 0, []
 
     def _audible(self, data, relevance, signal):
         if data.shape[:2] == (1, 1):
@@ -46,26 +49,26 @@ class Report:
             return None
         return _base64(audible.wav_bytes(audible.of_spectrogram(signal, relevance)))
 
-    def add(self, recording, composites):
-        """Explain one `Recording` (one item) by every composite (name, file or baseline) for every class."""
+    def entry(self, recording, composites):
+        """One `Recording` (one item) explained for every class by every composite (name, file, `Composite` or
+        baseline), as a JSON value."""
         data = recording.data[0]
         if data.shape not in (drawing.SPECTROGRAM, drawing.WAVEFORM):
             raise LRPError(f"{recording.path}: an input of shape {data.shape} found; for a report a spectrogram "
                            f"{drawing.SPECTROGRAM} or a waveform {drawing.WAVEFORM} wanted")
-        self.shape = data.shape
         signal = sound(recording, self.seed)
         classes = self.network.classes(recording.data.shape)
         copies, every = np.repeat(recording.data, classes, axis=0), np.arange(classes)
-        explanations = {}
+        explanations, rules = {}, {}
         for how in composites:
-            name = how if how in METHODS else find_composite(how).name
+            name = how if isinstance(how, str) and how in METHODS else find_composite(how).name
             made = explain(self.network, copies, how, every, self.dtype)
-            self.rules[name] = drawing.rule_summary(made.rules) or made.composite
+            rules[name] = drawing.rule_summary(made.rules) or made.composite
             explanations[name] = {}
-            for k in range(classes):
+            for k in range(classes):  # JSON's keys are text
                 end = drawing.limit(made.relevance[k])
                 conserved = float(made.conserved[k])
-                explanations[name][k] = {
+                explanations[name][str(k)] = {
                     "relevance": _eight_bits(made.relevance[k], end), "limit": end, "score": float(made.score[k]),
                     "conserved": conserved if np.isfinite(conserved) else None,
                     "sound": self._audible(data, made.relevance[k], signal),
@@ -73,32 +76,39 @@ class Report:
         flat = data.astype(np.float64)
         if data.shape == drawing.SPECTROGRAM:  # decibels: from the least, -127, to the most, 127
             flat = 2 * (flat - flat.min()) / (np.ptp(flat) or 1) - 1
-        entry = {
-            "name": os.path.basename(recording.path), "input": _eight_bits(flat, np.abs(flat).max() or 1),
+        return {
+            "name": os.path.basename(recording.path), "shape": list(data.shape),
+            "input": _eight_bits(flat, np.abs(flat).max() or 1),
             "label": None if recording.label is None else " ".join(f"{v:g}" for v in recording.label.ravel()),
-            "prediction": int(made.prediction[0]), "explanations": explanations,
+            "prediction": int(made.prediction[0]), "explanations": explanations, "rules": rules,
             "sound": None if signal is None else _base64(audible.wav_bytes(audible.normalised(signal))),
         }
+
+    def add(self, entry):
+        """Put an `entry` on the page; LRPError as soon as the page can be seen to become too large."""
+        self.entries.append(entry)
         self.size += len(json.dumps(entry))
-        if self.size > LARGEST:
-            raise LRPError(f"{self.folder}: a page of more than {LARGEST // 2**20} MB found after "
-                           f"{len(self.recordings)} recordings; fewer recordings (--limit) or composites wanted")
-        self.recordings.append(entry)
+        whole = self.size / len(self.entries) * max(self.count, len(self.entries))
+        if whole > LARGEST:
+            raise LRPError(f"{self.folder}: a page of {whole / 2**20:.0f} MB found for {self.count} recordings; "
+                           f"{LARGEST // 2**20} MB at most wanted (fewer recordings with --limit, or fewer composites)")
 
     def write(self):
         """Write the page, whole or not at all; returns its path."""
-        if not self.recordings:
+        if not self.entries:
             raise LRPError(f"{self.folder}: no recordings found; at least one wanted for a report")
-        spectrogram = self.shape == drawing.SPECTROGRAM
-        first = drawing.FIRST_FRAME * drawing.FRAME_STEP if spectrogram else 0.0
-        length = self.shape[2] * (drawing.FRAME_STEP if spectrogram else 1 / drawing.SAMPLE_RATE)
+        first = self.entries[0]
+        shape = tuple(first["shape"])
+        spectrogram = shape == drawing.SPECTROGRAM
+        start = drawing.FIRST_FRAME * drawing.FRAME_STEP if spectrogram else 0.0
+        length = shape[2] * (drawing.FRAME_STEP if spectrogram else 1 / drawing.SAMPLE_RATE)
         data = {
-            "about": f"{self.network.model} with {self.network.weights_file}: {len(self.recordings)} recordings. Red "
+            "about": f"{self.network.model} with {self.network.weights_file}: {len(self.entries)} recordings. Red "
                      "speaks for the class, blue against it; audible heatmaps play relu(R) * x.",
-            "shape": list(self.shape[1:]), "hertz": self.shape[1] * drawing.BIN_WIDTH if spectrogram else 0,
-            "start": first, "end": first + length,
-            "classes": sorted(next(iter(self.recordings[0]["explanations"].values()))),
-            "rules": self.rules, "recordings": self.recordings,
+            "shape": shape[1:], "hertz": shape[1] * drawing.BIN_WIDTH if spectrogram else 0,
+            "start": start, "end": start + length,
+            "classes": list(next(iter(first["explanations"].values()))),
+            "rules": first["rules"], "recordings": self.entries,
         }
         text = json.dumps(data).replace("<", "\\u003c")  # so that no name can end the script element
         os.makedirs(self.folder, exist_ok=True)

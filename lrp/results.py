@@ -19,59 +19,80 @@ def file_hash(path):
     return digest.hexdigest()
 
 
-class Writer:
-    """Appends explanations to an open HDF5 file, whose datasets grow along their first axis.
+def columns(explanation, data, label=None, sources=None):
+    """{dataset: array} of an `Explanation` of the inputs `data` (N, C, H, W), their labels (N, L) and file names.
 
-    Datasets: relevance, input (N, C, H, W) float32; scores (N, classes); score, prediction, target (N,); label (N, L)
-    if every recording has one; source (N,) file names. Attributes of the file: composite; rules (JSON, layer name to
-    rule); and, if known, weights and weights_sha256, list.
+    relevance (N, C, H, W), scores (N, classes), score, prediction, target (N,); input (N, C, H, W) float32; label
+    (N, L) float32 and source (N,) where given; absorbed_bias and absorbed_stabiliser (N, layers) where it has them.
     """
+    made = {"relevance": explanation.relevance, "input": np.asarray(data, np.float32), "scores": explanation.scores,
+            "score": explanation.score, "prediction": explanation.prediction, "target": explanation.target}
+    if label is not None:
+        made["label"] = np.asarray(label, np.float32)
+    if sources is not None:
+        made["source"] = np.array(list(map(str, sources)), dtype=object)
+    for kind in ("bias", "stabiliser") if explanation.absorbed else ():
+        made[f"absorbed_{kind}"] = np.stack([kinds[kind] for kinds in explanation.absorbed.values()], axis=1)
+    return made
+
+
+def attributes(explanation):
+    """{attribute: text} that goes with `columns`: composite; rules, {layer name: rule} as JSON; and, where there are
+    columns of absorbed relevance, absorbed_layers, their layers as JSON."""
+    made = {"composite": explanation.composite, "rules": json.dumps(explanation.rules)}
+    if explanation.absorbed:
+        made["absorbed_layers"] = json.dumps(list(explanation.absorbed))
+    return made
+
+
+def check_alike(made, known):
+    """LRPError unless the columns `made` have the names `known` of the recordings before."""
+    where = made["source"][0] if "source" in made else "recording"
+    for name in made:
+        if name not in known:
+            raise LRPError(f"{where}: a {name} found; none wanted, as the recordings before have none")
+    for name in known:
+        if name not in made:
+            raise LRPError(f"{where}: no {name} found; one wanted, as the recordings before have one")
+
+
+def string_kind(values):
+    """The HDF5 type for an array: text for objects, else its own."""
+    import h5py
+
+    return h5py.string_dtype() if values.dtype == object else values.dtype
+
+
+class Writer:
+    """Appends `columns` to an open HDF5 file, whose datasets grow along their first axis."""
 
     def __init__(self, file):
         self.file = file
 
-    def append(self, explanation, data, label=None, sources=None):
-        """Add an `Explanation` of the inputs `data` (N, C, H, W), their labels (N, L) and file names."""
-        import h5py
-
-        columns = {"relevance": explanation.relevance.astype(np.float32), "input": np.asarray(data, np.float32),
-                   "scores": explanation.scores, "score": explanation.score, "prediction": explanation.prediction,
-                   "target": explanation.target}
-        if label is not None:
-            columns["label"] = np.asarray(label, np.float32)
-        if sources is not None:
-            columns["source"] = np.array(list(map(str, sources)), dtype=object)
-        first = "relevance" not in self.file
-        before = 0 if first else len(self.file["relevance"])
-        for name, values in columns.items():
-            if first:
-                kind = h5py.string_dtype() if values.dtype == object else values.dtype
-                self.file.create_dataset(name, data=values, dtype=kind, maxshape=(None, *values.shape[1:]),
-                                         chunks=(1, *values.shape[1:]) if values.ndim == 4 else True)
-            else:
-                if name not in self.file:
-                    raise LRPError(f"{columns['source'][0] if 'source' in columns else 'recording'}: a {name} found; "
-                                   f"none wanted, as the recordings before have none")
-                self.file[name].resize(before + len(values), axis=0)
-                self.file[name][before:] = values
-        missing = [name for name in self.file if name not in columns]
-        if missing:
-            raise LRPError(f"{sources[0] if sources else 'recording'}: no {missing[0]} found; one wanted, as the "
-                           "recordings before have one")
-        if first:
-            self.file.attrs["composite"] = explanation.composite
-            self.file.attrs["rules"] = json.dumps(explanation.rules)
+    def append(self, made):
+        """Add the columns of further recordings; LRPError if they have others than the recordings before."""
+        if "relevance" not in self.file:
+            for name, values in made.items():
+                one = values.shape[1:]
+                self.file.create_dataset(name, data=values, dtype=string_kind(values), maxshape=(None, *one),
+                                         chunks=(1, *one) if values.ndim == 4 else True)
+            return
+        check_alike(made, self.file)
+        before = len(self.file["relevance"])
+        for name, values in made.items():
+            self.file[name].resize(before + len(values), axis=0)
+            self.file[name][before:] = values
 
 
 @contextlib.contextmanager
-def writing(path, weights=None, source_list=None):
-    """Context manager: a `Writer` for the HDF5 file `path`, which appears when all was written, or not at all."""
+def writing(path, about):
+    """Context manager: a `Writer` for the HDF5 file `path`, which appears when all was written, or not at all.
+
+    about: {name: text}, the file's attributes; of the command line they are `attributes`, weights (its path),
+    weights_sha256 and, for a list, list.
+    """
     import h5py
 
     with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
-        if weights is not None:
-            file.attrs["weights"] = str(weights)
-            file.attrs["weights_sha256"] = file_hash(weights)
-        if source_list is not None:
-            file.attrs["list"] = str(source_list)
+        file.attrs.update(about)
         yield Writer(file)

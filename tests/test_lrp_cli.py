@@ -4,8 +4,10 @@ import html
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import wave
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from test_lrp_network import SMALL, parse, small_input, small_weights
 
 from caffe_proto import array_to_blobproto, write_message
 from lrp import COMPOSITES, METHODS, AlphaBeta, Composite, Epsilon, Flat, LRPError, Network, ZBox, cli, read_composite
+from lrp import audible as sounds
+from lrp.composites import DEFAULT
 from lrp.drawing import FORMATS, SPECTROGRAM, WAVEFORM, compare, limit, zoom_window
 from lrp.faithfulness import main as faithfulness
 
@@ -139,7 +143,7 @@ def test_list_with_labels(small, tmp_path, capsys):
     assert sorted(os.listdir(tmp_path / "pictures")) == ["r0.png", "r1.png", "r2.png"]
     assert len(out.splitlines()) == 3
     expected = Network(folder / "deploy.prototxt", folder / "net.caffemodel").relevance(
-        small_input(), np.arange(3), "epsilon_plus")
+        small_input(), np.arange(3), DEFAULT)
     with h5py.File(tmp_path / "all.hdf5") as file:
         np.testing.assert_array_equal(file["relevance"], expected.relevance)
         assert file["target"][()].tolist() == [0, 1, 2] and file["label"].shape == (3, 2)
@@ -149,6 +153,171 @@ def test_list_with_labels(small, tmp_path, capsys):
                         "label", "--save", tmp_path / "two.hdf5")
     with h5py.File(tmp_path / "two.hdf5") as file:
         assert code == 0 and file["target"][()].tolist() == [1, 1]
+
+
+# --- long lists: parts are kept, stopped runs continue ---------------------------------------------------------------
+SLOWED = ("import sys, lrp.cli; lrp.cli.AT_ONCE = 2; sys.exit(lrp.cli.main(sys.argv[1:]))")
+LONG = 7  # recordings: three parts of two, and one
+
+
+@pytest.fixture
+def long_list(small, tmp_path):
+    """Options that explain LONG recordings of the small network, by list."""
+    _, network = small
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index, x in enumerate(small_input(count=LONG, seed=5)):
+        write_hdf5(folder / f"r{index}.hdf5", x[None], [[index % 3, 1]])
+    (folder / "list.txt").write_text("".join(f"r{index}.hdf5\n" for index in range(LONG)))
+    return [*network, "--list", str(folder / "list.txt"), "--target", "label"]
+
+
+def outputs(folder):
+    """({path: bytes} of all files in a folder but HDF5, {dataset: array} and attributes of its relevance.hdf5)."""
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*")
+             if p.is_file() and p.suffix != ".hdf5"}
+    with h5py.File(folder / "relevance.hdf5") as file:
+        return files, {name: file[name][()].tolist() for name in file}, dict(file.attrs)
+
+
+def test_a_killed_run_continues_where_it_was(long_list, tmp_path):
+    """SIGKILL after two parts: nothing under a final name is incomplete, the same command makes the rest alone."""
+    def options(folder):
+        return [*long_list, "--absorbed", "--save", str(folder / "relevance.hdf5"), "--output",
+                str(folder / "pictures")]
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir(), killed.mkdir()
+    wanted = subprocess.run([sys.executable, "-c", SLOWED, *options(whole)], cwd=ROOT, capture_output=True, text=True)
+    assert wanted.returncode == 0, wanted.stderr
+    partial = killed / "relevance.hdf5.partial"
+    with subprocess.Popen([sys.executable, "-c", SLOWED, *options(killed)], cwd=ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(list(partial.glob("*.hdf5"))) < 2:
+            time.sleep(0.002)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert sorted(os.listdir(killed)) == ["pictures", "relevance.hdf5.partial"]
+    pictures = {p.name: p.stat().st_mtime_ns for p in (killed / "pictures").glob("r[0-3].png")}
+    assert len(pictures) == 4
+    again = subprocess.run([sys.executable, "-c", SLOWED, *options(killed)], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0 and again.stdout == wanted.stdout
+    assert sorted(path.name for path in killed.iterdir()) == ["pictures", "relevance.hdf5"]
+    for name, made in pictures.items():
+        assert (killed / "pictures" / name).stat().st_mtime_ns == made
+    assert outputs(killed) == outputs(whole)
+
+
+def count_explained(monkeypatch, fail_at=None):
+    """Count the recordings that get explained, in a list of one number; stop (as by Ctrl-C) before the given one."""
+    counted, real = [0], cli.explain
+
+    def explain(network, x, *rest):
+        if fail_at is not None and counted[0] + len(x) > fail_at:
+            raise KeyboardInterrupt
+        counted[0] += len(x)
+        return real(network, x, *rest)
+
+    monkeypatch.setattr(cli, "explain", explain)
+    return counted
+
+
+def test_only_what_is_missing_is_explained(long_list, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "AT_ONCE", 2)
+    arguments = [*long_list, "--save", tmp_path / "relevance.hdf5", "--output", f"{tmp_path / 'pictures'}/"]
+    with monkeypatch.context() as patched:
+        count_explained(patched, fail_at=5)
+        code, out, err = call(capsys, *arguments)
+    assert code == 130 and "lrp: stopped; the same command continues" in err and len(out.splitlines()) == 4
+    assert not (tmp_path / "relevance.hdf5").exists()
+    # another composite, precision or network would not give the same: refused, and nothing is lost
+    for other, name in ((["--composite", "epsilon_plus"], "composites"), (["--dtype", "float64"], "dtype"),
+                        (["--target", "1"], "target")):
+        code, out, err = call(capsys, *arguments, *other)
+        assert code == 1 and out == "" and f"other settings found ({name})" in err, err
+    os.unlink(tmp_path / "pictures" / "r2.png")  # its part is made again
+    (tmp_path / "in" / "r0.hdf5").unlink()  # other content: that part too
+    write_hdf5(tmp_path / "in" / "r0.hdf5", small_input(seed=9, count=1), [[0, 1]])
+    counted = count_explained(monkeypatch)
+    code, out, _ = call(capsys, *arguments)
+    assert code == 0 and counted == [LONG] and len(out.splitlines()) == LONG
+    counted[0] = 0
+    assert call(capsys, *arguments)[0] == 0 and counted == [LONG]  # a finished run leaves no parts
+
+
+def test_a_report_continues(audionet, tmp_path, capsys, monkeypatch):
+    folder, network = audionet
+    monkeypatch.setattr(cli, "AT_ONCE", 1)
+    for index in range(3):
+        shutil.copy(folder / "AudioNet_3_01_1.hdf5", tmp_path / f"AudioNet_3_01_{index}.hdf5")
+    (tmp_path / "list.txt").write_text("".join(f"AudioNet_3_01_{index}.hdf5\n" for index in range(3)))
+    arguments = [*network, "--list", tmp_path / "list.txt", "--report"]
+    assert call(capsys, *arguments, tmp_path / "whole")[0] == 0
+    with monkeypatch.context() as patched:
+        count_explained(patched, fail_at=2)
+        assert call(capsys, *arguments, tmp_path / "stopped")[0] == 130
+    assert not (tmp_path / "stopped").exists() and (tmp_path / "stopped.partial").is_dir()
+    counted = count_explained(monkeypatch)
+    assert call(capsys, *arguments, tmp_path / "stopped")[0] == 0 and counted == [1]
+    assert (tmp_path / "stopped" / "index.html").read_bytes() == (tmp_path / "whole" / "index.html").read_bytes()
+
+
+def test_a_list_is_mended_and_continues(long_list, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "AT_ONCE", 2)
+    broken = tmp_path / "in" / "r5.hdf5"
+    good = broken.read_bytes()
+    broken.write_bytes(good[:100])
+    arguments = [*long_list, "--save", tmp_path / "relevance.hdf5"]
+    code, _, err = call(capsys, *arguments)
+    assert code == 1 and "r5.hdf5: not a readable HDF5 file" in err
+    broken.write_bytes(good)
+    counted = count_explained(monkeypatch)
+    kept = sorted((tmp_path / "relevance.hdf5.partial").glob("*.hdf5"))
+    assert len(kept) == 2
+    kept[0].write_bytes(b"damaged")  # made again
+    assert call(capsys, *arguments)[0] == 0 and counted == [3 + 2]
+
+
+def test_recordings_that_would_share_a_picture(small, tmp_path, capsys):
+    folder, network = small
+    (tmp_path / "other").mkdir()
+    write_hdf5(tmp_path / "other" / "r0.hdf5", small_input(count=2), [[0, 1], [1, 1]])
+    (tmp_path / "list.txt").write_text(f"{folder / 'r0.hdf5'}\nother/r0.hdf5\n")
+    code, out, err = call(capsys, *network, "--list", tmp_path / "list.txt", "--output", tmp_path / "pictures")
+    assert code == 1 and out == "" and "would both become r0; recordings with different names wanted" in err
+    (tmp_path / "list.txt").write_text("other/r0.hdf5\n")
+    code, out, err = call(capsys, *network, "--list", tmp_path / "list.txt", "--output", tmp_path / "pictures")
+    assert code == 0 and sorted(os.listdir(tmp_path / "pictures")) == ["r0_0.png", "r0_1.png"]
+
+
+def test_absorbed_relevance_is_printed_and_saved(small, tmp_path, capsys):
+    folder, network = small
+    code, out, _ = call(capsys, *network, "--input", folder / "r0.hdf5", "--absorbed", "--dtype", "float64", "--save",
+                        tmp_path / "r.hdf5")
+    assert code == 0
+    with h5py.File(tmp_path / "r.hdf5") as file:
+        layers = json.loads(file.attrs["absorbed_layers"])
+        bias, stabiliser = file["absorbed_bias"][0], file["absorbed_stabiliser"][0]
+        score, total = file["score"][0], file["relevance"][0].sum()
+        assert file["relevance"].dtype == np.float64
+    assert layers == ["fc4", "fc3", "conv2", "conv1"] and bias.shape == stabiliser.shape == (4,)
+    np.testing.assert_allclose(total + bias.sum() + stabiliser.sum(), score, rtol=1e-9)
+    line = out.splitlines()[1]
+    assert line.startswith(f"absorbed: {bias.sum() / score:.4f} of the score by biases (fc4 {bias[0] / score:.4f}, ")
+
+
+def test_audible_heatmaps(audionet, small, tmp_path, capsys):
+    folder, network = audionet
+    for formula in sounds.FORMULAS:
+        code, _, err = call(capsys, *network, "--input", folder / "3_01_0.wav", "--audible", tmp_path / "a.wav",
+                            "--formula", formula, "--save", tmp_path / "r.hdf5")
+        assert (code, err) == (0, "")
+        with h5py.File(tmp_path / "r.hdf5") as file:
+            wanted = sounds.wav_bytes(sounds.of_waveform(file["input"][0], file["relevance"][0], formula))
+        assert (tmp_path / "a.wav").read_bytes() == wanted
+    folder, network = small
+    code, _, err = call(capsys, *network, "--input", folder / "r0.hdf5", "--audible", tmp_path / "b.wav")
+    assert code == 1 and "no waveform found for it" in err and not (tmp_path / "b.wav").exists()
 
 
 def test_composite_files(tmp_path):
@@ -236,14 +405,16 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), [
-    (["--input", "r0.hdf5"], 2, "--output, --save or --report wanted"),
+    (["--input", "r0.hdf5"], 2, "--output, --audible, --save or --report wanted"),
     (["--input", "r0.hdf5", "--output", "x.png", "--composite", "omega"], 2, "'omega' found; one of epsilon_plus"),
     (["--input", "r0.hdf5", "--output", "x.png", "--target", "first"], 2, "a class number wanted"),
     (["--input", "r0.hdf5", "--output", "x.png", "--limit", "2"], 2, "--limit found without --list"),
     (["--input", "r0.hdf5", "--save", "x.h5", "--composite", "gradient", "epsilon_plus"], 2, "one wanted with --save"),
     (["--input", "r0.hdf5", "--output", "x.bmp"], 1, "extension .bmp found; one of .png, .svg, .pdf wanted"),
     (["--input", "r0.hdf5", "--output", "x.png", "--target", "3"], 1, "[3] found; classes from 0 to 2 wanted"),
-    (["--input", "r0.hdf5", "--output", "nowhere/x.png"], 1, "nowhere"),
+    (["--input", "r0.hdf5", "--output", "nowhere/x.png"], 1, "no folder nowhere found; an existing one wanted"),
+    (["--list", "list.txt", "--save", "nowhere/x.h5"], 1, "no folder nowhere found; an existing one wanted"),
+    (["--input", "r0.hdf5", "--audible", "x.mp3"], 1, "a name that ends in .wav wanted"),
     (["--input", "r0.hdf5", "--report", "x"], 1, "for a report a spectrogram"),
     (["--list", "nothing.txt", "--save", "x.h5"], 1, "nothing.txt: No such file"),
     (["--input", "r0.hdf5", "--output", "x.png", "--composite", "c.toml"], 1, "c.toml: No such file"),

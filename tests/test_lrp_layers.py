@@ -117,11 +117,23 @@ def test_forward_equals_the_runtime_and_gradient_the_differences(name, merge, tm
 def test_relevance_is_kept_or_accounted_for(name, merge, tmp_path):
     engine, path, x = build(tmp_path, CASES[name])
     network = Network.from_pycaffe(engine, path, merge=merge)
-    found = network.relevance(x, 1, Composite("all", default=Epsilon(1e-9)), np.float64, absorbed=True)
+    found = network.relevance(x, 1, Composite("all", default=Epsilon(1e-9)), np.float64, absorbed=True,
+                              layers=True)
+    assert all(np.isfinite(one).all() and len(one) == 2 for one in found.layers.values())
     absorbed = sum(kinds["bias"] + kinds["stabiliser"] for kinds in found.absorbed.values())
     scale = sum(np.abs(kinds["bias"]) for kinds in found.absorbed.values()) + np.abs(found.score)
     np.testing.assert_allclose((found.relevance.sum(axis=(1, 2, 3)) + absorbed - found.score) / scale, 0, atol=1e-9)
     np.testing.assert_allclose(sum(kinds["stabiliser"] for kinds in found.absorbed.values()) / scale, 0, atol=1e-6)
+
+
+def test_relevance_of_several_outputs_is_told_apart(tmp_path):
+    engine, path, x = build(tmp_path, CASES["Concat Slice"])
+    found = Network.from_pycaffe(engine, path).relevance(x, 1, "epsilon_plus", np.float64, layers=True)
+    parts = [found.layers[f"s:{blob}"] for blob in "abc"]
+    assert [one.shape[1] for one in parts] == [1, 1, 2]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), found.relevance)
+    unused = Network.from_pycaffe(*build(tmp_path, CASES["Slice unused"])[:2]).relevance(x, 1, layers=True)
+    assert "s:end" in unused.layers and "s:b" not in unused.layers
 
 
 def test_every_layer_type_has_a_case():
@@ -179,7 +191,7 @@ NOT_MERGED = {
 def test_merging_changes_no_output(name, tmp_path):
     engine, path, x = build(tmp_path, {**MERGES, **NOT_MERGED}[name])
     merged, written = (Network.from_pycaffe(engine, path, merge=merge) for merge in (True, False))
-    np.testing.assert_allclose(merged.forward(x, np.float64), written.forward(x, np.float64), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(merged.forward(x, np.float64), written.forward(x, np.float64), rtol=1e-10, atol=1e-10)
     left = [type(node.layer).__name__ for node in merged._nodes]
     assert ("Affine" in left) == (name in NOT_MERGED)
     assert "Affine" in [type(node.layer).__name__ for node in written._nodes]

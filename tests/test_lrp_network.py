@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import reference
 from google.protobuf import text_format
 
 import caffe_proto
+import lrp.network
 from caffe_proto import caffe_pb2
 from lrp import COMPOSITES, LRPError, Network
 from lrp.rules import GUARD
@@ -193,6 +196,56 @@ def test_forward_equals_the_runtime(name):
             np.testing.assert_allclose(network.forward(x, dtype), wanted, rtol=1e-4, atol=1e-4 * scale)
 
 
+ORIGINAL = """
+import sys
+import numpy as np
+import caffe
+model, weights, inputs, blob, made = sys.argv[1:]
+net = caffe.Net(model, caffe.TEST, weights=weights)
+x = np.load(inputs)
+net.blobs["data"].reshape(*x.shape)
+net.blobs["data"].data[...] = x
+net.forward()
+np.savez(made, scores=net.blobs[blob].data, **{
+    "%s/%d" % (name, index): blob.data for name, blobs in net.params.items() for index, blob in enumerate(blobs)})
+"""
+
+
+@pytest.mark.bvlc
+@pytest.mark.parametrize("name", random_networks.DEPLOYS)
+def test_the_original_engines_net(name, bvlc, tmp_path):
+    """pycaffe's `params` and scores in the original, whose Python is too old for this package: they come by file."""
+    model, weights = random_networks.stored(name)
+    x = random_networks.random_inputs(name, 2)
+    np.save(tmp_path / "x.npy", x)
+    (tmp_path / "script.py").write_text(ORIGINAL)
+    blob = "fc9" if name == "AudioNet" else "fc8"
+    bvlc("python3", tmp_path / "script.py", model, weights, tmp_path / "x.npy", blob, tmp_path / "made.npz")
+    with np.load(tmp_path / "made.npz") as made:
+        wanted, params = made["scores"], {}
+        for key in made.files:
+            if "/" in key:
+                params.setdefault(key.split("/")[0], []).append(SimpleNamespace(data=made[key]))
+    network = Network.from_pycaffe(SimpleNamespace(params=params), model)
+    np.testing.assert_allclose(network.forward(x), wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("name", ["AlexNet", "AudioNet"])
+def test_memory_is_bounded_by_the_budget_and_not_by_the_batch(name, monkeypatch):
+    network = Network(parse(random_networks.deploy_text(name)), random_networks.random_weights(name))
+    budget = 120 * 2**20
+    monkeypatch.setattr(lrp.network, "MEMORY", budget)
+    composite = "epsilon_alpha2_beta1"  # two denominators in every convolution: the hungriest
+    network.relevance(random_networks.random_inputs(name, 1), composite=composite)  # prepares the weights
+    for count in (4, 20):
+        x = random_networks.random_inputs(name, count)
+        tracemalloc.start()
+        network.relevance(x, composite=composite)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < budget + 3 * x.nbytes
+
+
 def test_sizes_round_up_as_in_caffe():
     network = Network(parse(random_networks.deploy_text("AudioNet")), random_networks.random_weights("AudioNet"))
     found = network.relevance(random_networks.random_inputs("AudioNet", 1), layers=True)
@@ -243,3 +296,15 @@ def test_no_engine_is_imported():
             "print([m for m in ('torch', 'caffe', 'scipy', 'matplotlib', 'zennit') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pycaffes_schema_may_be_in_the_same_process():
+    """The original's caffe_pb2 registers messages of package caffe; reading a net beside it must not clash."""
+    code = ("from google.protobuf import descriptor_pb2 as d, descriptor_pool as p\n"
+            "file = d.FileDescriptorProto(name='caffe.proto', package='caffe')\n"
+            "file.message_type.add(name='NetParameter')\n"
+            "p.Default().Add(file)\n"
+            "import lrp\n"
+            "print(lrp.Network.from_pycaffe.__name__)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "from_pycaffe", done.stderr

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_lrp_network import SMALL, inputs, layer, parse, small_input, small_weights
 
 from caffe_proto import caffe_pb2
-from lrp import COMPOSITES, METHODS, Network, explain
+from lrp import COMPOSITES, METHODS, Composite, Network, Zero, explain
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "lrp_small.npz"
 
@@ -68,6 +68,20 @@ def test_relevance_is_conserved_or_accounted_for(case, composite):
     np.testing.assert_allclose(network.forward(x, np.float64), found.scores, rtol=1e-9, atol=1e-12)
 
 
+@settings(max_examples=40, deadline=None)
+@given(networks(), st.integers(0, 1))
+def test_forward_and_backward_are_adjoint(case, target):
+    """Without biases these nets are homogeneous, f(a x) = a f(x), so that f(x) = <gradient, x> (Euler); and LRP-0 of a
+    ReLU network is gradient times input (Shrikumar et al. 2016)."""
+    net, weights, x = case
+    network = Network(net, weights)
+    product = explain(network, x, "gradient_x_input", target, np.float64)
+    largest = max(np.abs(product.relevance).sum(), np.abs(product.score).max(), 1e-300)
+    np.testing.assert_allclose(product.relevance.sum(axis=(1, 2, 3)), product.score, atol=1e-11 * largest)
+    zero = network.relevance(x, target, Composite("zero", default=Zero()), np.float64)
+    np.testing.assert_allclose(zero.relevance, product.relevance, atol=1e-9 * largest)
+
+
 @settings(max_examples=25, deadline=None)
 @given(networks(), st.sampled_from(list(COMPOSITES)), st.integers(0, 1))
 def test_calls_leave_nothing_behind(case, composite, target):
@@ -86,7 +100,7 @@ def test_calls_leave_nothing_behind(case, composite, target):
 
 @pytest.mark.parametrize("how", [*COMPOSITES, *METHODS])
 def test_numbers_have_not_changed(how):
-    """Frozen by `python tests/test_lrp_properties.py`; a change here is a change of published numbers."""
+    """Frozen by `PYTHONPATH=. python tests/test_lrp_properties.py`; a change changes published numbers."""
     with np.load(GOLDEN) as frozen:
         assert set(frozen.files) == {*COMPOSITES, *METHODS}
         wanted = frozen[how]

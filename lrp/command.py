@@ -1,0 +1,61 @@
+"""What the package's commands share: kinds of options, targets, and errors as one sentence and an exit code."""
+
+import argparse
+import os
+import sys
+
+import numpy as np
+
+from caffe_proto import CaffeFileError
+from lrp.baselines import METHODS
+from lrp.composites import COMPOSITES
+from lrp.errors import LRPError
+
+
+def how(text):
+    """The name of a composite or method, or a composite's file."""
+    if text not in METHODS and text not in COMPOSITES and os.path.splitext(text)[1].lower() not in (".toml", ".json"):
+        known = ", ".join([*COMPOSITES, *METHODS])
+        raise argparse.ArgumentTypeError(f"{text!r} found; one of {known}, or a .toml or .json file wanted")
+    return text
+
+
+def positive(text):
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} found; a number of at least 1 wanted")
+    return int(text)
+
+
+def labels(recording, classes, column):
+    """(N,) class numbers that a `Recording` is labelled with, for a network of so many classes.
+
+    column: which of its labels; None is 1 (the gender) for two classes, else 0 (the digit). Raises LRPError.
+    """
+    if recording.label is None:
+        raise LRPError(f"{recording.path}: no label found; one wanted")
+    label = recording.label.reshape(len(recording.data), -1)
+    column = (1 if classes == 2 and label.shape[1] > 1 else 0) if column is None else column
+    if not 0 <= column < label.shape[1]:
+        raise LRPError(f"{recording.path}: {label.shape[1]} label columns found; column {column} wanted")
+    return label[:, column].astype(np.int64)
+
+
+def exit_code(program, work, stopped="nothing was left half-written"):
+    """Call work(); returns the exit code: 0 done, 1 failed, 130 interrupted, with one sentence on stderr.
+
+    program: the sentence's first word. stopped: what is said after an interrupt, or a function that returns it.
+    """
+    try:
+        work()
+    except (LRPError, CaffeFileError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program}: stopped; {stopped() if callable(stopped) else stopped}", file=sys.stderr)
+        return 130
+    return 0
