@@ -105,8 +105,10 @@ def draw_corpus(table: pd.DataFrame):
     bars = sexes.bar(list(counts.index), counts.to_numpy(), color="tab:grey")
     sexes.bar_label(bars)
     sexes.set(ylabel="speakers", title="sex")
+    sexes.margins(y=0.1)
     known = speakers["age"].dropna().astype(int)
-    ages.hist(known, bins=range(15, 75, 5), color="tab:grey")
+    if len(known):
+        ages.hist(known, bins=range(known.min() // 5 * 5, known.max() + 6, 5), color="tab:grey")
     ages.set(xlabel="years", ylabel="speakers", title=f"age ({len(speakers) - len(known)} unknown)")
     hours = heard["seconds"].sum() / 3600
     figure.suptitle(f"{len(table)} recordings, {len(speakers)} speakers, {hours:.2f} h")
