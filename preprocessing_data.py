@@ -50,6 +50,7 @@ from data.corpus import (
     scan,
 )
 from data.corrections import CORRECTIONS, NONE, Corrections, correct_metadata, load_corrections, spoken_digits
+from data.resampling import fourier_resample
 from data.wav import RecordingError, read_wav
 from data.workers import available_cores, spread
 
@@ -62,11 +63,12 @@ BINS = 227  # of 228, from 0 Hz in steps of 8000 / 455 Hz
 AMIN = 1e-5  # amplitude below which decibels are not told apart
 TOP_DB = 80.0  # dB, the range below the loudest point of a spectrogram
 PERCENTILE = 95  # of the signed samples
+RANK = PERCENTILE / 100 * (SAMPLES - 1)  # between these two of the sorted samples, linearly
 PERCENTILE_OFFSET = 0.001  # on the scale of 16-bit samples
 MAX_SCALED_PEAK = 1e4  # a waveform beyond it makes the loss NaN; see `scaled_waveform`
 
 DEFAULT_SEED = 0
-FORMAT = 1  # raised whenever the same recording would give other files
+FORMAT = 2  # raised whenever the same recording would give other files
 MANIFEST, JOURNAL, LOCK, REJECTED = "preprocessing.json", "preprocessing.journal", ".preprocessing.lock", "rejected.csv"
 LIBRARIES = ("h5py", "scipy.fft", "tqdm", "data.corpus", "data.wav")  # that every worker needs
 ROOT = Path(__file__).resolve().parent
@@ -74,66 +76,6 @@ ROOT = Path(__file__).resolve().parent
 
 # ---------------------------------------------------------------------------------------------------------------------
 # from samples to the networks' inputs
-
-
-TAPS = 14  # of the interpolation between the padded transform's frequencies: an error of 1e-9 of the largest bin
-LONG = 4096  # samples from which interpolating is quicker than a transform of an awkward length
-
-
-@cache
-def _interpolation(grid: int) -> tuple[np.ndarray, float]:
-    """The kernel's inverse Fourier transform at 0 .. 3/8 grid, over `grid`, and its width parameter.
-
-    The kernel is exp(b (sqrt(1 - (2 u / TAPS)^2) - 1)); its transform is integrated by Gauss-Legendre quadrature.
-    """
-    width = 0.97 * np.pi * TAPS * (1 - 3 / 8)  # for a transform at least 4/3 as long as the signal
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    u, weights = nodes[32:] * TAPS / 2, weights[32:] * TAPS  # the positive half counts twice
-    kernel = weights * np.exp(width * (np.sqrt(1 - (2 * u / TAPS) ** 2) - 1))
-    return 1 / (np.cos(2 * np.pi * np.outer(np.arange(grid * 3 // 8 + 1), u) / grid) @ kernel), width
-
-
-def low_spectrum(samples: np.ndarray, bins: int) -> np.ndarray:
-    """The first `bins` bins of the discrete Fourier transform of samples (N,), complex128.
-
-    Lengths with large prime factors make a plain transform slow, and resampling needs only its lowest twelfth. This is
-    a non-uniform transform of type 2 (Barnett, Magland and af Klinteberg 2019, "exponential of semicircle" kernel): one
-    transform of a length that is quick, at least 4/3 N, and between its frequencies interpolation with 14 taps.
-    """
-    count = len(samples)
-    power = 2 ** max(3, (-(-4 * count // 3) - 1).bit_length() - 3)
-    grid = next(quarters * power for quarters in range(4, 9) if 3 * quarters * power >= 4 * count)
-    correction, width = _interpolation(grid)
-    half = count // 2  # the signal is laid around the origin, where the kernel's transform is large
-    ring = np.zeros(grid)
-    ring[: count - half] = samples[half:] * correction[: count - half]
-    ring[grid - half :] = samples[:half] * correction[half:0:-1]
-    places = np.arange(bins) * (grid / count)  # of the wanted frequencies among the grid's
-    first = np.ceil(places - TAPS / 2).astype(np.int64)
-    spectrum = scipy.fft.rfft(ring, overwrite_x=True)
-    around = np.concatenate([spectrum[TAPS:0:-1].conj(), spectrum[: first[-1] + TAPS + 1]])
-    u = ((first - places)[:, None] + np.arange(TAPS)) * (2 / TAPS)
-    kernel = np.exp(width * (np.sqrt(np.maximum(1 - u * u, 0)) - 1))
-    neighbours = np.lib.stride_tricks.sliding_window_view(around, TAPS)[first + TAPS]
-    turns = np.arange(bins) * half % count / count  # exact for any length
-    return np.einsum("kt,kt->k", neighbours, kernel) * np.exp(-2j * np.pi * turns)
-
-
-def fourier_resample(samples: np.ndarray, target: int) -> np.ndarray:
-    """Samples (N,) -> (target,) over the same time, by the Fourier method, float64.
-
-    The signal counts as one period; the spectrum is cut (or extended with zeros) at the lower Nyquist frequency, whose
-    own bin keeps both halves' energy, as in `scipy.signal.resample`.
-    """
-    count = len(samples)
-    kept = min(count, target)
-    if count >= LONG and 3 * target <= count:
-        spectrum = low_spectrum(samples, kept // 2 + 1)
-    else:
-        spectrum = scipy.fft.rfft(samples)[: kept // 2 + 1]
-    if kept % 2 == 0 and target != count:
-        spectrum[kept // 2] *= 2.0 if target < count else 0.5
-    return scipy.fft.irfft(spectrum, target) * (target / count)
 
 
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -163,9 +105,9 @@ def embed(signal: np.ndarray, offset: int) -> np.ndarray:
 
 @cache
 def _window() -> np.ndarray:
-    """The periodic Hann window (455,), divided by its sum: a sinusoid's peak in the spectrum is half its amplitude."""
+    """The periodic Hann window (455,) float32, divided by its sum: a sinusoid's peak is half its amplitude."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
-    return hann / hann.sum()
+    return (hann / hann.sum()).astype(np.float32)
 
 
 def spectrogram_db(padded: np.ndarray) -> np.ndarray:
@@ -174,15 +116,34 @@ def spectrogram_db(padded: np.ndarray) -> np.ndarray:
     Magnitude of the short-time Fourier transform (Hann window of 455 samples, hop 35, centred frames, scaled by the
     window's sum) without the last frequency, the first two frames and the last; then 20 log10 relative to its maximum.
     """
-    first = FIRST_FRAME * HOP - WINDOW // 2  # the first kept window begins before the signal
-    last = (FIRST_FRAME + FRAMES - 1) * HOP - WINDOW // 2 + WINDOW
-    extended = np.concatenate([np.zeros(-first), padded, np.zeros(last - SAMPLES)])
-    frames = np.lib.stride_tricks.sliding_window_view(extended, WINDOW)[::HOP] * _window()  # (227, 455)
-    spectrum = scipy.fft.rfft(frames, overwrite_x=True)[:, :BINS]
-    power = spectrum.real**2 + spectrum.imag**2
-    reference = max(AMIN**2, float(power.max()))
-    decibels = 10 * np.log10(np.maximum(power, AMIN**2) / reference)
-    return np.maximum(decibels, decibels.max() - TOP_DB).T.astype(np.float32)
+    first, frames = _sounding(padded)
+    begin = first * HOP - WINDOW // 2
+    end = begin + (frames - 1) * HOP + WINDOW
+    extended = np.zeros(end - begin, np.float32)
+    extended[max(-begin, 0) : SAMPLES - begin] = padded[max(begin, 0) : end]
+    windowed = np.lib.stride_tricks.sliding_window_view(extended, WINDOW)[::HOP] * _window()  # (frames, 455)
+    spectrum = scipy.fft.rfft(windowed, overwrite_x=True)[:, :BINS]
+    power = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    reference = max(power.max(), np.float32(AMIN**2))
+    power /= reference
+    quietest = np.float32(max(AMIN**2 / float(reference), 10 ** (-TOP_DB / 10)))
+    np.maximum(power, quietest, out=power)
+    np.log10(power, out=power)
+    power *= 10
+    decibels = np.full((BINS, FRAMES), max(10 * np.log10(quietest), -TOP_DB), np.float32)  # as silence has
+    sounding = decibels[:, first - FIRST_FRAME : first - FIRST_FRAME + frames]
+    np.maximum(power.T, np.float32(-TOP_DB), out=sounding)  # single precision makes -80.00001 of the quietest
+    return decibels
+
+
+def _sounding(padded: np.ndarray) -> tuple[int, int]:
+    """The first frame that is kept and holds anything but zeros, and how many frames there are from it to the last."""
+    sound = padded != 0
+    begin, end = int(sound.argmax()), SAMPLES - int(sound[::-1].argmax())  # all of it where nothing sounds
+    first = max(FIRST_FRAME, -(-(begin + WINDOW // 2 + 1 - WINDOW) // HOP))
+    last = min(FIRST_FRAME + FRAMES - 1, (end - 1 + WINDOW // 2) // HOP)
+    return first, last - first + 1
 
 
 def scaled_waveform(padded: np.ndarray) -> np.ndarray:
@@ -192,15 +153,17 @@ def scaled_waveform(padded: np.ndarray) -> np.ndarray:
     is (next to) zero, dividing by it makes values near 1e7, and one such recording turns the training into NaN: that
     is a RecordingError, here and only here.
     """
-    percentile = float(np.percentile(padded, PERCENTILE))
+    below = int(RANK)
+    low, high = np.partition(padded, (below, below + 1))[below : below + 2]
+    percentile = float(low + (RANK - below) * (high - low))
     wanted = f"a value well above zero (over {100 - PERCENTILE} % positive samples in the padded second)"
     if percentile <= 0:
         raise RecordingError(f"a {PERCENTILE}th percentile of {percentile:.4g}", wanted)
-    scaled = padded / (percentile + PERCENTILE_OFFSET)
-    peak = float(np.abs(scaled).max())
+    scaled = (padded / (percentile + PERCENTILE_OFFSET)).astype(np.float32)
+    peak = float(max(scaled.max(), -scaled.min()))
     if peak > MAX_SCALED_PEAK:
         raise RecordingError(f"a {PERCENTILE}th percentile of {percentile:.4g}, a scaled peak of {peak:.4g}", wanted)
-    return scaled.astype(np.float32)
+    return scaled
 
 
 @dataclass(frozen=True)
@@ -269,10 +232,12 @@ def hdf5_bytes(data: np.ndarray, label: Iterable[float]) -> bytes:
     """The HDF5 file with float32 datasets `data` and `label` (1, columns): the bytes that Caffe's HDF5Data reads."""
     label = np.asarray([list(label)], "<f4")
     template, data_place, label_place = _hdf5_template(data.shape, label.shape[1])
-    blob = bytearray(template)
-    blob[data_place : data_place + data.nbytes] = np.ascontiguousarray(data, "<f4").tobytes()
-    blob[label_place : label_place + label.nbytes] = label.tobytes()
-    return bytes(blob)
+    data = np.ascontiguousarray(data, "<f4")
+    pieces, end = [], 0
+    for place, values in sorted(((data_place, data), (label_place, label)), key=lambda item: item[0]):
+        pieces += [template[end:place], memoryview(values).cast("B")]
+        end = place + values.nbytes
+    return b"".join([*pieces, template[end:]])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -289,7 +254,8 @@ class Job:
 
     def files(self, destination: Path) -> dict[str, Path]:
         folder = destination / self.recording.speaker
-        return {network: folder / f"{network}_{self.recording.stem}.hdf5" for network in NETWORKS}
+        stem = self.recording.stem
+        return {network: folder / f"{network}_{stem}.hdf5" for network in NETWORKS}
 
 
 @dataclass(frozen=True)

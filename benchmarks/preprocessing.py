@@ -3,14 +3,15 @@
     python -m benchmarks.preprocessing [--recordings 400] [--jobs 1 2]
 
 The recordings are made here: 48 kHz, 16 bits, lengths as AudioMNIST's (mean 0.64 s, at most 47,998 samples, nearly all
-different, many with large prime factors). Both read the same files and write to the same disk; results are compared.
+different, many with large prime factors). Both are commands that read the same files and write to the same disk; ours
+includes its checks, its lists and waiting for the disk. Each is also run on the first recordings alone, which gives the
+time that a further recording takes, without the start of Python, libraries and processes. Results are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import os
 import platform
@@ -33,6 +34,7 @@ from preprocessing_data import padding_offset
 ROOT = Path(__file__).resolve().parents[1]
 SPEAKERS = 10
 RATE = 48000  # Hz
+FEW = 20  # recordings of the run that tells what starting costs
 
 
 def make_recordings(folder: Path, count: int) -> None:
@@ -75,23 +77,39 @@ def reference(arguments: tuple[list[Path], Path]) -> None:
                 file["label"] = np.array([[digit, 0]])
 
 
-def run_reference(source: Path, destination: Path, jobs: int) -> float:
-    """Seconds that `jobs` processes take, a speaker at a time."""
+def run_reference(source: Path, destination: Path, jobs: int) -> None:
+    """Upstream's steps in `jobs` processes, a speaker at a time."""
     work = [(sorted(folder.glob("*.wav")), destination / folder.name) for folder in sorted(source.glob("[0-9]*"))]
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs) as pool:
-        pool.map(reference, [([], destination / "warm")] * jobs)  # the libraries are loaded
-        start = time.perf_counter()
-        pool.map(reference, work, chunksize=1)
-        return time.perf_counter() - start
+    if jobs == 1:
+        for speaker in work:
+            reference(speaker)
+    else:
+        with multiprocessing.get_context("fork").Pool(jobs) as pool:
+            pool.map(reference, work, chunksize=1)
 
 
-def run_ours(source: Path, destination: Path, jobs: int) -> float:
-    """Seconds of the whole command, its start and its libraries included."""
-    options = ["-src", source, "-dst", destination, "--jobs", str(jobs)]
+def seconds(*command: str | Path) -> float:
+    """How long a command takes, when the disk is done with everything before it."""
+    os.sync()
     start = time.perf_counter()
-    subprocess.run([sys.executable, ROOT / "preprocessing_data.py", *options], check=True, capture_output=True)
+    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=ROOT)
     return time.perf_counter() - start
+
+
+def measure(source: Path, few: Path, folder: Path, jobs: int) -> list[tuple[float, float]]:
+    """Seconds of (all recordings, the few) for upstream's steps and for ours, written to theirs<jobs>, ours<jobs>."""
+    upstream = ("-m", "benchmarks.preprocessing", "--jobs", str(jobs), "--upstream")
+    ours = (ROOT / "preprocessing_data.py", "--jobs", str(jobs))
+    return [
+        (
+            seconds(*upstream, source, folder / f"theirs{jobs}"),
+            seconds(*upstream, few, folder / f"their_few{jobs}"),
+        ),
+        (
+            seconds(*ours, "-src", source, "-dst", folder / f"ours{jobs}"),
+            seconds(*ours, "-src", few, "-dst", folder / f"our_few{jobs}"),
+        ),
+    ]
 
 
 def run_steps(source: Path, count: int) -> dict[str, float]:
@@ -139,25 +157,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Rates of preprocessing, ours beside upstream's steps.")
     parser.add_argument("--recordings", type=int, default=400)
     parser.add_argument("--jobs", type=int, nargs="+", default=sorted({1, available_cores()}))
+    what = "upstream's steps alone, from a folder of recordings to another, in --jobs processes"
+    parser.add_argument("--upstream", type=Path, nargs=2, metavar=("SOURCE", "DESTINATION"), help=what)
     options = parser.parse_args()
+    if options.upstream:
+        run_reference(*options.upstream, options.jobs[0])
+        return 0
     print(f"{platform.machine()}, {os.cpu_count()} cores, {options.recordings} recordings of 48 kHz")
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "recordings"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, few = folder / "recordings", folder / "few"
         make_recordings(source, options.recordings)
-        print("| processes | upstream's steps | ours (whole command) | ratio |\n|---|---|---|---|")
+        make_recordings(few, FEW)
+        further = options.recordings - FEW
+        print("| processes | | upstream's steps | ours | ratio |\n|---|---|---|---|---|")
         for jobs in options.jobs:
-            theirs, mine = Path(folder) / f"theirs{jobs}", Path(folder) / f"ours{jobs}"
-            slow = run_reference(source, theirs, jobs)
-            fast = run_ours(source, mine, jobs)
-            rates = [options.recordings / seconds for seconds in (slow, fast)]
-            print(f"| {jobs} | {rates[0]:.0f} /s | {rates[1]:.0f} /s | {slow / fast:.1f} |", flush=True)
-        worst = compare(theirs, mine)
+            (slow, slow_few), (fast, fast_few) = measure(source, few, folder, jobs)
+            rates = [options.recordings / slow, options.recordings / fast]
+            print(f"| {jobs} | whole command | {rates[0]:.0f} /s | {rates[1]:.0f} /s | {rates[1] / rates[0]:.1f} |")
+            rates = [further / (slow - slow_few), further / (fast - fast_few)]
+            ratio = rates[1] / rates[0]
+            print(f"| {jobs} | further recordings | {rates[0]:.0f} /s | {rates[1]:.0f} /s | {ratio:.1f} |", flush=True)
+        worst = compare(folder / f"theirs{jobs}", folder / f"ours{jobs}")
         print(f"largest difference: {worst['AlexNet']:.2g} dB, {worst['AudioNet']:.2g} of the largest sample")
-        each = size(mine) / options.recordings / 1e3
-        print(f"disk: {size(mine) / size(theirs):.3f} of upstream's ({each:.0f} kB a recording)")
+        ours, theirs = size(folder / f"ours{jobs}"), size(folder / f"theirs{jobs}")
+        print(f"disk: {ours / theirs:.3f} of upstream's ({ours / options.recordings / 1e3:.0f} kB a recording)")
         steps = run_steps(source, min(200, options.recordings))
         print("ours, ms a recording: " + ", ".join(f"{step} {spent:.2f}" for step, spent in steps.items()))
-        print(f"AudioMNIST's 30,000 at this rate: {math.ceil(30000 / rates[1] / 60)} minutes")
+        print(f"AudioMNIST's 30,000 at this rate: {30000 / rates[1]:.0f} s")
     return 0
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
-from functools import cache
+import threading
 from pathlib import Path
 
 PREFIX, SUFFIX = ".", ".part"  # of a file that is being written
@@ -16,35 +15,31 @@ class WriteError(RuntimeError):
     """A file cannot be written (disk full, no permission); the message is one sentence for the user."""
 
 
-@cache
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def write_atomically(path: Path, content: bytes, flush: bool = True) -> None:
     """Write a file so that, whenever the process dies, `path` is whole or as it was before. Raises WriteError.
 
     `flush` waits until the disk has it, so that this holds for a power failure too. Without it the caller has to know
     how to tell a whole file after one.
     """
-    temporary = None
+    temporary = f"{path.parent}/{PREFIX}{os.getpid()}-{threading.get_ident()}{SUFFIX}"
     try:
-        handle, temporary = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=path.parent)
-        with open(handle, "wb") as file:
-            file.write(content)
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            try:
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[os.write(handle, rest) :]
+                if flush:
+                    os.fsync(handle)
+            finally:
+                os.close(handle)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
     except OSError as error:
         raise write_error(path, error) from None
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)  # still there only where something went wrong
 
 
 def write_error(path: Path, error: OSError) -> WriteError:

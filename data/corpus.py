@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 DIGITS = tuple("0123456789")
@@ -316,6 +317,7 @@ def _read_task(name: str, entry: object, where: Path) -> Task:
     return Task(name, label, tuple(classes), groups, bins)
 
 
+@cache  # every recording's labels ask for them
 def _official_tasks() -> dict[str, Task]:
     data = json.loads(OFFICIAL_SPLITS.read_text(encoding="utf-8"))
     return {name: _read_task(name, entry, OFFICIAL_SPLITS) for name, entry in data["tasks"].items()}

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import io
 import json
 import random
 import shutil
 import sys
 import tempfile
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +27,10 @@ from tqdm import tqdm
 from data.atomic import WriteError, make_folder, remove_leftovers, write_atomically
 from data.corpus import GENDERS, META_NAME, SPLITS_NAME, CorpusError
 from data.make_splits import MIN_FOLDS, make_splits
-from data.wav import RecordingError
+from data.resampling import fourier_resample
+from data.wav import RecordingError, wav_bytes
 from data.workers import available_cores, context, die_with_parent
-from preprocessing_data import fourier_resample, network_inputs
+from preprocessing_data import network_inputs
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLE_RATE = 48000  # Hz, as AudioMNIST
@@ -192,17 +191,6 @@ def make_take(
     return np.clip(np.rint(sound), -32768, 32767).astype(np.int16)
 
 
-def wav_bytes(samples: np.ndarray) -> bytes:
-    """int16 samples (N,) -> a mono WAV file at 48 kHz."""
-    blob = io.BytesIO()
-    with wave.open(blob, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return blob.getvalue()
-
-
 def make_recording(synthesiser: Synthesiser, speaker: Speaker, digit: int, repetition: int, seed: int) -> bytes:
     """A WAV file that the preprocessing accepts: a take that it would reject is made again, differently each time."""
     reason = ""
@@ -210,7 +198,7 @@ def make_recording(synthesiser: Synthesiser, speaker: Speaker, digit: int, repet
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed, int(speaker.number), digit, repetition, attempt])
         take = make_take(synthesiser, speaker, WORDS[digit], rng, attempt)
-        blob = wav_bytes(take)
+        blob = wav_bytes(take, SAMPLE_RATE)
         try:
             if len(take) > MAX_SECONDS * SAMPLE_RATE:
                 raise RecordingError(f"{len(take) / SAMPLE_RATE:.2f} s", f"at most {MAX_SECONDS} s")

@@ -10,11 +10,9 @@ in the order of their names. Samples are copied untouched unless --trim cuts sil
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import re
 import sys
-import wave
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from tqdm import tqdm
 from data.atomic import WriteError, make_folder, write_atomically
 from data.corpus import META_NAME, CorpusError, read_metadata
 from data.make_splits import add_arguments, describe, write_splits
-from data.wav import RecordingError, read_wav
+from data.wav import RecordingError, read_wav, wav_bytes
 
 FSDD_PATTERN = "{digit}_{speaker}_{repetition}.wav"
 FIELDS = {"digit": "[0-9]", "speaker": "[^/_]+", "repetition": "[0-9]+"}
@@ -54,12 +52,16 @@ class Take:
 
 
 def compile_pattern(pattern: str) -> re.Pattern:
-    """`{speaker}/{digit}-{repetition}.wav` -> a regular expression with these groups. Raises CorpusError."""
+    """`{speaker}/{digit}-{repetition}.wav` -> a regular expression with these groups. Raises CorpusError.
+
+    A field may stand there several times, as in `{speaker}/{digit}_{speaker}_{repetition}.wav`.
+    """
     parts = re.split(r"\{(\w+)\}", pattern)
     names = parts[1::2]
-    if sorted(names) != sorted(FIELDS):
-        raise CorpusError(f"pattern {pattern!r}: has the fields {names}; wanted each of {', '.join(FIELDS)} once")
-    fields = [f"(?P<{name}>{FIELDS[name]})" for name in names]
+    if set(names) != set(FIELDS):
+        raise CorpusError(f"pattern {pattern!r}: has the fields {names}; wanted each of {', '.join(FIELDS)}")
+    # a field that stands there again holds the same again
+    fields = [f"(?P={n})" if n in names[:i] else f"(?P<{n}>{FIELDS[n]})" for i, n in enumerate(names)]
     texts = [re.escape(text) for text in parts[::2]]
     return re.compile(texts[0] + "".join(field + text for field, text in zip(fields, texts[1:], strict=True)))
 
@@ -106,13 +108,8 @@ def trimmed(blob: bytes) -> tuple[bytes, float, float]:
     begin, end = speech_limits(samples, rate)
     if (begin, end) == (0, len(samples)):
         return blob, 0.0, 0.0
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(np.clip(np.rint(samples[begin:end]), -32768, 32767).astype("<i2").tobytes())
-    return out.getvalue(), begin / rate, (len(samples) - end) / rate
+    kept = np.clip(np.rint(samples[begin:end]), -32768, 32767).astype(np.int16)
+    return wav_bytes(kept, rate), begin / rate, (len(samples) - end) / rate
 
 
 def import_corpus(

@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from data.atomic import WriteError, write_atomically
+from data.attributes import age_of, spellings
 from data.corpus import GENDERS, META_NAME, CorpusError, gender_of, read_metadata, scan
 from data.corrections import CORRECTIONS, NONE, Corrections, correct_metadata, load_corrections, spoken_digits
-from data.validate import AGES, spellings
 from data.wav import RecordingError, read_wav
 
 DATE = "%y-%m-%d-%H-%M-%S"  # of recordings in the metadata
@@ -43,11 +43,10 @@ def speaker_table(meta: Mapping[str, Mapping]) -> pd.DataFrame:
     rows = []
     for speaker, entry in meta.items():
         gender = gender_of(entry)
-        age = pd.to_numeric(entry.get("age"), errors="coerce")
         rows.append({
             "speaker": speaker,
             "gender": None if gender is None else GENDERS[gender],
-            "age": age if age in AGES else None,
+            "age": age_of(entry),
             "accent": accent.get(speaker),
             "native_speaker": native.get(str(entry.get("native speaker", "")).strip().casefold()),
             "origin": origin.get(speaker),
@@ -59,27 +58,29 @@ def speaker_table(meta: Mapping[str, Mapping]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["speaker", *types]).astype(types).set_index("speaker")
 
 
-def _seconds(path: Path) -> float | None:
+def _sound(path: Path) -> tuple[float | None, int | None]:
+    """Seconds and sample rate (Hz) of a recording; None where it cannot be read."""
     try:
         samples, rate = read_wav(path)
     except (RecordingError, OSError):
-        return None
-    return len(samples) / rate
+        return None, None
+    return len(samples) / rate, rate
 
 
 def corpus_table(corpus: Path, meta_path: Path | None = None, corrections: Corrections = NONE) -> pd.DataFrame:
     """The recordings of a corpus with the attributes of their speakers, a row for each recording.
 
-    Columns: path (text, relative to the corpus), speaker, digit, repetition (whole numbers), seconds (NA where the file
-    cannot be read), and those of `speaker_table`. Recordings of speakers without metadata have NA there. Raises
-    CorpusError when the corpus or its metadata cannot be read.
+    Columns: path (text, relative to the corpus), speaker, digit, repetition (whole numbers), seconds and rate (Hz;
+    NA where the file cannot be read), and those of `speaker_table`. Recordings of speakers without metadata have NA
+    there. Raises CorpusError when the corpus or its metadata cannot be read.
     """
     recordings, _ = scan(corpus)
     meta, _ = correct_metadata(read_metadata(meta_path or Path(corpus) / META_NAME), corrections)
     digits, _ = spoken_digits(recordings, meta, corrections)
-    rows = [(r.relative, r.speaker, digits[r], r.repetition, _seconds(r.path)) for r in recordings]
-    table = pd.DataFrame(rows, columns=["path", "speaker", "digit", "repetition", "seconds"])
+    rows = [(r.relative, r.speaker, digits[r], r.repetition, *_sound(r.path)) for r in recordings]
+    table = pd.DataFrame(rows, columns=["path", "speaker", "digit", "repetition", "seconds", "rate"])
     types = {"path": "string", "speaker": "string", "digit": "int64", "repetition": "int64", "seconds": "Float64"}
+    types["rate"] = "Int64"
     speakers = speaker_table(meta).reset_index().astype({"speaker": "string"})
     return table.astype(types).merge(speakers, on="speaker", how="left", validate="many_to_one")
 
@@ -104,8 +105,10 @@ def draw_corpus(table: pd.DataFrame):
     bars = sexes.bar(list(counts.index), counts.to_numpy(), color="tab:grey")
     sexes.bar_label(bars)
     sexes.set(ylabel="speakers", title="sex")
+    sexes.margins(y=0.1)
     known = speakers["age"].dropna().astype(int)
-    ages.hist(known, bins=range(15, 75, 5), color="tab:grey")
+    if len(known):
+        ages.hist(known, bins=range(known.min() // 5 * 5, known.max() + 6, 5), color="tab:grey")
     ages.set(xlabel="years", ylabel="speakers", title=f"age ({len(speakers) - len(known)} unknown)")
     hours = heard["seconds"].sum() / 3600
     figure.suptitle(f"{len(table)} recordings, {len(speakers)} speakers, {hours:.2f} h")

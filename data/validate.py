@@ -10,17 +10,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from data.attributes import AGES, age_of, spellings
 from data.corpus import (
     DIGITS,
     GENDERS,
@@ -43,12 +42,10 @@ from data.wav import RecordingError, read_wav
 from data.workers import available_cores, spread
 from preprocessing_data import network_inputs
 
-AGES = range(3, 111)  # years that a speaker can have
 SHORTEST = 0.1  # seconds below which a digit is hardly whole
 CLIPPED = 4  # samples in a row at the limit of 16 bits
 LIMIT = 32767
 IMBALANCE = 0.15  # of the share of women between the parts of a split
-LIKE = 0.8  # spellings more alike than this are thought to be one
 
 
 @dataclass(frozen=True)
@@ -164,17 +161,6 @@ def check_counts(recordings: Sequence[Recording], repetitions: int | None) -> li
     return findings
 
 
-def _age(value: object) -> int | None:
-    try:
-        return int(str(value))
-    except ValueError:
-        return None
-
-
-def _spelling(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text).casefold()
-
-
 def check_attributes(meta: Mapping[str, Mapping], present: set[str], where: str) -> list[Finding]:
     """Warnings about speakers without recordings, ages, and attributes that are spelt in several ways."""
     known = is_audiomnist(meta)
@@ -186,7 +172,7 @@ def check_attributes(meta: Mapping[str, Mapping], present: set[str], where: str)
         findings.append(warning(where, f"ages are of the types {', '.join(sorted(types))}", "one type", known))
     for speaker, entry in sorted(meta.items()):
         age = entry.get("age")
-        if age is not None and _age(age) not in AGES:
+        if age is not None and age_of(entry) is None:
             wanted = f"an age from {AGES.start} to {AGES.stop - 1} years"
             findings.append(warning(where, f"speaker {speaker} has age {age!r}", wanted, known and str(age) == "1234"))
     for key in ("recordingroom", "accent"):
@@ -195,22 +181,6 @@ def check_attributes(meta: Mapping[str, Mapping], present: set[str], where: str)
             found = f"{key} is spelt {', '.join(map(repr, group))}"
             findings.append(warning(where, found, "one spelling", known))
     return findings
-
-
-def spellings(values: Iterable[str]) -> list[list[str]]:
-    """Groups of two or more values that look like spellings of one: equal but for case and signs, or nearly equal."""
-    groups: list[list[str]] = []
-    for value in values:
-        plain = _spelling(value)
-        for group in groups:
-            other = _spelling(group[0])
-            alike = SequenceMatcher(None, plain, other).ratio()
-            if plain == other or (alike > LIKE and len(plain) == len(other)):
-                group.append(value)
-                break
-        else:
-            groups.append([value])
-    return [group for group in groups if len(group) > 1]
 
 
 def check_balance(splits: Splits, meta: Mapping[str, Mapping], present: set[str]) -> list[Finding]:

@@ -1,8 +1,10 @@
-"""Reading WAV files strictly: every sample format whose meaning is plain, on the scale of 16-bit samples."""
+"""WAV files: read strictly, every sample format whose meaning is plain, on the scale of 16-bit samples; and written."""
 
 from __future__ import annotations
 
+import io
 import struct
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,14 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
             raise RecordingError(f"{channels} channels that differ", "mono (or equal channels)")
         samples = frames[:, 0].copy()
     return samples, rate
+
+
+def wav_bytes(samples: np.ndarray, rate: int) -> bytes:
+    """int16 samples (N,) at `rate` Hz -> the bytes of a mono 16-bit WAV file. Raises TypeError for wider samples."""
+    blob = io.BytesIO()
+    with wave.open(blob, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.asarray(samples).astype("<i2", casting="same_kind").tobytes())
+    return blob.getvalue()

@@ -13,6 +13,8 @@ from functools import partial
 from multiprocessing.context import BaseContext
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 CHUNK = 16  # items handed to a worker at once
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -35,8 +37,10 @@ def context(*preload: str) -> BaseContext:
 def die_with_parent() -> None:
     """The initializer of every worker: without it, the workers of a killed command would wait for ever.
 
-    Ctrl-C reaches the whole process group; it is the command that decides what to do about it.
+    Ctrl-C reaches the whole process group; it is the command that decides what to do about it. Matrix products stay
+    on the worker's own core.
     """
+    threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
@@ -58,7 +62,8 @@ def spread(
     Raises what the function raises, and BrokenProcessPool when a process dies.
     """
     if workers == 1:
-        yield from map(function, items)
+        with threadpool_limits(1):
+            yield from map(function, items)
         return
     chunks = (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
     with ProcessPoolExecutor(workers, mp_context=context(*preload), initializer=die_with_parent) as executor:

@@ -24,11 +24,11 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]  # run as a script, 
 
 from data.atomic import WriteError, make_folder, write_atomically  # noqa: E402
 from data.corpus import META_NAME, CorpusError, gender_of, read_metadata  # noqa: E402
-from data.wav import RecordingError, read_wav  # noqa: E402
+from data.wav import RecordingError, read_wav, wav_bytes  # noqa: E402
 from preprocessing_data import network_inputs  # noqa: E402
 from recording_scripts.plan import Prompt  # noqa: E402
 from recording_scripts.review import Mark, review_take  # noqa: E402
-from recording_scripts.session import CORPUS, SAMPLE_RATE, Session, SessionError, Take, wav_bytes  # noqa: E402
+from recording_scripts.session import CORPUS, SAMPLE_RATE, Session, SessionError, Take  # noqa: E402
 from recording_scripts.sound import SoundError, play  # noqa: E402
 from recording_scripts.utterances import Utterance, cut_marks, find_utterances  # noqa: E402
 
@@ -84,7 +84,7 @@ def checked(cut: Cut, samples: np.ndarray) -> Cut:
     if cut.mark is None:
         return cut
     try:
-        network_inputs(wav_bytes(segment(samples, cut.mark)), "take.wav")
+        network_inputs(wav_bytes(segment(samples, cut.mark), SAMPLE_RATE), "take.wav")
     except RecordingError as error:
         return replace(cut, confidence=0.0, doubts=(*cut.doubts, str(error)), sure=False)
     return cut
@@ -177,7 +177,7 @@ def cut_session(session: Session, corpus: Path, review: bool, ask_again: bool) -
             if not cut.sure:
                 left.append((take, cut))
                 continue
-            content = wav_bytes(segment(samples, cut.mark))
+            content = wav_bytes(segment(samples, cut.mark), SAMPLE_RATE)
             if not path.exists() or path.read_bytes() != content:
                 write_atomically(path, content)
             written += 1

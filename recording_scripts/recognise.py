@@ -23,13 +23,13 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]  # run as a script, 
 from caffe_proto import CaffeFileError  # noqa: E402
 from data.atomic import WriteError, make_folder, write_atomically  # noqa: E402
 from data.corpus import OFFICIAL_SPLITS, CorpusError, load_splits  # noqa: E402
-from data.wav import RecordingError, read_wav  # noqa: E402
+from data.wav import RecordingError, read_wav, wav_bytes  # noqa: E402
 from lrp import COMPOSITES, Explanation, LRPError, Network, audible, drawing  # noqa: E402
 from models.networks import NETWORKS  # noqa: E402
 from models.runs import snapshots  # noqa: E402
 from preprocessing_data import network_inputs, padded_signal  # noqa: E402
 from recording_scripts.review import show_pictures  # noqa: E402
-from recording_scripts.session import SAMPLE_RATE, wav_bytes  # noqa: E402
+from recording_scripts.session import SAMPLE_RATE  # noqa: E402
 from recording_scripts.sound import Microphone, SoundError, is_playing, play  # noqa: E402
 from recording_scripts.utterances import MARGIN, find_sounds  # noqa: E402
 
@@ -167,7 +167,7 @@ def from_microphone(options: argparse.Namespace, explain) -> None:
             number += 1
             try:
                 sound = single_utterance(listen(microphone), SAMPLE_RATE)
-                explain(wav_bytes(sound), f"{Path(NAME).stem}{number}.wav")
+                explain(wav_bytes(sound, SAMPLE_RATE), f"{Path(NAME).stem}{number}.wav")
             except RecordingError as error:
                 print(f"{error}; once more, please", file=sys.stderr)
     finally:

@@ -10,10 +10,8 @@ the disk before the call that adds it returns.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
-import wave
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from data.atomic import WriteError, make_folder, write_atomically, write_error
+from data.wav import wav_bytes
 from recording_scripts.plan import Prompt, missing_prompts, series_count, shuffled_prompts
 
 try:
@@ -37,17 +36,6 @@ DATE_FORMAT = "%y-%m-%d-%H-%M-%S"  # AudioMNIST's recordingdate
 
 class SessionError(ValueError):
     """A session that cannot be used; the message is one sentence for the user."""
-
-
-def wav_bytes(samples: np.ndarray, rate: int = SAMPLE_RATE) -> bytes:
-    """int16 samples (N,) -> a mono WAV file."""
-    blob = io.BytesIO()
-    with wave.open(blob, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(np.asarray(samples).astype("<i2", casting="same_kind").tobytes())
-    return blob.getvalue()
 
 
 @dataclass(frozen=True)
@@ -260,7 +248,7 @@ class Session:
         number = max(numbers, default=0) + 1
         file = f"{TAKES}/{number:04d}.wav"
         if self.folder is not None:
-            write_atomically(self.folder / file, wav_bytes(samples))
+            write_atomically(self.folder / file, wav_bytes(samples, SAMPLE_RATE))
         try:
             self.add(
                 "take", take=number, file=file, series=[list(p) for p in series],

@@ -24,11 +24,12 @@ PLAY = ["paplay", "--latency-msec=30"]
 def make_words(folder):
     from synthetic_takes import word
 
-    from recording_scripts.session import wav_bytes
+    from data.wav import wav_bytes
+    from recording_scripts.session import SAMPLE_RATE
 
     for digit in range(10):
         samples = np.rint(word(digit, voice=0) * 12000).astype(np.int16)
-        (folder / f"{digit}.wav").write_bytes(wav_bytes(samples))
+        (folder / f"{digit}.wav").write_bytes(wav_bytes(samples, SAMPLE_RATE))
 
 
 def speak(folder):
@@ -74,13 +75,14 @@ def check(folder, recordings):
 
 def check_sound(folder):
     """Noise that is played must come back bit by bit; a microphone whose server dies must be told. Exit code."""
-    from recording_scripts.session import SAMPLE_RATE, wav_bytes
+    from data.wav import wav_bytes
+    from recording_scripts.session import SAMPLE_RATE
     from recording_scripts.sound import Microphone, SoundError
 
     noise = (np.random.default_rng(0).standard_normal(3 * SAMPLE_RATE) * 3000).astype(np.int16)
     silence = np.zeros(SAMPLE_RATE, np.int16)  # the server may fade a stream in
     known = folder / "known.wav"
-    known.write_bytes(wav_bytes(np.concatenate([silence, noise, silence])))
+    known.write_bytes(wav_bytes(np.concatenate([silence, noise, silence]), SAMPLE_RATE))
     microphone = Microphone("pulse")
     for attempt in range(1, ATTEMPTS + 1):  # a busy machine starves the virtual loudspeaker
         microphone.begin()

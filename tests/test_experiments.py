@@ -107,8 +107,8 @@ def test_the_corpus_is_counted_and_an_impossible_age_is_no_age(tmp_path):
     assert len(frame) == 6 * 3 * 2 - 1
     first = frame[(frame["speaker"] == "01") & (frame["digit"] == 0)]
     assert first[["seconds", "rate"]].values.tolist() == [[0.625, 16000]]
-    people = corpus.speakers(folder, frame).set_index("speaker")
-    assert math.isnan(people.loc["02", "age"]) and people.loc["01", "age"] == 31
+    people = corpus.speakers(frame).set_index("speaker")
+    assert pd.isna(people.loc["02", "age"]) and people.loc["01", "age"] == 31
     assert people.loc["01", "recordings"] == 5
     counts = corpus.summary(frame).set_index("quantity")
     assert counts.loc["female speakers", "ours"] == 3 and counts.loc["speakers", "paper"] == 60

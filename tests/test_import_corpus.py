@@ -68,6 +68,16 @@ def test_any_naming_and_unknown_speakers(tmp_path, capsys):
     assert meta["01"] == {"gender": "female", "age": 40, "name": "anna k"} and meta["02"]["gender"] == "unknown"
 
 
+def test_a_field_that_stands_twice_holds_the_same_twice(tmp_path, capsys):
+    source = make_corpus(tmp_path / "in", {"anna": "female", "bob": "male"}, digits=(7,), repetitions=2)
+    shutil.copy(source / "anna/7_anna_0.wav", source / "anna/7_bob_5.wav")
+    options = ["--pattern", "{speaker}/{digit}_{speaker}_{repetition}.wav"]
+    assert import_corpus.main([str(source), str(tmp_path / "o"), *options]) == 0
+    assert "anna/7_bob_5.wav: does not fit" in capsys.readouterr().err
+    names = [r.relative for r in corpus.scan(tmp_path / "o")[0]]
+    assert names == [f"{s}/7_{s}_{r}.wav" for s in ("01", "02") for r in (0, 1)]
+
+
 PATTERNS = [("{digit}.wav", "wanted each of"), ("x{digit}{speaker}{repetition}", "no file fits")]
 
 

@@ -12,6 +12,7 @@ import scipy.signal
 from small_corpus import speech, wav_file
 
 import preprocessing_data as preprocessing
+from data import resampling
 from data.wav import RecordingError
 
 FSDD = Path(os.environ.get("FSDD", Path(__file__).resolve().parents[2] / "shared/data/fsdd"))
@@ -96,7 +97,7 @@ def test_resampling_is_fourier_interpolation(rate, length):
 @pytest.mark.parametrize("target", [2, 3, 19, 20, 21, 64, 121])
 def test_resampling_both_ways_equals_scipy(length, target):
     x = np.random.default_rng(1).standard_normal(length)
-    np.testing.assert_allclose(preprocessing.fourier_resample(x, target), scipy.signal.resample(x, target), atol=1e-9)
+    np.testing.assert_allclose(resampling.fourier_resample(x, target), scipy.signal.resample(x, target), atol=1e-9)
 
 
 @pytest.mark.parametrize("length", [47998, 47997, 47981, 24000, 30011, 16384])
@@ -111,8 +112,16 @@ def test_the_low_spectrum_is_the_transforms(length):
     x = np.random.default_rng(length).standard_normal(length)
     wanted = np.fft.rfft(x)
     for bins in (1, 2, length // 12, length // 6 + 1):
-        found = preprocessing.low_spectrum(x, bins)
+        found = resampling.low_spectrum(x, bins)
         assert len(found) == bins and np.abs(found - wanted[:bins]).max() < 3e-9 * np.abs(wanted).max()
+
+
+def test_the_kernels_polynomials_are_the_kernel():
+    places = np.random.default_rng(0).uniform(0, 1, 500)
+    distances = places[:, None] - np.arange(1 - resampling.TAPS // 2, 1 + resampling.TAPS // 2)
+    circle = np.sqrt(1 - (2 * distances / resampling.TAPS) ** 2)
+    wanted = np.exp(resampling.WIDTH * (circle - 1))
+    np.testing.assert_allclose(resampling._weights(2 * places - 1).T, wanted, rtol=0, atol=1e-10)
 
 
 def test_the_offset_is_a_function_of_seed_and_name():
@@ -151,6 +160,18 @@ def test_the_spectrogram_is_the_papers(kind):
     assert found.shape == (227, 227) and found.dtype == np.float32
     assert found.max() == 0 and found.min() >= -80
     assert np.abs(found - twin_spectrogram(padded)).max() <= DB
+
+
+@pytest.mark.parametrize("first", [0, 296, 297, 298, 331, 332, 4000, 7719, 7720, 7800, 7989])
+def test_frames_that_hear_nothing_are_silent_and_no_other(first):
+    """Ten samples anywhere, most of all where a frame just reaches them or just does not."""
+    padded = preprocessing.embed(np.full(10, 20000.0), first)
+    assert np.abs(preprocessing.spectrogram_db(padded) - twin_spectrogram(padded)).max() <= DB
+
+
+def test_the_spectrogram_of_silence_is_flat():
+    np.testing.assert_array_equal(preprocessing.spectrogram_db(np.zeros(8000)), 0)
+    np.testing.assert_array_equal(twin_spectrogram(np.zeros(8000)), 0)
 
 
 def test_a_tone_lies_at_its_frequency():

@@ -320,7 +320,7 @@ def test_two_runs_at_once(tmp_path, capsys):
     assert run(source, out) == 0  # the dead hold nothing
 
 
-@pytest.mark.parametrize("call", ["chmod", "replace"])
+@pytest.mark.parametrize("call", ["open", "write", "replace"])
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(tmp_path, capsys, monkeypatch, call):
     source, out = make_corpus(tmp_path / "in"), tmp_path / "out"
     calls = 0

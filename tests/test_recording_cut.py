@@ -10,12 +10,12 @@ import pytest
 from synthetic_takes import RATE, SyntheticTake, make_take
 
 from data.corpus import scan
-from data.wav import read_wav
+from data.wav import read_wav, wav_bytes
 from preprocessing_data import network_inputs
 from recording_scripts import cut
 from recording_scripts.recognise import single_utterance, softmax
 from recording_scripts.review import SHORTEST, Marks
-from recording_scripts.session import Session, wav_bytes
+from recording_scripts.session import Session
 from recording_scripts.utterances import (
     MARGIN,
     band_levels,
@@ -281,7 +281,7 @@ def test_a_session_becomes_a_speaker_of_a_corpus(tmp_path, capsys):
         near = whole[max(0, start - 2000) : start + len(samples) + 2000]
         windows = np.lib.stride_tricks.sliding_window_view(near, len(samples))
         assert any(np.array_equal(window, samples) for window in windows)  # the take's own samples
-        network_inputs(wav_bytes(samples.astype(np.int16)), "x.wav")
+        network_inputs(wav_bytes(samples.astype(np.int16), RATE), "x.wav")
     assert {path: path.read_bytes() for path in (made.folder / "takes").iterdir()} == kept
     meta = json.loads((tmp_path / "corpus" / "audioMNIST_meta.txt").read_text())
     assert meta == {"zoe": {"gender": "female", "age": 33, "recordingdate": made.date}}

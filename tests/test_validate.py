@@ -10,7 +10,7 @@ import pytest
 from small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
 
 import preprocessing_data
-from data import corpus, corrections, table, validate
+from data import attributes, corpus, corrections, table, validate
 
 MARK = {"recordingdate": "17-06-22-11-04-28"}  # of AudioMNIST's first speaker
 FOLD = {"train": ["01", "02"], "validate": ["03", "04"], "test": ["05", "06"]}
@@ -140,7 +140,7 @@ def test_no_corpus_and_plain_text(tmp_path, capsys):
     (["South Korean", "South African", "South-Korean"], [["South Korean", "South-Korean"]]), (["Kino", "library"], []),
 ])  # fmt: skip
 def test_spellings(values, groups):
-    assert validate.spellings(values) == groups
+    assert attributes.spellings(values) == groups
 
 
 def test_longest_run():
@@ -227,14 +227,14 @@ def test_the_table_has_proper_types_and_no_dirt(tmp_path):
     (tmp_path / "05/0_05_0.wav").write_bytes(b"broken")
     frame = table.corpus_table(tmp_path)
     assert len(frame) == 24 and list(frame.columns) == [
-        "path", "speaker", "digit", "repetition", "seconds", "gender", "age", "accent", "native_speaker", "origin",
-        "room", "date",
+        "path", "speaker", "digit", "repetition", "seconds", "rate", "gender", "age", "accent", "native_speaker",
+        "origin", "room", "date",
     ]  # fmt: skip
     first = frame.groupby("speaker").first()
     assert first.loc["01"].to_dict() == {
-        "path": "01/0_01_0.wav", "digit": 0, "repetition": 0, "seconds": first.loc["01", "seconds"], "gender": "male",
-        "age": 30, "accent": "German", "native_speaker": False, "origin": "Europe, Germany", "room": "vr-room",
-        "date": pd.Timestamp("2017-06-22 11:04:28"),
+        "path": "01/0_01_0.wav", "digit": 0, "repetition": 0, "seconds": first.loc["01", "seconds"], "rate": 8000,
+        "gender": "male", "age": 30, "accent": "German", "native_speaker": False, "origin": "Europe, Germany",
+        "room": "vr-room", "date": pd.Timestamp("2017-06-22 11:04:28"),
     }  # fmt: skip
     assert first.loc["02", "gender"] == "female" and first.loc["02", "native_speaker"]
     assert pd.isna(first.loc["02", "age"])

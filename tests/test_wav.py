@@ -10,7 +10,7 @@ import scipy.io.wavfile
 import soundfile
 from small_corpus import speech, wav_file
 
-from data.wav import RecordingError, read_wav
+from data.wav import RecordingError, read_wav, wav_bytes
 
 SAMPLES = speech(1)
 
@@ -24,6 +24,15 @@ def test_sixteen_bits_equal_the_standard_librarys(tmp_path):
     samples, found_rate = read_wav(path)
     assert samples.dtype == np.float64 and found_rate == rate == 48000
     np.testing.assert_array_equal(samples, wanted)
+
+
+def test_written_files_are_the_samples(tmp_path):
+    (tmp_path / "a.wav").write_bytes(wav_bytes(SAMPLES, 44100))
+    rate, samples = scipy.io.wavfile.read(tmp_path / "a.wav")
+    assert rate == 44100 and samples.dtype == np.int16
+    np.testing.assert_array_equal(samples, SAMPLES)
+    with pytest.raises(TypeError):
+        wav_bytes(SAMPLES / 2, 44100)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
