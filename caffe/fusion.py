@@ -138,7 +138,7 @@ class Block:
             for part in self.parts():
                 self.pooling.spread(self.masked(part, bias), gradient[part], self.winner[part].long(),
                                     gradient[part])
-            self.bottom.grad, weight, _ = self.convolution.gradients(self.bottom.value, gradient, True)
+            self.bottom.grad, weight, _ = self.convolution.gradients(self.bottom.value, gradient, True, bias=False)
         else:
             weight = torch.zeros_like(self.convolution.weight())
             for part in self.parts():
@@ -147,7 +147,7 @@ class Block:
                     x = self.bottom.value[part]
                     piece = torch.empty((len(x), *self.middle.shape[1:]), memory_format=torch.channels_last)
                     self.pooling.spread(masked, piece, self.winner[part].long(), piece)
-                    weight += self.convolution.gradients(x, piece, False)[1].reshape(weight.shape)
+                    weight += self.convolution.gradients(x, piece, False, bias=False)[1].reshape(weight.shape)
         self.add(weight, bias)
 
     def masked(self, part, bias):

@@ -25,6 +25,7 @@ from data.atomic import WriteError, make_folder, write_atomically  # noqa: E402
 from data.corpus import OFFICIAL_SPLITS, CorpusError, load_splits  # noqa: E402
 from data.wav import RecordingError, read_wav, wav_bytes  # noqa: E402
 from lrp import COMPOSITES, Explanation, LRPError, Network, audible, drawing  # noqa: E402
+from lrp.composites import DEFAULT  # noqa: E402
 from models.networks import NETWORKS  # noqa: E402
 from models.runs import snapshots  # noqa: E402
 from preprocessing_data import network_inputs, padded_signal  # noqa: E402
@@ -183,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--splits", type=Path, default=OFFICIAL_SPLITS, metavar="FILE", help="splits that name the classes")
     p.add_argument("--wav", type=Path, nargs="+", metavar="FILE", help="recordings, instead of the microphone")
     p.add_argument("--device", metavar="NAME", help="the microphone, by index or pattern")
-    p.add_argument("--composite", choices=COMPOSITES, default="epsilon_plus", help="rules of the explanation")
+    p.add_argument("--composite", choices=COMPOSITES, default=DEFAULT, help="rules of the explanation")
     p.add_argument("--output", type=Path, default=ROOT / "recognised", metavar="DIR", help="pictures and sounds")
     p.add_argument("--no-show", action="store_true", help="write the pictures, but do not show them")
     p.add_argument("--no-play", action="store_true", help="do not play the explanations")

@@ -166,10 +166,10 @@ class Convolution(ConvolutionBase):
         y = torch.convolution(x, weight, bias, *self.geometry())
         return y.relu_() if relu else y
 
-    def gradients(self, x, dy, down):
+    def gradients(self, x, dy, down, bias=True):
         """(dx, dw, db) for items `x` and gradient `dy` of the result; None for what is not wanted (dx: `down`)."""
         weight_grad = self.param_propagate_down[0]
-        bias_grad = len(self.blobs) > 1 and self.param_propagate_down[1]
+        bias_grad = bias and len(self.blobs) > 1 and self.param_propagate_down[1]
         if self.is_thin(x) and not down:
             _, dw, db = self.thin_backward(x, dy)
             return None, dw if weight_grad else None, db if bias_grad else None
