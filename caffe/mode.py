@@ -1,5 +1,6 @@
 """Where computation happens and who this solver is: Caffe's thread-local mode, device, ranks and random seed."""
 
+import contextlib
 import os
 import threading
 
@@ -21,6 +22,7 @@ class _State(threading.local):
         self.solver_count = 1
         self.solver_rank = 0
         self.multiprocess = False
+        self.capturing = False
 
 
 _state = _State()
@@ -47,12 +49,20 @@ def set_mode_gpu():
     _state.device = torch.device("cuda", _state.gpu)
 
 
-def tf32_wanted():
-    """True if the environment variable CAFFE_TF32 is 1; raises CaffeError unless it is 0, 1, empty or absent."""
-    text = os.environ.get("CAFFE_TF32", "")
+def switch(variable, off, on, default=False):
+    """True if the environment variable is 1, False if it is 0, `default` if it is empty or absent; else CaffeError.
+
+    `off` and `on` say in a few words what 0 and 1 mean.
+    """
+    text = os.environ.get(variable, "")
     if text not in ("", "0", "1"):
-        raise CaffeError(f"CAFFE_TF32: found '{text}'; wanted 0 (float32) or 1 (TF32)")
-    return text == "1"
+        raise CaffeError(f"{variable}: found '{text}'; wanted 0 ({off}) or 1 ({on})")
+    return default if text == "" else text == "1"
+
+
+def tf32_wanted():
+    """True if the environment variable CAFFE_TF32 is 1."""
+    return switch("CAFFE_TF32", "float32", "TF32")
 
 
 def set_precision(tf32):
@@ -105,6 +115,21 @@ def set_multiprocess(value):
 def root_solver():
     """True for the solver of rank 0."""
     return _state.solver_rank == 0
+
+
+def capturing():
+    """True while operations are recorded for a graph: nothing may wait for the device or look at its numbers."""
+    return _state.capturing
+
+
+@contextlib.contextmanager
+def capture():
+    """Context in which capturing() is true (this thread)."""
+    _state.capturing = True
+    try:
+        yield
+    finally:
+        _state.capturing = False
 
 
 class RandomState:

@@ -33,7 +33,10 @@ class Rule:
         return rate
 
     def step(self, g, history, rate):
-        """Turn gradient `g` into the step, in place, with `rate` = learning rate times lr_mult."""
+        """Turn gradient `g` into the step, in place, with `rate` = learning rate times lr_mult.
+
+        `rate` is a number, or a 0-d float32 tensor on g's device; both give the same bits.
+        """
         raise CaffeError(f"{type(self).__name__}: no update rule")
 
 
@@ -42,8 +45,8 @@ class SGD(Rule):
     """V = mu V + r g; u = V. The learning rate is inside the history, unlike in torch.optim."""
 
     def step(self, g, history, rate):
-        history[0].mul_(self.param.momentum).add_(g, alpha=rate)
-        g.copy_(history[0])
+        g.mul_(rate).add_(history[0], alpha=self.param.momentum)
+        history[0].copy_(g)
 
 
 @rule
@@ -53,7 +56,7 @@ class Nesterov(Rule):
     def step(self, g, history, rate):
         momentum = self.param.momentum
         before = history[0].clone()
-        history[0].mul_(momentum).add_(g, alpha=rate)
+        history[0].mul_(momentum).add_(g.mul_(rate))
         torch.mul(history[0], 1 + momentum, out=g).sub_(before, alpha=momentum)
 
 

@@ -217,6 +217,7 @@ class Pooling(Layer):
 
     tops = (1, 2)
     masks = False  # True: the gradient of values that are not positive is dropped (caffe.fusion)
+    divided = None  # what `counts` was made for
 
     @property
     def is_max(self):
@@ -277,10 +278,13 @@ class Pooling(Layer):
         return functional.pad(x, (left, right, up, down), value=value) if any((up, down, left, right)) else x
 
     def divisor(self, x):
-        """Elements of each window inside the padded image (H + pad), not those beyond it."""
-        counts = [torch.tensor([min(i * s - p + k, n + p) - (i * s - p) for i in range(o)], device=x.device)
-                  for o, n, p, k, s in zip(self.out, x.shape[2:], self.pad, self.kernel, self.stride, strict=True)]
-        return torch.outer(*counts).to(x.dtype)
+        """Elements of each window inside the padded image (H + pad), not those beyond it; made once per image size."""
+        key = (x.shape[2:], self.kernel, x.device)
+        if self.divided != key:
+            counts = [torch.tensor([min(i * s - p + k, n + p) - (i * s - p) for i in range(o)], device=x.device)
+                      for o, n, p, k, s in zip(self.out, x.shape[2:], self.pad, self.kernel, self.stride, strict=True)]
+            self.divided, self.counts = key, torch.outer(*counts).to(x.dtype)
+        return self.counts
 
     def forward(self, bottom, top):
         x = bottom[0].value
