@@ -74,6 +74,16 @@ def set_precision(tf32):
     glog.info("GPU precision: " + ("TF32 (CAFFE_TF32=1)" if tf32 else "float32"))
 
 
+def channels_last(on):
+    """True if convolutions over two axes on torch.device `on` work in torch's channels_last memory format.
+
+    On the CPU it is the quickest. Tensor cores, which TF32 uses, read it as well; float32 on CUDA prefers the plain
+    format. CAFFE_CHANNELS_LAST=0 or 1 decides otherwise on CUDA.
+    """
+    return on.type == "cpu" or switch("CAFFE_CHANNELS_LAST", "the plain memory format", "channels_last",
+                                      default=torch.backends.cuda.matmul.allow_tf32)
+
+
 def set_device(index):
     """Select the GPU that set_mode_gpu uses; if the GPU mode is on already, switch to it."""
     _require_gpu(index)
