@@ -226,7 +226,7 @@ class Solver:
         return None
 
     def iteration(self, rates):
-        """An iteration on the device alone, with a rate (0-d tensor) per parameter; returns its loss and norm, (2,)."""
+        """An iteration on the device alone, with 0-d tensors as _rates' numbers; returns its loss and norm, (2,)."""
         loss = self._gradients()
         norm = self._update(rates)
         zero = torch.zeros((), device=mode.device())
@@ -337,9 +337,16 @@ class Solver:
             glog.info(f"Iteration {self.iter}, lr = {glog.g(rate)}")
 
     def _rates(self, rate):
-        """What the update rule makes of a learning rate in this iteration, for each parameter."""
+        """What the update rule makes of a learning rate in this iteration, for each of _rate_groups."""
         factor = self.rule.begin(rate, self.iter)
-        return [factor * mult for mult in self.net.lr_mults]
+        return [factor * mult for mult in self._rate_groups()]
+
+    def _rate_groups(self):
+        """{lr_mult: indices of the parameters that have it}."""
+        groups = {}
+        for i, mult in enumerate(self.net.lr_mults):
+            groups.setdefault(mult, []).append(i)
+        return groups
 
     def apply_update(self):
         """Clip, normalise, regularise, update (section 4.3) from the current gradients; returns the learning rate."""
@@ -354,31 +361,32 @@ class Solver:
     def _update(self, rates):
         """Clip, normalise, regularise, update on the device alone; returns the gradients' norm if they are clipped.
 
-        `rates`: a number or a 0-d tensor for each parameter.
+        `rates`: a number or a 0-d tensor for each of _rate_groups.
         """
         param, net = self.param, self.net
-        grads = [p.grad for p in net.learnable_params]
+        grads, values = [p.grad for p in net.learnable_params], [p.value for p in net.learnable_params]
+        if not grads:
+            return None
         norm = self._clip(grads)
-        count = len(grads)
-        for i, (blob, g) in enumerate(zip(net.learnable_params, grads, strict=True)):
-            if param.iter_size != 1:
-                g.mul_(1.0 / param.iter_size)
-            self._regularise(g, blob.value, param.weight_decay * net.decay_mults[i])
-            history = [self.history[i + k * count].value for k in range(self.rule.histories)]
-            self.rule.step(g, history, rates[i])
-            blob.value.sub_(g)
+        if param.iter_size != 1:
+            torch._foreach_mul_(grads, 1.0 / param.iter_size)
+        for g, value, mult in zip(grads, values, net.decay_mults, strict=True):
+            self._regularise(g, value, param.weight_decay * mult)
+        for rate, group in zip(rates, self._rate_groups().values(), strict=True):
+            history = [[self.history[i + k * len(grads)].value for i in group] for k in range(self.rule.histories)]
+            self.rule.step([grads[i] for i in group], history, rate)
+        torch._foreach_sub_(values, grads)
         return norm
 
     def _clip(self, grads):
         """Scale gradients of a greater L2 norm than clip_gradients down to it; returns the norm before (0-d tensor)."""
         clip = self.param.clip_gradients
-        if clip < 0 or not grads:
+        if clip < 0:
             return None
         norm = torch.sqrt(sum(torch.dot(g.reshape(-1), g.reshape(-1)) for g in grads))
         exact = norm.double()
         scale = torch.where(exact > clip, torch.full_like(exact, clip) / exact, 1.0).float()
-        for g in grads:
-            g.mul_(scale)
+        torch._foreach_mul_(grads, scale)
         return norm
 
     def _log_clipping(self, norm):

@@ -139,8 +139,8 @@ class HDF5Data(Layer):
     """Rows of HDF5 files named in a list file; every top reads the dataset of its name.
 
     Files are kept in memory after their first reading within cache_budget(); when the data set does not fit, a thread
-    reads the next batch ahead. A set within device_budget() is kept on the device, and a batch is gathered there by the
-    rows' numbers; order and position are the same in all three cases.
+    reads the next batch ahead. Once it is read, a set within device_budget() moves to the device, where batches are
+    gathered by the rows' numbers (keep_on reads it at once). Order and position are the same in all three cases.
 
     For passes that are captured as a graph, `index` (passes, batch) holds the row numbers of several batches on the
     device: whoever replays the graph writes next_rows() there, and `staged` counts the passes while it is captured.
@@ -293,7 +293,8 @@ class HDF5Data(Layer):
             t.value = whole.index_select(0, self.index[turn])
 
     def forward(self, bottom, top):
-        if self.ahead is None and self.keep_on(mode.device()):
+        read = self.resident is not None or len(self.memory) == len(self.paths)
+        if read and self.ahead is None and self.keep_on(mode.device()):
             self._gather(top)
             return
         if self.ahead is not None:
