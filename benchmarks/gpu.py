@@ -236,7 +236,8 @@ def once(sizes):
 
 @section
 def tests(sizes, what):
-    selection = ["tests/test_graph.py", "-k", "emulator"] if sizes.cpu else ["-m", "cuda", "tests"]
+    selection = (["tests/test_graph.py", "-k", "emulator"] if sizes.cpu
+                 else ["-m", "cuda", "--continue-on-collection-errors", "tests"])
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selection], cwd=ROOT,
                           capture_output=True, text=True)
     print(done.stdout, done.stderr, flush=True)

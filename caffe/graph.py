@@ -9,6 +9,9 @@ Before a graph is used it must do from the same state what the plain passes do. 
 or differs, runs plainly, and the log says why.
 """
 
+import contextlib
+import warnings
+
 import numpy as np
 import torch
 
@@ -21,7 +24,7 @@ from caffe.layers.loss import LabelReader
 
 CAPACITY = 200  # replays between two readings; pinned row numbers and results are kept for so many
 TOLERANCE = 1e-4  # of the largest element: what a replay may differ by from plain passes (sums in another order)
-WARM_UPS = 3  # plain runs before the capture: libraries choose and load kernels in the first ones
+WARM_UPS = 2  # plain runs before the capture: libraries choose and load kernels in the first one
 REARRANGING = (HDF5Data, DummyData, Slice, Split, Flatten, Concat)  # layers that labels may pass through
 
 
@@ -31,24 +34,47 @@ class CudaGraph:
     `generators` are the torch generators that the function draws from; every replay advances them.
     """
 
+    failed = []  # torch's allocator goes on asking graphs whose capture failed: they must live on
+
     def __init__(self, function, generators):
         self.graph = torch.cuda.CUDAGraph()
-        for generator in generators:
-            self.graph.register_generator_state(generator)
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            function()
+        if hasattr(self.graph, "register_generator_state"):  # else torch does it by itself
+            for generator in generators:
+                self.graph.register_generator_state(generator)
+        try:
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                function()
+        except RuntimeError:
+            self.failed.append(self.graph)
+            raise
 
     def replay(self):
         self.graph.replay()
 
     @staticmethod
-    def warm_up(function):
-        """Run `function()` as CUDA wants it before a capture: on a stream of its own."""
+    def warm_up(function, strict):
+        """Run `function()` as CUDA wants it before a capture: on a stream of its own.
+
+        If `strict`, what waits for the device raises RuntimeError: a capture would fail there and leave a mess.
+        """
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream), _no_waiting() if strict else contextlib.nullcontext():
             function()
         torch.cuda.current_stream().wait_stream(stream)
+
+
+@contextlib.contextmanager
+def _no_waiting():
+    """Context in which CUDA operations that wait for the device raise RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that the mode does not find everything
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 KINDS = {"cuda": CudaGraph}  # device type: what captures there
@@ -108,11 +134,6 @@ class Replay:
                                                        piece.astype(np.float64)) for k, piece in pieces]))
         return found
 
-    def show(self):
-        """Let the net's outputs and the parameters' gradients be those of the last replay."""
-        for storage, tensor in self.shown:
-            storage.tensor = tensor
-
     def _feed(self, rates):
         for feed, rows in zip(self.feeds, self.rows, strict=True):
             for turn in range(self.passes):
@@ -155,24 +176,25 @@ class Replay:
             self._feed(rates)
             for _ in range(WARM_UPS):
                 restore()
-                kind.warm_up(self._run)
+                kind.warm_up(self._run, strict=False)
             plain = outcome()
             restore()
             with mode.capture():
+                kind.warm_up(self._run, strict=True)
+            restore()
+            with mode.capture():
                 self.graph = kind(self._run, generators)
-            self.shown = [(storage, storage.tensor) for storage in self._visible()]
             restore()
             self.results.zero_()
             self.graph.replay()
             return max(difference(a, b) for a, b in zip(plain, outcome(), strict=True))
+        except RuntimeError:
+            generators[:] = [mode.random.renew(mode.device())]
+            raise
         finally:
             restore()
             for feed, position in zip(self.feeds, positions, strict=True):
                 feed.restore_position(position)
-
-    def _visible(self):
-        return ([self.net._blobs[k]._data for k in self.net._outputs]
-                + [blob._diff for blob in self.net.learnable_params])
 
 
 def difference(a, b):

@@ -162,6 +162,14 @@ class RandomState:
             self._generators[key].manual_seed(self._seed)
         return self._generators[key]
 
+    def renew(self, on):
+        """A new generator for device `on`, in the state that generator() gives it first.
+
+        For a generator that took part in a capture that failed: CUDA's refuse to work after that.
+        """
+        self._generators.pop(str(on), None)
+        return self.generator(on)
+
     def draw_seed(self):
         """A 63-bit seed for a stream of data order, the same for all solvers that train together."""
         return int(torch.randint(0, 2**63 - 1, (1,), generator=self._order).item())

@@ -249,7 +249,6 @@ class Solver:
             return
         reached, launched, self._launched = self.iter, self._launched, []
         results = self.replay.read().tolist()
-        self.replay.show()
         for (self.iter, rate, step), (loss, norm) in zip(launched, results, strict=True):
             self._account(loss)
             if step is not None:

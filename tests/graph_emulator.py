@@ -5,6 +5,8 @@ host memory there is refused while capturing; randomness comes from registered g
 addresses of the capture and read those of memory made before it, which must still be alive.
 """
 
+import contextlib
+
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,6 +21,22 @@ REFUSED = {  # packets of operations that need the device's numbers on the host,
 
 class NotPermitted(RuntimeError):
     """What CUDA answers to an operation that cannot be captured."""
+
+
+def is_refused(packet, tensors):
+    """True for an operation that waits for the device: one of REFUSED, or indexing by a mask."""
+    masked = packet in (aten.index, aten.index_put_) and any(tensor.dtype == torch.bool for tensor in tensors)
+    return masked or packet in REFUSED
+
+
+class Refuser(TorchDispatchMode):
+    """Raises where an operation is not permitted in a capture."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if is_refused(function.overloadpacket, given):
+            raise NotPermitted(f"{function}: called a synchronizing operation")
+        return function(*args, **(kwargs or {}))
 
 
 class Place:
@@ -53,7 +71,7 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         packet = function.overloadpacket
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        if packet in REFUSED or (packet in (aten.index, aten.index_put_) and any(t.dtype == torch.bool for t in given)):
+        if is_refused(packet, given):
             raise NotPermitted(f"{function}: operation not permitted when stream is capturing")
         if torch.Tag.nondeterministic_seeded in function.tags and not self.is_registered(kwargs.get("generator")):
             raise NotPermitted(f"{function}: draws from a generator that is not registered with the graph")
@@ -102,5 +120,6 @@ class EmulatedGraph:
                         place.tensor().copy_(fresh)
 
     @staticmethod
-    def warm_up(function):
-        function()
+    def warm_up(function, strict):
+        with Refuser() if strict else contextlib.nullcontext():
+            function()

@@ -327,8 +327,9 @@ def test_a_wrong_label_anywhere_in_the_set_stops_before_training(device, run, tm
     assert not list((tmp_path / "run").glob("s_iter_*"))
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_next_snapshot(device, run, tmp_path):
-    solver = TESTED.replace("display: 5", "display: 0") + 'base_lr: 1e38 lr_policy: "fixed" momentum: 0.9'
+@pytest.mark.parametrize("asked", ["display: 5", "test_iter: 2 test_interval: 6", "snapshot: 7", ""])
+def test_a_loss_that_is_not_finite_stops_before_the_next_snapshot(asked, device, run, tmp_path):
+    solver = COMMON + asked + ' base_lr: 1e38 lr_policy: "fixed" momentum: 0.9'
     with pytest.raises(caffe.CaffeError, match=r"Iteration \d: the training loss is .*nan.* CAFFE_CUDA_GRAPH=0"):
         run("run", solver, True)
     assert not list((tmp_path / "run").glob("s_iter_*"))

@@ -245,6 +245,9 @@ class HDF5Data(Layer):
         first = sum(a.nbytes for a in self.load(int(self.order.files[0])))
         if first * len(self.paths) > 2 * budget:  # do not read for minutes what will hardly fit
             return self._too_large(first * len(self.paths), budget)
+        left = len(self.paths) - len(self.memory)
+        if left > 1:
+            glog.info(f"{self.where}: reading {left} files")
         total = 0
         for index in range(len(self.paths)):
             total += sum(a.nbytes for a in self.load(index))
