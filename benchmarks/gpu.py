@@ -43,7 +43,6 @@ from benchmarks.handwritten import Loop  # noqa: E402
 from caffe import graph, mode  # noqa: E402
 from caffe.fusion import fuse  # noqa: E402
 from caffe.layers.data import HDF5Data, RowOrder  # noqa: E402
-from caffe.layers.vision import Convolution, InnerProduct  # noqa: E402
 from caffe.solver import Solver  # noqa: E402
 from caffe_proto import caffe_pb2  # noqa: E402
 from data.corpus import load_splits  # noqa: E402
@@ -150,10 +149,11 @@ def use(sizes):
         mode.set_mode_gpu()
 
 
-def make_solver(name, sizes, folder, rows=None, dropout=True):
+def make_solver(name, sizes, folder, rows=None, tested=False):
     """The paper's solver of a network, its data sets of `rows` random recordings made on the device.
 
     Files and lists name one recording; the layers are given the rest. The rate is tiny, so that noise cannot diverge.
+    `tested`: without dropout, whose numbers differ between devices, and with every blob's value kept.
     """
     import h5py
 
@@ -168,7 +168,7 @@ def make_solver(name, sizes, folder, rows=None, dropout=True):
     for layer in net.layer:
         if layer.type == "HDF5Data":
             layer.hdf5_data_param.source, layer.hdf5_data_param.batch_size = str(folder / "one.txt"), sizes.batch
-        elif layer.type == "Dropout" and not dropout:
+        elif layer.type == "Dropout" and tested:
             layer.dropout_param.dropout_ratio = 0
     param = text_format.Parse(texts["solver.prototxt"], caffe_pb2.SolverParameter())
     param.ClearField("net")
@@ -178,8 +178,9 @@ def make_solver(name, sizes, folder, rows=None, dropout=True):
     param.test_iter[:] = [TEST_BATCHES if not sizes.cpu else 2]
     solver = Solver(param)
     for net in (solver.net, *solver.test_nets):
-        net.frugal = True
-        fuse(net)
+        if not tested:
+            net.frugal = True
+            fuse(net)
         for layer in net.layers:
             if isinstance(layer, HDF5Data):
                 fill(layer, rows or sizes.batch)
@@ -207,7 +208,7 @@ def work(net):
     operations = moved = 0
     for i, layer in enumerate(net.layers):
         top, bottom = net.top_vecs[i], net.bottom_vecs[i]
-        if isinstance(layer, (Convolution, InnerProduct)):
+        if layer.type in ("Convolution", "InnerProduct"):
             weights = layer.blobs[0]
             once = 2 * top[0].count * weights.count // weights.shape[0]
             operations += once * (3 if net.bottom_need_backward[i][0] else 2)
@@ -247,10 +248,12 @@ def tests(sizes, what):
         report(line=f"tests: FAILED {name}", failed=True)
 
 
-def outcome(solver, steps, replayed, sizes):
-    """(losses' sum of one pass, all blobs and gradients; weights and history after `steps` iterations) on the CPU."""
+def outcome(solver, steps, replayed, fused, sizes):
+    """({blob values and gradients of one pass}, {weights and history after `steps` iterations}), on the CPU in float64.
+
+    `fused`: the steps, not the pass, are done as training does them.
+    """
     net = solver.net
-    net.frugal = False
     net.clear_param_diffs()
     net.forward_tensors()
     net.run_backward()
@@ -258,7 +261,9 @@ def outcome(solver, steps, replayed, sizes):
     blobs.update((f"gradient of {n}", b.grad) for n, b in zip(net._blob_names, net._blobs, strict=True) if b.has_grad)
     blobs.update((f"gradient of parameter {i}", p.grad) for i, p in enumerate(net.learnable_params))
     one = {key: tensor.detach().cpu().double().clone() for key, tensor in blobs.items()}
-    net.frugal = True
+    if fused:
+        net.frugal = True
+        fuse(net)
     if replayed:
         graph.accelerate(solver, sizes.kind)
         if solver.replay is None:
@@ -276,7 +281,7 @@ def parity(sizes, name):
         small = Sizes(True)
         small.batch = 4
         with tempfile.TemporaryDirectory() as folder:
-            solver = make_solver(name, small, Path(folder), dropout=False)
+            solver = make_solver(name, small, Path(folder), tested=True)
             solver.param.base_lr = 1e-4
             rng = np.random.default_rng(7)
             for net in (solver.net, *solver.test_nets):
@@ -290,7 +295,7 @@ def parity(sizes, name):
                 scale = 1 / np.sqrt(max(np.prod(shape[1:]), 1)) if len(shape) > 1 else 0.1
                 blob.value.copy_(torch.from_numpy((scale * np.random.default_rng(i).normal(size=shape))
                                                   .astype(np.float32)))
-            return outcome(solver, 5, replayed, sizes)
+            return outcome(solver, 5, replayed, not on_cpu, sizes)
 
     wanted = run(True, False)
     for replayed in (False, True):
@@ -491,7 +496,7 @@ def run_section(name, what, flags, log):
 def machine():
     """The machine in words."""
     if not torch.cuda.is_available():
-        return f"CPU, torch {torch.__version__}"
+        return f"CPU, torch {torch.__version__}: tiny sizes, the figures below mean nothing"
     properties = torch.cuda.get_device_properties(0)
     return (f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA "
             f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, Python {sys.version.split()[0]}")

@@ -17,7 +17,6 @@ import torch
 
 from caffe import glog, mode
 from caffe.errors import CaffeError
-from caffe.layer import LAYERS
 from caffe.layers.common import Concat, Flatten, Slice, Split
 from caffe.layers.data import DummyData, HDF5Data
 from caffe.layers.loss import LabelReader
@@ -213,7 +212,7 @@ def obstacle(net):
     if net._before_forward or net._after_forward or net._before_backward or net._after_backward:
         return "callbacks are called between the layers"
     for layer in net.layers:
-        if type(layer) not in LAYERS.values():
+        if layer.type == "Python":
             return f"{layer.where} is a user's Python code"
         if layer.host_work:
             return f"{layer.where} {layer.host_work}"
