@@ -17,7 +17,9 @@ from google.protobuf import text_format
 
 import caffe
 from caffe import graph, mode, training
+from caffe.fusion import fuse
 from caffe.layers.common import Slice
+from caffe.layers.data import HDF5Data
 from caffe.layers.neuron import ReLU
 from caffe.solver import Action
 from caffe_proto import caffe_pb2
@@ -213,6 +215,41 @@ def test_the_paper_s_networks(network, device, run, tmp_path):
     assert_replayed(results[1])
     assert_same(results[1], results[0], {"cpu": 0.0, "cuda": 1e-3}[device])
     assert bool(results[0].clips) == (network == "AlexNet")
+
+
+@pytest.mark.parametrize("channels_last", ["0", "1"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_iteration_never_looks_at_the_device_s_numbers(network, channels_last, tmp_path, monkeypatch):
+    """On torch's meta device, which computes shapes and holds no numbers: whoever wants one, or leaves it, fails.
+
+    It stands for CUDA where there is none: what is done on the CPU alone is not done there.
+    """
+    net, solver = network_files(network)
+    write_recordings(tmp_path, network)
+    (tmp_path / "net.prototxt").write_text(net)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CAFFE_CHANNELS_LAST", channels_last)
+    solver = caffe.solver.Solver(text_format.Parse(solver, caffe_pb2.SolverParameter()))
+    meta = torch.device("meta")
+    monkeypatch.setattr(mode._state, "device", meta)
+    monkeypatch.setattr(mode.random, "generator", lambda on: None)
+    for net in (solver.net, *solver.test_nets):
+        net.frugal = True
+        fuse(net)
+        for layer in net.layers:
+            if isinstance(layer, HDF5Data):
+                assert layer._read_all(2**30)
+                layer._move_to(meta)
+                layer.staged = 0
+    with mode.capture():
+        numbers = solver.iteration(torch.zeros(len(solver._rate_groups()), device=meta).unbind())
+        solver.test_nets[0].share_with(solver.net)
+        loss = solver.test_nets[0].forward_tensors()
+    assert numbers.device == loss.device == meta and numbers.shape == (2,)
+    tensors = [t for p in solver.net.learnable_params for t in (p._data.tensor, p._diff.tensor)]
+    assert all(tensor.device == meta for tensor in tensors + [h._data.tensor for h in solver.history])
+    kernels = [p.value for p in solver.net.learnable_params if p.num_axes == 4 and p.channels > 1]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels) or channels_last == "0"
 
 
 # -- what must not be replayed ----------------------------------------------------------------------------------------
