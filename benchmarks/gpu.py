@@ -507,11 +507,11 @@ def table(results):
     lines = [f"machine: {machine()}", *(r["line"] for r in results if "line" in r)]
     device = next((r["rates"] for r in results if "rates" in r), None)
     needs = {r["network"]: (r["operations"], r["moved"]) for r in results if "engine" in r}
-    lines.append(f"{'network':9} {'loop':40} {'iterations/s':>12} {'test batches/s':>14} {'peak GB':>8} "
-                 f"{'of the floor':>12}")
-    for r in results:
-        if "engine" not in r and "torch" not in r:
-            continue
+    loops = [r for r in results if "engine" in r or "torch" in r]
+    if loops:
+        lines.append(f"{'network':9} {'loop':40} {'iterations/s':>12} {'test batches/s':>14} {'peak GB':>8} "
+                     f"{'of the floor':>12}")
+    for r in loops:
         kind = r.get("engine") or r["torch"]
         share = ""
         if device and r["network"] in needs:
