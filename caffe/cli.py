@@ -291,7 +291,10 @@ def device_query(flags):
     for index in gpu_ids(flags.gpu):
         mode.set_device(index)
         properties = torch.cuda.get_device_properties(index)
-        driver = ctypes.CDLL("libcuda.so.1")
+        try:
+            driver = ctypes.CDLL("libcuda.so.1")
+        except OSError as error:
+            raise CaffeError(f"device_query: the CUDA driver library cannot be loaded ({error})") from None
         _line("Device id:", index)
         _line("Major revision number:", properties.major)
         _line("Minor revision number:", properties.minor)

@@ -31,6 +31,7 @@ class Layer:
       is_loss: True gives top 0 a default loss weight of 1.
       no_gradient_to: bottom indices that `force_backward` must leave alone (labels).
       in_place: False rejects a top that is also the bottom.
+      host_work: what its passes need the host for, as a text, so that they cannot be captured as a graph; or None.
     Instance attributes: layer_param (LayerParameter), phase (0 TRAIN, 1 TEST), blobs (BlobVec of parameters),
       param_propagate_down (bool per parameter), param_str (Python layers).
     """
@@ -40,6 +41,7 @@ class Layer:
     is_loss = False
     no_gradient_to = ()
     in_place = True
+    host_work = None
 
     def __init__(self, layer_param, phase):
         self.layer_param = layer_param

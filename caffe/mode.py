@@ -1,5 +1,6 @@
 """Where computation happens and who this solver is: Caffe's thread-local mode, device, ranks and random seed."""
 
+import contextlib
 import os
 import threading
 
@@ -21,6 +22,7 @@ class _State(threading.local):
         self.solver_count = 1
         self.solver_rank = 0
         self.multiprocess = False
+        self.capturing = False
 
 
 _state = _State()
@@ -47,12 +49,20 @@ def set_mode_gpu():
     _state.device = torch.device("cuda", _state.gpu)
 
 
-def tf32_wanted():
-    """True if the environment variable CAFFE_TF32 is 1; raises CaffeError unless it is 0, 1, empty or absent."""
-    text = os.environ.get("CAFFE_TF32", "")
+def switch(variable, off, on, default=False):
+    """True if the environment variable is 1, False if it is 0, `default` if it is empty or absent; else CaffeError.
+
+    `off` and `on` say in a few words what 0 and 1 mean.
+    """
+    text = os.environ.get(variable, "")
     if text not in ("", "0", "1"):
-        raise CaffeError(f"CAFFE_TF32: found '{text}'; wanted 0 (float32) or 1 (TF32)")
-    return text == "1"
+        raise CaffeError(f"{variable}: found '{text}'; wanted 0 ({off}) or 1 ({on})")
+    return default if text == "" else text == "1"
+
+
+def tf32_wanted():
+    """True if the environment variable CAFFE_TF32 is 1."""
+    return switch("CAFFE_TF32", "float32", "TF32")
 
 
 def set_precision(tf32):
@@ -62,6 +72,16 @@ def set_precision(tf32):
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     glog.info("GPU precision: " + ("TF32 (CAFFE_TF32=1)" if tf32 else "float32"))
+
+
+def channels_last(on):
+    """True if convolutions over two axes on torch.device `on` work in torch's channels_last memory format.
+
+    On the CPU it is the quickest. Tensor cores, which TF32 uses, read it as well; float32 on CUDA prefers the plain
+    format. CAFFE_CHANNELS_LAST=0 or 1 decides otherwise on CUDA.
+    """
+    return on.type == "cpu" or switch("CAFFE_CHANNELS_LAST", "the plain memory format", "channels_last",
+                                      default=torch.backends.cuda.matmul.allow_tf32)
 
 
 def set_device(index):
@@ -107,6 +127,21 @@ def root_solver():
     return _state.solver_rank == 0
 
 
+def capturing():
+    """True while operations are recorded for a graph: nothing may wait for the device or look at its numbers."""
+    return _state.capturing
+
+
+@contextlib.contextmanager
+def capture():
+    """Context in which capturing() is true (this thread)."""
+    _state.capturing = True
+    try:
+        yield
+    finally:
+        _state.capturing = False
+
+
 class RandomState:
     """The random streams of fillers, dropout and data order: one torch generator per device, all from one seed."""
 
@@ -126,6 +161,14 @@ class RandomState:
             self._generators[key] = torch.Generator(device=on)
             self._generators[key].manual_seed(self._seed)
         return self._generators[key]
+
+    def renew(self, on):
+        """A new generator for device `on`, in the state that generator() gives it first.
+
+        For a generator that took part in a capture that failed: CUDA's refuse to work after that.
+        """
+        self._generators.pop(str(on), None)
+        return self.generator(on)
 
     def draw_seed(self):
         """A 63-bit seed for a stream of data order, the same for all solvers that train together."""

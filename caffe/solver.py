@@ -66,7 +66,9 @@ class Solver:
         self.listeners = []
         self._on_start, self._on_gradients_ready = [], []
         self._stop = False
-        self._losses, self._smoothed = [], 0.0
+        self._losses, self._smoothed, self._started = [], 0.0, 0
+        self.replay, self.test_replays = None, {}  # caffe.graph.accelerate sets them (test net index: Replay)
+        self._launched = []  # (iteration, rate, multistep's step if it was reached) of replays not read back
         self._make_train_net()
         self._make_test_nets()
         self._make_history()
@@ -154,11 +156,10 @@ class Solver:
         """Do this many training iterations (section 4.2)."""
         param = self.param
         check_policy(param)
-        start, stop = self.iter, self.iter + iterations
+        stop, self._started = self.iter + iterations, self.iter
         self._losses, self._smoothed = [], 0.0
         self._timer, self._timed_from = time.monotonic(), self.iter
         while self.iter < stop:
-            self.net.clear_param_diffs()
             if (param.test_interval and self.iter % param.test_interval == 0
                     and (self.iter > 0 or param.test_initialization)):
                 if mode.root_solver():
@@ -166,24 +167,10 @@ class Solver:
                 if self.agree(Action.STOP if self._stop else Action.NONE) is Action.STOP:
                     self._stop = True
                     break
-            for callback in self._on_start:
-                callback()
-            display = param.display and self.iter % param.display == 0
-            self.net.debug_info = bool(display and param.debug_info)
-            loss = 0.0
-            for _ in range(param.iter_size):
-                loss = loss + self.net.forward_tensors()
-                self.net.run_backward()
-            loss = float(loss) / param.iter_size
-            self._check_finite(loss)
-            self._smooth(loss, start)
-            if display:
-                self._display()
-            for callback in self._on_gradients_ready:
-                callback()
-            rate = self.apply_update()
-            for listener in self.listeners:
-                listener.trained(self, loss, rate)
+            if self.replay is None:
+                self._iterate()
+            else:
+                self._launch()
             action = self.agree(self.action_function())
             if mode.root_solver() and ((param.snapshot and self.iter % param.snapshot == 0)
                                        or action is Action.SNAPSHOT):
@@ -191,10 +178,95 @@ class Solver:
             if action is Action.STOP:
                 self._stop = True
                 break
+        self._settle()
+
+    @property
+    def _displays(self):
+        return bool(self.param.display and self.iter % self.param.display == 0)
+
+    def _iterate(self):
+        """One iteration, layer by layer."""
+        for callback in self._on_start:
+            callback()
+        self.net.debug_info = self._displays and self.param.debug_info
+        loss = float(self._gradients())
+        self._account(loss)
+        for callback in self._on_gradients_ready:
+            callback()
+        rate = self.apply_update()
+        for listener in self.listeners:
+            listener.trained(self, loss / self.param.iter_size, rate)
+
+    def _gradients(self):
+        """The gradients of iter_size batches together; returns the sum of their losses (0-d tensor or number)."""
+        self.net.clear_param_diffs()
+        loss = 0.0
+        for _ in range(self.param.iter_size):
+            loss = loss + self.net.forward_tensors()
+            self.net.run_backward()
+        return loss
+
+    def _account(self, loss):
+        """Check, smooth and display the sum of an iteration's losses (a float)."""
+        loss /= self.param.iter_size
+        self._check_finite(loss)
+        self._smooth(loss)
+        if self._displays:
+            self._display()
+
+    # -- training by replays of a graph --------------------------------------------------------------------------
+    def obstacle(self):
+        """Why an iteration cannot be captured as a graph although its net can (a text), or None."""
+        if mode.solver_count() > 1:
+            return "several solvers train together"
+        if self._on_start or self._on_gradients_ready:
+            return "callbacks are called in every iteration"
+        if self.param.debug_info:
+            return "debug_info looks at every blob"
+        return None
+
+    def iteration(self, rates):
+        """An iteration on the device alone, with 0-d tensors as _rates' numbers; returns its loss and norm, (2,)."""
+        loss = self._gradients()
+        norm = self._update(rates)
+        zero = torch.zeros((), device=mode.device())
+        return torch.stack((zero + loss, zero if norm is None else norm))
+
+    def _launch(self):
+        """Start the replay of one iteration; what it computes is read back when somebody wants to know."""
+        stepped = self._reach_step()
+        rate = learning_rate(self.param, self.iter, self.current_step)
+        self.replay.launch(self._rates(rate))
+        self._launched.append((self.iter, rate, self.current_step if stepped else None))
+        displays = self._displays
+        self.iter += 1
+        if displays or self.replay.full:
+            self._settle()
+
+    def _settle(self):
+        """Read back what the launched iterations computed; log and count them as if each had just been done."""
+        if not self._launched:
+            return
+        reached, launched, self._launched = self.iter, self._launched, []
+        results = self.replay.read().tolist()
+        for (self.iter, rate, step), (loss, norm) in zip(launched, results, strict=True):
+            self._account(loss)
+            if step is not None:
+                self._log_step(step)
+            self._log_rate(rate)
+            self._log_clipping(norm)
+            self.iter += 1
+            for listener in self.listeners:
+                listener.trained(self, loss / self.param.iter_size, rate)
+        assert self.iter == reached
 
     def _check_finite(self, loss):
         if np.isfinite(loss):
             return
+        if self.replay is not None:
+            raise CaffeError(f"Iteration {self.iter}: the training loss is {glog.g(loss)}; a finite number was wanted "
+                             "(no snapshot was written since; earlier ones are untouched). Look at learning rate and "
+                             "input data; CAFFE_CUDA_GRAPH=0 names the first blob that is not finite.")
         raise CaffeError(f"Iteration {self.iter}: the training loss is {glog.g(loss)}; a finite number was wanted "
                          "(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
                          + self._first_not_finite())
@@ -211,14 +283,14 @@ class Solver:
                             f"'{net._layer_names[i]}': look at its weights, the learning rate and the input data.")
         return "All blobs are finite: look at the loss weights."
 
-    def _smooth(self, loss, start):
+    def _smooth(self, loss):
         window = self.param.average_loss
         if len(self._losses) < window:
             self._losses.append(loss)
             count = len(self._losses)
             self._smoothed = (self._smoothed * (count - 1) + loss) / count
         else:
-            index = (self.iter - start) % window
+            index = (self.iter - self._started) % window
             self._smoothed += (loss - self._losses[index]) / window
             self._losses[index] = loss
 
@@ -244,45 +316,83 @@ class Solver:
     @property
     def lr(self):
         """The current learning rate; evaluating `multistep` may advance its step."""
+        if self._reach_step():
+            self._log_step(self.current_step)
+        return learning_rate(self.param, self.iter, self.current_step)
+
+    def _reach_step(self):
+        """Go on to multistep's next rate if its iteration has come; True if so."""
         param = self.param
-        if (param.lr_policy == "multistep" and self.current_step < len(param.stepvalue)
-                and self.iter >= param.stepvalue[self.current_step]):
-            self.current_step += 1
-            glog.info(f"MultiStep Status: Iteration {self.iter}, step = {self.current_step}")
-        return learning_rate(param, self.iter, self.current_step)
+        reached = (param.lr_policy == "multistep" and self.current_step < len(param.stepvalue)
+                   and self.iter >= param.stepvalue[self.current_step])
+        self.current_step += reached
+        return reached
+
+    def _log_step(self, step):
+        glog.info(f"MultiStep Status: Iteration {self.iter}, step = {step}")
+
+    def _log_rate(self, rate):
+        if self._displays and mode.root_solver():
+            glog.info(f"Iteration {self.iter}, lr = {glog.g(rate)}")
+
+    def _rates(self, rate):
+        """What the update rule makes of a learning rate in this iteration, for each of _rate_groups."""
+        factor = self.rule.begin(rate, self.iter)
+        return [factor * mult for mult in self._rate_groups()]
+
+    def _rate_groups(self):
+        """{lr_mult: indices of the parameters that have it}."""
+        groups = {}
+        for i, mult in enumerate(self.net.lr_mults):
+            groups.setdefault(mult, []).append(i)
+        return groups
 
     def apply_update(self):
         """Clip, normalise, regularise, update (section 4.3) from the current gradients; returns the learning rate."""
-        param, net = self.param, self.net
         rate = self.lr
-        if param.display and self.iter % param.display == 0 and mode.root_solver():
-            glog.info(f"Iteration {self.iter}, lr = {glog.g(rate)}")
-        grads = [p.grad for p in net.learnable_params]
-        self._clip(grads)
-        factor = self.rule.begin(rate, self.iter)
-        count = len(grads)
-        for i, (blob, g) in enumerate(zip(net.learnable_params, grads, strict=True)):
-            if param.iter_size != 1:
-                g.mul_(1.0 / param.iter_size)
-            self._regularise(g, blob.value, param.weight_decay * net.decay_mults[i])
-            history = [self.history[i + k * count].value for k in range(self.rule.histories)]
-            self.rule.step(g, history, factor * net.lr_mults[i])
-            blob.value.sub_(g)
+        self._log_rate(rate)
+        norm = self._update(self._rates(rate))
+        if norm is not None:
+            self._log_clipping(float(norm))
         self.iter += 1
         return rate
 
+    def _update(self, rates):
+        """Clip, normalise, regularise, update on the device alone; returns the gradients' norm if they are clipped.
+
+        `rates`: a number or a 0-d tensor for each of _rate_groups.
+        """
+        param, net = self.param, self.net
+        grads, values = [p.grad for p in net.learnable_params], [p.value for p in net.learnable_params]
+        if not grads:
+            return None
+        norm = self._clip(grads)
+        if param.iter_size != 1:
+            torch._foreach_mul_(grads, 1.0 / param.iter_size)
+        for g, value, mult in zip(grads, values, net.decay_mults, strict=True):
+            self._regularise(g, value, param.weight_decay * mult)
+        for rate, group in zip(rates, self._rate_groups().values(), strict=True):
+            history = [[self.history[i + k * len(grads)].value for i in group] for k in range(self.rule.histories)]
+            self.rule.step([grads[i] for i in group], history, rate)
+        torch._foreach_sub_(values, grads)
+        return norm
+
     def _clip(self, grads):
+        """Scale gradients of a greater L2 norm than clip_gradients down to it; returns the norm before (0-d tensor)."""
         clip = self.param.clip_gradients
-        if clip < 0 or not grads:
-            return
-        norm = torch.sqrt(sum(torch.dot(g.reshape(-1), g.reshape(-1)) for g in grads)).item()
-        if norm > clip:
-            scale = clip / norm
-            if mode.root_solver():
-                glog.info(f"Gradient clipping: scaling down gradients (L2 norm {glog.g(norm)} > {glog.g(clip)}) by "
-                          f"scale factor {glog.g(scale)}")
-            for g in grads:
-                g.mul_(scale)
+        if clip < 0:
+            return None
+        norm = torch.sqrt(sum(torch.dot(g.reshape(-1), g.reshape(-1)) for g in grads))
+        exact = norm.double()
+        scale = torch.where(exact > clip, torch.full_like(exact, clip) / exact, 1.0).float()
+        torch._foreach_mul_(grads, scale)
+        return norm
+
+    def _log_clipping(self, norm):
+        clip = self.param.clip_gradients
+        if mode.root_solver() and 0 <= clip < norm:
+            glog.info(f"Gradient clipping: scaling down gradients (L2 norm {glog.g(norm)} > {glog.g(clip)}) by "
+                      f"scale factor {glog.g(clip / norm)}")
 
     def _regularise(self, g, data, decay):
         kind = self.param.regularization_type
@@ -298,6 +408,7 @@ class Solver:
     # -- testing -------------------------------------------------------------------------------------------------
     def test_all(self):
         """Run every test net over its test_iter batches and log the mean outputs."""
+        self._settle()
         for i in range(len(self.test_nets)):
             if self._stop:
                 break
@@ -308,8 +419,9 @@ class Solver:
         glog.info(f"Iteration {self.iter}, Testing net (#{i})")
         net.share_with(self.net)
         net.debug_info = param.debug_info
+        replay = self.test_replays.get(i)
         total, sums, loss = param.test_iter[i], None, 0.0
-        for _ in range(total):
+        for batch in range(total):
             while (action := self.action_function()) is not Action.NONE:
                 if action is Action.SNAPSHOT:
                     self.snapshot()
@@ -317,15 +429,22 @@ class Solver:
                     self._stop = True
                     break
             if self._stop:
+                if replay is not None:
+                    replay.read()  # and forget
                 glog.info("Test interrupted.")
                 return
-            loss = loss + net.forward_tensors()
-            scores = [(name, weight, values.copy()) for name, weight, values in net.output_scores()]
-            if sums is None:
-                sums = scores
+            if replay is None:
+                passes = [(net.forward_tensors(), net.output_scores())]
             else:
-                for (_, _, into), (_, _, values) in zip(sums, scores, strict=True):
-                    into += values
+                replay.launch()
+                passes = replay.read_tests() if replay.full or batch == total - 1 else []
+            for batch_loss, scores in passes:
+                loss = loss + batch_loss
+                if sums is None:
+                    sums = [(name, weight, values.copy()) for name, weight, values in scores]
+                else:
+                    for (_, _, into), (_, _, values) in zip(sums, scores, strict=True):
+                        into += values
         if param.test_compute_loss:
             glog.info(f"Test loss: {glog.g(float(loss) / total)}")
         means = [(name, weight, values / total) for name, weight, values in sums or []]
@@ -346,7 +465,6 @@ class Solver:
         if resume_file:
             glog.info(f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
-        started = self.iter
         self.step(param.max_iter - self.iter)
         if param.snapshot_after_train and not (param.snapshot and self.iter % param.snapshot == 0):
             self.snapshot()
@@ -355,7 +473,7 @@ class Solver:
             return
         if param.display and self.iter % param.display == 0:
             loss = float(self.net.forward_tensors())
-            self._smooth(loss, started)
+            self._smooth(loss)
             if mode.root_solver():
                 glog.info(f"Iteration {self.iter}, loss = {glog.g(self._smoothed)}")
         if param.test_interval and self.iter % param.test_interval == 0 and mode.root_solver():
@@ -380,6 +498,7 @@ class Solver:
         The resume file (`.resume`, JSON) holds what BVLC Caffe's solverstate lacks: random state and data positions.
         Weights that are not finite are refused with CaffeError: nobody could go on from them.
         """
+        self._settle()
         for (_, _, i, j), blob in zip(self.net.owned_params(), self.net.learnable_params, strict=True):
             check(bool(torch.isfinite(blob.value).all()),
                   f"Iteration {self.iter}: param {j} of layer '{self.net._layer_names[i]}' holds NaN or infinite "
@@ -444,6 +563,7 @@ class Solver:
         self.iter, self.current_step = iteration, step
         for blob, array in zip(self.history, history, strict=True):
             blob.value.copy_(torch.from_numpy(array.reshape(blob.shape)))
+        self.replay, self.test_replays = None, {}  # the random streams that graphs draw from are replaced
         self._read_resume(path.removesuffix(".h5").removesuffix(".solverstate") + ".resume")
 
     @staticmethod

@@ -5,6 +5,7 @@ import signal
 from caffe import glog, mode
 from caffe.curves import LearningCurve, ProgressLine, progress_stream
 from caffe.fusion import fuse
+from caffe.graph import KINDS, accelerate
 from caffe.solver import Action, Solver
 
 
@@ -47,6 +48,8 @@ def train(param, action_function, snapshot=None, join=None):
         solver.restore(snapshot)
     if join:
         join(solver)
+    if (kind := KINDS.get(mode.device().type)) is not None:
+        accelerate(solver, kind)
     curve = LearningCurve(solver) if param.snapshot_prefix and mode.root_solver() else None
     stream = progress_stream() if mode.root_solver() else None
     progress = ProgressLine(solver, stream) if stream else None

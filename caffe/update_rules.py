@@ -1,6 +1,6 @@
 """How each solver type turns gradients into steps (caffe_semantics section 4.4), and the learning rate policies (4.5).
 
-One rule is one class in RULES. `step` replaces the gradient g in place by the step u; the solver then does data -= u.
+One rule is one class in RULES. `step` replaces the gradients g in place by the steps u; the solver then does data -= u.
 History tensors start at zero; a rule says how many it has per parameter.
 """
 
@@ -33,7 +33,11 @@ class Rule:
         return rate
 
     def step(self, g, history, rate):
-        """Turn gradient `g` into the step, in place, with `rate` = learning rate times lr_mult."""
+        """Turn the gradients `g` (a list of tensors) into steps, in place, with `rate` = learning rate times lr_mult.
+
+        `history` holds `histories` lists of tensors. `rate` is a number, or a 0-d float32 tensor on their device; both
+        give the same bits. Operations on lists are few kernels on CUDA, however many tensors there are.
+        """
         raise CaffeError(f"{type(self).__name__}: no update rule")
 
 
@@ -42,8 +46,9 @@ class SGD(Rule):
     """V = mu V + r g; u = V. The learning rate is inside the history, unlike in torch.optim."""
 
     def step(self, g, history, rate):
-        history[0].mul_(self.param.momentum).add_(g, alpha=rate)
-        g.copy_(history[0])
+        torch._foreach_mul_(g, rate)
+        torch._foreach_add_(g, history[0], alpha=self.param.momentum)
+        torch._foreach_copy_(history[0], g)
 
 
 @rule
@@ -52,9 +57,12 @@ class Nesterov(Rule):
 
     def step(self, g, history, rate):
         momentum = self.param.momentum
-        before = history[0].clone()
-        history[0].mul_(momentum).add_(g, alpha=rate)
-        torch.mul(history[0], 1 + momentum, out=g).sub_(before, alpha=momentum)
+        before = torch._foreach_mul(history[0], momentum)
+        torch._foreach_mul_(g, rate)
+        torch._foreach_add_(g, before)
+        torch._foreach_copy_(history[0], g)
+        torch._foreach_mul_(g, 1 + momentum)
+        torch._foreach_sub_(g, before)
 
 
 class _WithoutMomentum(Rule):
@@ -62,14 +70,21 @@ class _WithoutMomentum(Rule):
         super().__init__(param)
         check(param.momentum == 0, f"Momentum cannot be used with {type(self).__name__}.")
 
+    def divide(self, g, squares, rate):
+        """g = rate g / (sqrt(squares) + eps)."""
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_add_(roots, self.param.delta)
+        torch._foreach_div_(g, roots)
+        torch._foreach_mul_(g, rate)
+
 
 @rule
 class AdaGrad(_WithoutMomentum):
     """H += g^2; u = r g / (sqrt(H) + eps)."""
 
     def step(self, g, history, rate):
-        history[0].addcmul_(g, g)
-        g.div_(history[0].sqrt().add_(self.param.delta)).mul_(rate)
+        torch._foreach_addcmul_(history[0], g, g)
+        self.divide(g, history[0], rate)
 
 
 @rule
@@ -81,9 +96,14 @@ class RMSProp(_WithoutMomentum):
         check(0 <= param.rms_decay < 1, f"rms_decay: found {param.rms_decay:g}; rms_decay should lie between 0 and 1.")
 
     def step(self, g, history, rate):
-        decay = self.param.rms_decay
-        history[0].mul_(decay).addcmul_(g, g, value=1 - decay)
-        g.div_(history[0].sqrt().add_(self.param.delta)).mul_(rate)
+        running_mean(history[0], g, g, self.param.rms_decay)
+        self.divide(g, history[0], rate)
+
+
+def running_mean(mean, a, b, share):
+    """mean = share mean + (1 - share) a b, over lists of tensors."""
+    torch._foreach_mul_(mean, share)
+    torch._foreach_addcmul_(mean, a, b, value=1 - share)
 
 
 @rule
@@ -95,10 +115,13 @@ class AdaDelta(Rule):
     def step(self, g, history, rate):
         momentum, delta = self.param.momentum, self.param.delta
         squares, updates = history
-        squares.mul_(momentum).addcmul_(g, g, value=1 - momentum)
-        g.mul_((updates + delta).div_(squares + delta).sqrt_())
-        updates.mul_(momentum).addcmul_(g, g, value=1 - momentum)
-        g.mul_(rate)
+        running_mean(squares, g, g, momentum)
+        ratio = torch._foreach_add(updates, delta)
+        torch._foreach_div_(ratio, torch._foreach_add(squares, delta))
+        torch._foreach_sqrt_(ratio)
+        torch._foreach_mul_(g, ratio)
+        running_mean(updates, g, g, momentum)
+        torch._foreach_mul_(g, rate)
 
 
 @rule
@@ -114,9 +137,14 @@ class Adam(Rule):
     def step(self, g, history, rate):
         beta1, beta2 = self.param.momentum, self.param.momentum2
         m, v = history
-        m.mul_(beta1).add_(g, alpha=1 - beta1)
-        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        torch.div(m, v.sqrt().add_(self.param.delta), out=g).mul_(rate)
+        torch._foreach_mul_(m, beta1)
+        torch._foreach_add_(m, g, alpha=1 - beta1)
+        running_mean(v, g, g, beta2)
+        roots = torch._foreach_sqrt(v)
+        torch._foreach_add_(roots, self.param.delta)
+        torch._foreach_copy_(g, m)
+        torch._foreach_div_(g, roots)
+        torch._foreach_mul_(g, rate)
 
 
 # -- learning rate policies: iteration = number of updates done ----------------------------------------------------

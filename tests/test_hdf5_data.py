@@ -13,6 +13,11 @@ import caffe
 LAYER = """layer {{ name: "rows" type: "HDF5Data" top: "data" top: "label"
   hdf5_data_param {{ source: "list.txt" batch_size: {batch} {more} }} }}"""
 
+KEPT = {  # where the set is kept: the environment for it
+    "nowhere": {"CAFFE_HDF5_CACHE_MB": "0"}, "memory": {"CAFFE_HDF5_CACHE_MB": "1000"},
+    "device": {"CAFFE_HDF5_CACHE_MB": "1000", "CAFFE_HDF5_DEVICE_MB": "1000"},
+}
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -54,20 +59,22 @@ def read(net, batches):
     return found
 
 
-@pytest.mark.parametrize("cache", ["0", "1000"])
+@pytest.mark.parametrize("cache", KEPT)
 @pytest.mark.parametrize("rows, batch", [((10,), 5), ((10,), 3), ((3, 4, 5), 2), ((3, 4, 5), 5), ((1, 1, 1), 2),
                                          ((4,), 9), ((2, 3), 17)])
 def test_rows_come_file_after_file_and_wrap_around(rows, batch, cache, here, monkeypatch):
-    monkeypatch.setenv("CAFFE_HDF5_CACHE_MB", cache)
+    for variable, value in KEPT[cache].items():
+        monkeypatch.setenv(variable, value)
     write_files(rows)
     found = read(make_net(batch), 6)
     assert found == [n % sum(rows) for n in range(6 * batch)]
 
 
-@pytest.mark.parametrize("cache", ["0", "1000"])
+@pytest.mark.parametrize("cache", KEPT)
 @pytest.mark.parametrize("rows, batch", [((12,), 5), ((3, 4, 5), 5), ((3, 4, 5), 4)])
 def test_shuffled_rows_stay_within_their_file_and_every_epoch_has_all(rows, batch, cache, here, monkeypatch):
-    monkeypatch.setenv("CAFFE_HDF5_CACHE_MB", cache)
+    for variable, value in KEPT[cache].items():
+        monkeypatch.setenv(variable, value)
     write_files(rows)
     caffe.set_random_seed(1)
     found = read(make_net(batch, "shuffle: true"), 12)
@@ -151,9 +158,10 @@ def cut_short():
     (text_file, "Failed opening HDF5 file: f1.hdf5"),
     (cut_short, "f1.hdf5"),
 ])
-@pytest.mark.parametrize("cache", ["0", "1000"])
+@pytest.mark.parametrize("cache", KEPT)
 def test_a_bad_second_file_is_named_at_the_latest_when_its_rows_are_due(spoil, words, cache, here, monkeypatch):
-    monkeypatch.setenv("CAFFE_HDF5_CACHE_MB", cache)
+    for variable, value in KEPT[cache].items():
+        monkeypatch.setenv(variable, value)
     write_files((4, 4))
     spoil()
     with pytest.raises(caffe.CaffeError) as caught:

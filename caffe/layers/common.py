@@ -567,6 +567,7 @@ class Embed(Layer):
     """Row int(x) of the weights (input_dim, num_output) for every element x of the bottom, plus the bias."""
 
     in_place = False
+    host_work = "checks its indices"
 
     def setup(self, bottom, top):
         param = self.layer_param.embed_param
@@ -612,6 +613,7 @@ class BatchReindex(Layer):
     bottoms = (2, 2)
     in_place = False
     no_gradient_to = (1,)
+    host_work = "checks its indices"
 
     def reshape(self, bottom, top):
         self.check(bottom[1].num_axes == 1, f"found indices of shape {bottom[1].shape_string}; wanted one axis")
@@ -634,6 +636,7 @@ class Filter(Layer):
     bottoms = (2, None)
     tops = (1, None)
     in_place = False
+    host_work = "has tops whose shapes depend on the data"
 
     def setup(self, bottom, top):
         self.check(len(top) == len(bottom) - 1, f"found {len(top)} tops for {len(bottom)} bottoms; wanted one less")

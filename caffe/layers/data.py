@@ -18,16 +18,31 @@ from caffe_proto import caffe_pb2, write_atomically
 # Whole data sets are kept in memory up to this share of the machine's memory (per data layer), unless
 # CAFFE_HDF5_CACHE_MB gives the budget in megabytes.
 CACHE_SHARE = 0.25
+# Those that fit this share of the GPU's free memory (per data layer) are kept there, unless CAFFE_HDF5_DEVICE_MB gives
+# the budget; 0 keeps them on the host. On the CPU only where the variable is set, which is of use for tests alone.
+DEVICE_SHARE = 0.25
+
+
+def megabytes(variable):
+    """The number of bytes that an environment variable gives in megabytes; None if it is not set."""
+    text = os.environ.get(variable)
+    if text is not None and not text.isdigit():
+        raise CaffeError(f"{variable}: found '{text}'; wanted a number of megabytes")
+    return None if text is None else int(text) * 2**20
 
 
 def cache_budget():
     """Bytes of HDF5 content that one data layer may keep in memory."""
-    text = os.environ.get("CAFFE_HDF5_CACHE_MB")
-    if text is not None:
-        if not text.isdigit():
-            raise CaffeError(f"CAFFE_HDF5_CACHE_MB: found '{text}'; wanted a number of megabytes")
-        return int(text) * 2**20
-    return int(CACHE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    given = megabytes("CAFFE_HDF5_CACHE_MB")
+    return int(CACHE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if given is None else given
+
+
+def device_budget(device):
+    """Bytes of HDF5 content that one data layer may keep on torch.device `device`."""
+    given = megabytes("CAFFE_HDF5_DEVICE_MB")
+    if given is None:
+        return int(DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
+    return given
 
 
 def read_hdf5(path, names, where):
@@ -124,7 +139,11 @@ class HDF5Data(Layer):
     """Rows of HDF5 files named in a list file; every top reads the dataset of its name.
 
     Files are kept in memory after their first reading within cache_budget(); when the data set does not fit, a thread
-    reads the next batch ahead.
+    reads the next batch ahead. Once it is read, a set within device_budget() moves to the device, where batches are
+    gathered by the rows' numbers (keep_on reads it at once). Order and position are the same in all three cases.
+
+    For passes that are captured as a graph, `index` (passes, batch) holds the row numbers of several batches on the
+    device: whoever replays the graph writes next_rows() there, and `staged` counts the passes while it is captured.
     """
 
     bottoms = (0, 0)
@@ -148,6 +167,8 @@ class HDF5Data(Layer):
         self.digest = hashlib.sha256("\n".join(self.paths).encode()).hexdigest()
         self.memory, self.budget, self.entered = {}, cache_budget(), None
         self.ahead = None
+        self.resident = self.index = self.staged = None
+        self.asked = None  # the device that the set was last tried to be kept on
         seed = mode.random.draw_seed() if param.shuffle else 0
         self.order = RowOrder(len(self.paths), param.shuffle, seed)
         self.inner = None
@@ -156,6 +177,10 @@ class HDF5Data(Layer):
         for t, inner in zip(top, self.inner, strict=True):
             t.reshape(param.batch_size, *inner)
         self.consumed = self.order.state()
+
+    @property
+    def host_work(self):
+        return "reads its rows on the host" if self.resident is None else None
 
     def reshape(self, bottom, top):
         """Shapes are fixed at setup."""
@@ -182,24 +207,99 @@ class HDF5Data(Layer):
 
     def count_rows(self, index):
         """The number of rows of file `index`."""
-        return self.load(index)[0].shape[0]
+        return self.load(index)[0].shape[0] if self.resident is None else int(self.first[index + 1] - self.first[index])
+
+    def rows(self):
+        """Yield (file index, row) of the next batch and go on behind it."""
+        left = self.layer_param.hdf5_data_param.batch_size
+        count, rank = mode.solver_count(), mode.solver_rank()
+        while left:
+            place = self.order.current(self.count_rows)
+            if not self.training or self.order.offset % count == rank:
+                yield place
+                left -= 1
+            self.order.advance()
 
     def read_batch(self):
         """The next batch as one float32 array per top, and the position after it."""
         size = self.layer_param.hdf5_data_param.batch_size
         batch = [np.empty((size, *inner), np.float32) for inner in self.inner]
-        count, rank = mode.solver_count(), mode.solver_rank()
-        i = 0
-        while i < size:
-            index, row = self.order.current(self.count_rows)
-            if not self.training or self.order.offset % count == rank:
-                for out, array in zip(batch, self.load(index), strict=True):
-                    out[i] = array[row]
-                i += 1
-            self.order.advance()
+        for i, (index, row) in enumerate(self.rows()):
+            for out, array in zip(batch, self.load(index), strict=True):
+                out[i] = array[row]
         return batch, self.order.state()
 
+    # -- a set on the device -------------------------------------------------------------------------------------
+    def keep_on(self, device):
+        """Keep the whole set on torch.device `device` if budgets allow; True if it is there. Reads every file."""
+        if self.resident is not None and self.resident[0].device != device:  # the mode has changed
+            self.resident, self.budget, self.consumed = None, cache_budget(), self.order.state()
+        if self.resident is None and self.asked != device:
+            self.asked, budget = device, device_budget(device)
+            if budget and self._read_all(budget):
+                self._move_to(device)
+        return self.resident is not None
+
+    def _read_all(self, budget):
+        """Read every file; True if all are in memory and within `budget` bytes together."""
+        first = sum(a.nbytes for a in self.load(int(self.order.files[0])))
+        if first * len(self.paths) > 2 * budget:  # do not read for minutes what will hardly fit
+            return self._too_large(first * len(self.paths), budget)
+        left = len(self.paths) - len(self.memory)
+        if left > 1:
+            glog.info(f"{self.where}: reading {left} files")
+        total = 0
+        for index in range(len(self.paths)):
+            total += sum(a.nbytes for a in self.load(index))
+            if total > budget or index not in self.memory:
+                return self._too_large(total, budget)
+        return True
+
+    def _too_large(self, size, budget):
+        glog.info(f"{self.where}: {size / 2**20:.0f} MB of data or more; {budget / 2**20:.0f} MB of the device and "
+                  f"{cache_budget() / 2**20:.0f} MB of memory may be used: every batch is brought to the device anew")
+        return False
+
+    def _move_to(self, device):
+        files = [self.memory[index] for index in range(len(self.paths))]
+        self.first = np.concatenate(([0], np.cumsum([arrays[0].shape[0] for arrays in files])))
+        self.resident = [torch.empty((int(self.first[-1]), *inner), device=device) for inner in self.inner]
+        for start, arrays in zip(self.first, files, strict=False):
+            for whole, array in zip(self.resident, arrays, strict=True):
+                whole[start:start + len(array)] = torch.from_numpy(array).to(device)
+        self.memory, self.entered = {}, None
+        self.set_passes(1)
+        size = sum(whole.nbytes for whole in self.resident)
+        glog.info(f"{self.where}: {self.first[-1]} rows ({size / 2**20:.0f} MB) are kept on {device}")
+
+    def set_passes(self, count):
+        """Make room for the row numbers of `count` batches."""
+        self.index = torch.zeros((count, self.layer_param.hdf5_data_param.batch_size), dtype=torch.int64,
+                                 device=self.resident[0].device)
+
+    def next_rows(self):
+        """The row numbers (of the whole set, int64 array) of the next batch, and go on behind it."""
+        return np.array([self.first[index] + row for index, row in self.rows()], np.int64)
+
+    def describe_row(self, number):
+        """`<file>, row <r>` of a row number."""
+        index = int(np.searchsorted(self.first, number, side="right")) - 1
+        return f"{self.paths[index]}, row {number - self.first[index]}"
+
+    def _gather(self, top):
+        turn = 0
+        if self.staged is None:
+            self.index[0].copy_(torch.from_numpy(self.next_rows()))
+        else:
+            turn, self.staged = self.staged, self.staged + 1
+        for t, whole in zip(top, self.resident, strict=True):
+            t.value = whole.index_select(0, self.index[turn])
+
     def forward(self, bottom, top):
+        read = self.resident is not None or len(self.memory) == len(self.paths)
+        if read and self.ahead is None and self.keep_on(mode.device()):
+            self._gather(top)
+            return
         if self.ahead is not None:
             batch, self.consumed = self.ahead.result()
             self.ahead = None
@@ -214,7 +314,7 @@ class HDF5Data(Layer):
         pass
 
     def position(self):
-        return {"source": self.digest, **self.consumed}
+        return {"source": self.digest, **(self.consumed if self.resident is None else self.order.state())}
 
     def restore_position(self, position):
         if position.get("source") != self.digest:
@@ -261,6 +361,7 @@ class HDF5Output(Layer):
 
     bottoms = (2, 2)
     tops = (0, 0)
+    host_work = "writes a file"
 
     def setup(self, bottom, top):
         self.file_name = self.layer_param.hdf5_output_param.file_name
@@ -290,6 +391,7 @@ class Input(Layer):
 
     bottoms = (0, 0)
     tops = (1, None)
+    host_work = "is filled by the user"
 
     def setup(self, bottom, top):
         shapes = self.layer_param.input_param.shape
@@ -316,6 +418,10 @@ class DummyData(Layer):
 
     bottoms = (0, 0)
     tops = (1, None)
+
+    @property
+    def host_work(self):
+        return None if all(filler.type == "constant" for filler in self.fillers) else "draws numbers on the host"
 
     def setup(self, bottom, top):
         param = self.layer_param.dummy_data_param
@@ -358,6 +464,7 @@ class MemoryData(Layer):
 
     bottoms = (0, 0)
     tops = (2, 2)
+    host_work = "takes its rows from the user's memory"
 
     def setup(self, bottom, top):
         param = self.layer_param.memory_data_param

@@ -7,6 +7,7 @@ the batch), K = classes, I = product of the axes behind it (positions).
 import torch
 from google.protobuf.message import DecodeError
 
+from caffe import mode
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import blobproto_to_array, caffe_pb2
@@ -46,27 +47,36 @@ def divisor(mode, outer, inner, valid):
                    caffe_pb2.LossParameter.NONE: 1}[mode])
 
 
-def read_labels(layer, blob, outer, inner, classes, ignore=None):
-    """Labels of `blob` as int64 (O, 1, I), truncated towards 0, and where they are not `ignore` (bool; None: all kept).
+class LabelReader:
+    """Mixin of layers whose bottom 1 holds the number of a class for each entry and position of bottom 0."""
 
-    Ignored labels read as 0. Raises CaffeError for a label outside 0..classes-1, naming it and its place. While a CUDA
-    graph is captured nothing can be raised: such labels are then read as the nearest class.
-    """
-    raw = blob.value.reshape(outer, 1, inner)
-    labels = raw.long()
-    keep = None
-    if ignore is not None:
-        keep = labels != ignore
-        labels = labels.where(keep, 0)
-    capturing = labels.is_cuda and torch.cuda.is_current_stream_capturing()
-    if not capturing and labels.numel():
-        low, high = labels.aminmax()
-        if low < 0 or high >= classes:
-            where = ((labels < 0) | (labels >= classes)).nonzero()[0].tolist()
-            place = f"item {where[0]}" + (f", position {where[2]}" if inner > 1 else "")
-            raise CaffeError(f"{layer.where}: found label {raw[tuple(where)].item():g} at {place}; "
-                             f"wanted 0..{classes - 1}")
-    return labels.clamp(0, classes - 1) if capturing else labels, keep
+    axis, ignore = 1, None
+
+    def layout(self, blob):
+        """(O, K, I) of a prediction blob."""
+        return blob.count_from(0, self.axis), blob.shape[self.axis], blob.count_from(self.axis + 1)
+
+    def read_labels(self, bottom):
+        """Labels as int64 (O, 1, I), truncated towards 0, and where they are not `ignore` (bool; None: all kept).
+
+        Ignored labels read as 0. Raises CaffeError for a label outside 0..K-1, naming it and its place; not while a
+        graph is captured, before which all labels have been looked at (caffe.graph.check_labels).
+        """
+        outer, classes, inner = self.layout(bottom[0])
+        raw = bottom[1].value.reshape(outer, 1, inner)
+        labels = raw.long()
+        keep = None
+        if self.ignore is not None:
+            keep = labels != self.ignore
+            labels = labels.where(keep, 0)
+        if labels.numel() and not mode.capturing():
+            low, high = labels.aminmax()
+            if low < 0 or high >= classes:
+                where = ((labels < 0) | (labels >= classes)).nonzero()[0].tolist()
+                place = f"item {where[0]}" + (f", position {where[2]}" if inner > 1 else "")
+                raise CaffeError(f"{self.where}: found label {raw[tuple(where)].item():g} at {place}; "
+                                 f"wanted 0..{classes - 1}")
+        return labels, keep
 
 
 def check_label_count(layer, prediction, label, axis):
@@ -78,13 +88,8 @@ def check_label_count(layer, prediction, label, axis):
                 f"Found {label.count} labels; wanted {wanted}")
 
 
-def label_layout(blob, axis):
-    """(O, K, I) of a prediction blob."""
-    return blob.count_from(0, axis), blob.shape[axis], blob.count_from(axis + 1)
-
-
 @register
-class SoftmaxWithLoss(LossLayer):
+class SoftmaxWithLoss(LabelReader, LossLayer):
     """Mean of -log(softmax probability of the label) over entries whose label is not ignore_label. Top 1: softmax."""
 
     tops = (1, 2)
@@ -102,9 +107,9 @@ class SoftmaxWithLoss(LossLayer):
             top[1].reshape(*bottom[0].shape)
 
     def forward(self, bottom, top):
-        outer, classes, inner = layout = label_layout(bottom[0], self.axis)
+        outer, _, inner = layout = self.layout(bottom[0])
         self.probability = bottom[0].value.softmax(self.axis)
-        self.labels, self.keep = read_labels(self, bottom[1], outer, inner, classes, self.ignore)
+        self.labels, self.keep = self.read_labels(bottom)
         terms = -self.probability.reshape(layout).gather(1, self.labels).clamp_min(FLT_MIN).log()
         valid = outer * inner if self.keep is None else self.keep.sum()
         self.divisor = divisor(self.mode, outer, inner, valid)
@@ -115,7 +120,7 @@ class SoftmaxWithLoss(LossLayer):
     def backward(self, top, propagate_down, bottom):
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
-            layout = label_layout(bottom[0], self.axis)
+            layout = self.layout(bottom[0])
             scale = top[0].grad / self.divisor
             grad = self.probability.reshape(layout).clone()
             grad.scatter_add_(1, self.labels, grad.new_full((), -1.0).expand_as(self.labels))
@@ -123,7 +128,7 @@ class SoftmaxWithLoss(LossLayer):
 
 
 @register
-class Accuracy(Layer):
+class Accuracy(LabelReader, Layer):
     """Share of entries whose label is among the top_k highest scores; other classes that tie with it count against it.
 
     Entries labelled ignore_label do not count. Top 1 (K): accuracy of each class, 0 for absent ones. No gradient.
@@ -148,9 +153,9 @@ class Accuracy(Layer):
             top[1].reshape(bottom[0].shape[self.axis])
 
     def forward(self, bottom, top):
-        outer, classes, inner = layout = label_layout(bottom[0], self.axis)
+        layout = _, classes, _ = self.layout(bottom[0])
         scores = bottom[0].value.reshape(layout)
-        labels, keep = read_labels(self, bottom[1], outer, inner, classes, self.ignore)
+        labels, keep = self.read_labels(bottom)
         rivals = (scores >= scores.gather(1, labels)).sum(1, keepdim=True) - 1
         right = rivals < self.top_k
         keep = torch.ones_like(right) if keep is None else keep
@@ -230,17 +235,20 @@ class EuclideanLoss(LossLayer):
 
 
 @register
-class HingeLoss(LossLayer):
+class HingeLoss(LabelReader, LossLayer):
     """One-versus-all hinge: mean over items of sum over classes of max(0, 1 - s x) (L1) or its square (L2).
 
     s is 1 for the label's class and -1 for the others.
     """
 
+    def layout(self, blob):
+        return blob.shape[0], blob.count_from(1), 1
+
     def forward(self, bottom, top):
         items = bottom[0].shape[0]
         x = bottom[0].value.reshape(items, -1, 1)
         self.check(bottom[1].count == items, f"found {bottom[1].count} labels; wanted one for each of {items} items")
-        labels, _ = read_labels(self, bottom[1], items, 1, x.shape[1])
+        labels, _ = self.read_labels(bottom)
         self.sign = torch.ones_like(x).scatter_(1, labels, -1.0)
         self.margin = (1 + self.sign * x).clamp_min(0)
         terms = self.margin if self.l1 else self.margin.square()
@@ -297,7 +305,7 @@ class ContrastiveLoss(LossLayer):
 
 
 @register
-class MultinomialLogisticLoss(LossLayer):
+class MultinomialLogisticLoss(LabelReader, LossLayer):
     """Mean of -log(probability of the label); bottom 0 (N, K) holds probabilities."""
 
     def reshape(self, bottom, top):
@@ -305,10 +313,13 @@ class MultinomialLogisticLoss(LossLayer):
         self.check(bottom[1].count == bottom[0].shape[0],
                    f"found {bottom[1].count} labels; wanted one for each of {bottom[0].shape[0]} items")
 
+    def layout(self, blob):
+        return blob.shape[0], blob.count_from(1), 1
+
     def forward(self, bottom, top):
         items = bottom[0].shape[0]
         x = bottom[0].value.reshape(items, -1, 1)
-        self.labels, _ = read_labels(self, bottom[1], items, 1, x.shape[1])
+        self.labels, _ = self.read_labels(bottom)
         self.chosen = x.gather(1, self.labels).clamp_min(LOG_THRESHOLD)
         top[0].value = -self.chosen.log().sum() / items
 
@@ -322,7 +333,7 @@ class MultinomialLogisticLoss(LossLayer):
 
 
 @register
-class InfogainLoss(LossLayer):
+class InfogainLoss(LabelReader, LossLayer):
     """-sum over classes l of H[label, l] log(softmax probability of l), for an infogain matrix H (K, K).
 
     H is bottom 2, or a BlobProto file (`source`). Top 1: softmax.
@@ -365,10 +376,12 @@ class InfogainLoss(LossLayer):
             top[1].reshape(*bottom[0].shape)
 
     def forward(self, bottom, top):
-        outer, classes, inner = layout = label_layout(bottom[0], self.axis)
-        matrix = bottom[2].value if len(bottom) > 2 else self.matrix.to(bottom[0].value)
+        outer, classes, inner = layout = self.layout(bottom[0])
+        if self.matrix is not None:
+            self.matrix = self.matrix.to(bottom[0].value)
+        matrix = bottom[2].value if len(bottom) > 2 else self.matrix
         self.probability = bottom[0].value.softmax(self.axis)
-        labels, self.keep = read_labels(self, bottom[1], outer, inner, classes, self.ignore)
+        labels, self.keep = self.read_labels(bottom)
         # (O, K, I): the matrix row of each entry's label along the class axis
         self.gain = matrix.reshape(classes, classes)[labels[:, 0]].movedim(-1, 1)
         terms = self.gain * self.probability.reshape(layout).clamp_min(LOG_THRESHOLD).log()

@@ -1,0 +1,339 @@
+"""Training iterations and test passes as graphs: captured once, replayed without Python (CUDA graphs).
+
+A graph is a fixed list of device operations on fixed addresses. What changes between replays therefore passes through
+device memory that is written before each one: the row numbers of the batches, the learning rates; dropout masks come
+from the device's generator, which is registered with the graph. What the host wants to know (losses, norms, scores) is
+written to a table on the device and read back when it is displayed. Parameters and history are changed in place.
+
+Before a graph is used it must do from the same state what the plain passes do. What cannot be captured, and what fails
+or differs, runs plainly, and the log says why.
+"""
+
+import contextlib
+import warnings
+
+import numpy as np
+import torch
+
+from caffe import glog, mode
+from caffe.errors import CaffeError
+from caffe.layers.common import Concat, Flatten, Slice, Split
+from caffe.layers.data import DummyData, HDF5Data
+from caffe.layers.loss import LabelReader
+
+CAPACITY = 200  # replays between two readings; pinned row numbers and results are kept for so many
+TOLERANCE = 1e-4  # of the largest element: what a replay may differ by from plain passes (sums in another order)
+WARM_UPS = 2  # plain runs before the capture: libraries choose and load kernels in the first one
+REARRANGING = (HDF5Data, DummyData, Slice, Split, Flatten, Concat)  # layers that labels may pass through
+
+
+class CudaGraph:
+    """The device operations of `function()`, captured on construction without being done; replay() does them.
+
+    `generators` are the torch generators that the function draws from; every replay advances them.
+    """
+
+    failed = []  # torch's allocator goes on asking graphs whose capture failed: they must live on
+
+    def __init__(self, function, generators):
+        self.graph = torch.cuda.CUDAGraph()
+        if hasattr(self.graph, "register_generator_state"):  # else torch does it by itself
+            for generator in generators:
+                self.graph.register_generator_state(generator)
+        try:
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                function()
+        except RuntimeError:
+            self.failed.append(self.graph)
+            raise
+
+    def replay(self):
+        self.graph.replay()
+
+    @staticmethod
+    def warm_up(function, strict):
+        """Run `function()` as CUDA wants it before a capture: on a stream of its own.
+
+        If `strict`, what waits for the device raises RuntimeError: a capture would fail there and leave a mess.
+        """
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream), _no_waiting() if strict else contextlib.nullcontext():
+            function()
+        torch.cuda.current_stream().wait_stream(stream)
+
+
+@contextlib.contextmanager
+def _no_waiting():
+    """Context in which CUDA operations that wait for the device raise RuntimeError."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that the mode does not find everything
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+KINDS = {"cuda": CudaGraph}  # device type: what captures there
+
+
+class Replay:
+    """Passes of `net` that are replayed.
+
+    function(rates) -> 1-d float32 tensor of results; it runs `passes` forward passes of `net`, without a look at the
+    device's numbers, and changes nothing but the tensors of `state`, the net's blobs and the device's random stream.
+    `rates` is the number of learning rates that it takes, as 0-d tensors.
+    """
+
+    def __init__(self, net, function, state, passes=1, rates=0):
+        device = mode.device()
+        pinned = device.type == "cuda"
+        self.net, self.function, self.passes = net, function, passes
+        self.feeds = [layer for layer in net.layers if isinstance(layer, HDF5Data)]
+        for feed in self.feeds:
+            feed.set_passes(passes)
+        self.rows = [torch.zeros((CAPACITY, *feed.index.shape), dtype=torch.int64, pin_memory=pinned)
+                     for feed in self.feeds]
+        self.host_rates = torch.zeros((CAPACITY, rates), pin_memory=pinned)
+        self.rates = torch.zeros(rates, device=device)
+        self.last_rates = None
+        self.slot = torch.zeros(1, dtype=torch.int64, device=device)
+        self.results = None
+        self.state = [*state, self.slot]
+        self.count = 0
+        self.graph = None
+
+    @property
+    def full(self):
+        """True when the results must be read before the next launch."""
+        return self.count == CAPACITY
+
+    def launch(self, rates=()):
+        """Give the graph the next rows and these learning rates and start a replay; nothing waits for the device."""
+        self._feed(rates)
+        self.graph.replay()
+        self.count += 1
+
+    def read(self):
+        """Results of the launches since the last reading, (launches, width) float32; waits for the device."""
+        found = self.results[:self.count].cpu().numpy()
+        self.count = 0
+        self.slot.zero_()
+        return found
+
+    def read_tests(self):
+        """[(loss as a 0-d tensor, Net.output_scores())] of the test passes since the last reading."""
+        net, found = self.net, []
+        ends = np.cumsum([net._blobs[k].count for k in net._outputs])
+        for numbers in self.read():
+            pieces = zip(net._outputs, np.split(numbers, ends), strict=False)
+            found.append((torch.tensor(numbers[-1]), [(net._blob_names[k], net._blob_loss_weights[k],
+                                                       piece.astype(np.float64)) for k, piece in pieces]))
+        return found
+
+    def _feed(self, rates):
+        for feed, rows in zip(self.feeds, self.rows, strict=True):
+            for turn in range(self.passes):
+                rows[self.count, turn] = torch.from_numpy(feed.next_rows())
+            feed.index.copy_(rows[self.count], non_blocking=True)
+        if tuple(rates) != self.last_rates:
+            self.last_rates = tuple(rates)
+            self.host_rates[self.count] = torch.tensor(self.last_rates, dtype=torch.float64)
+            self.rates.copy_(self.host_rates[self.count], non_blocking=True)
+
+    def _run(self):
+        for feed in self.feeds:
+            feed.staged = 0
+        try:
+            numbers = self.function(self.rates.unbind())
+        finally:
+            for feed in self.feeds:
+                feed.staged = None
+        if self.results is None:
+            self.results = numbers.new_zeros(CAPACITY, numbers.numel())
+        self.results.index_copy_(0, self.slot, numbers[None])
+        self.slot.add_(1)
+
+    def prepare(self, kind, rates=()):
+        """Capture with `kind`; returns by how much a replay differs from plain passes. All state is as before."""
+        generators = [mode.random.generator(mode.device())]
+        positions = [feed.position() for feed in self.feeds]
+        saved = [tensor.clone() for tensor in self.state], [generator.get_state() for generator in generators]
+
+        def restore():
+            for tensor, value in zip(self.state, saved[0], strict=True):
+                tensor.copy_(value)
+            for generator, value in zip(generators, saved[1], strict=True):
+                generator.set_state(value)
+
+        def outcome():
+            return [tensor.clone() for tensor in (*self.state, self.results[0])]
+
+        try:
+            self._feed(rates)
+            for _ in range(WARM_UPS):
+                restore()
+                kind.warm_up(self._run, strict=False)
+            plain = outcome()
+            restore()
+            with mode.capture():
+                kind.warm_up(self._run, strict=True)
+            restore()
+            with mode.capture():
+                self.graph = kind(self._run, generators)
+            restore()
+            self.results.zero_()
+            self.graph.replay()
+            return max(difference(a, b) for a, b in zip(plain, outcome(), strict=True))
+        except RuntimeError:
+            generators[:] = [mode.random.renew(mode.device())]
+            raise
+        finally:
+            restore()
+            for feed, position in zip(self.feeds, positions, strict=True):
+                feed.restore_position(position)
+
+
+def difference(a, b):
+    """Largest |a - b| as a share of the largest |a|; inf where one is not finite."""
+    if not a.numel() or torch.equal(a, b):
+        return 0.0
+    gap = float((a.double() - b.double()).abs().max() / a.double().abs().max().clamp_min(1e-30))
+    return gap if np.isfinite(gap) else float("inf")
+
+
+# -- what can be captured --------------------------------------------------------------------------------------------
+def obstacle(net):
+    """Why the passes of `net` cannot be captured (a text), or None."""
+    if net.debug_info:
+        return "debug_info looks at every blob"
+    if net._before_forward or net._after_forward or net._before_backward or net._after_backward:
+        return "callbacks are called between the layers"
+    for layer in net.layers:
+        if layer.type == "Python":
+            return f"{layer.where} is a user's Python code"
+        if layer.host_work:
+            return f"{layer.where} {layer.host_work}"
+    for i in label_readers(net):
+        strange = [net.layers[j] for j in label_path(net, i) if not isinstance(net.layers[j], REARRANGING)]
+        if strange:
+            return f"the labels of {net.layers[i].where} are computed by {strange[0].where}"
+    return None
+
+
+def label_readers(net):
+    """Indices of the layers that read labels."""
+    return [i for i, layer in enumerate(net.layers) if isinstance(layer, LabelReader)]
+
+
+def label_path(net, reader):
+    """Indices of the layers that the labels of layer `reader` come from, in order."""
+    wanted, path = {net.bottom_ids[reader][1]}, []
+    for i in reversed(range(reader)):
+        if wanted & set(net.top_ids[i]):
+            wanted |= set(net.bottom_ids[i])
+            path.append(i)
+    return path[::-1]
+
+
+def check_labels(net):
+    """Look at all labels of the data sets on the device; raises CaffeError naming the first wrong one's file and row.
+
+    Captured passes cannot raise errors; after this they need not.
+    """
+    for reader in label_readers(net):
+        path = [(net.layers[i], net.bottom_vecs[i], net.top_vecs[i]) for i in label_path(net, reader)]
+        feeds = [layer for layer, _, _ in path if isinstance(layer, HDF5Data)]
+        rows = int(feeds[0].first[-1]) if feeds else 1
+        batch = feeds[0].index.shape[1] if feeds else 1
+        numbers = torch.arange(-(-rows // batch) * batch).clamp_max(rows - 1).view(-1, batch)
+        for chunk in numbers:
+            try:
+                _read_labels(net, reader, path, feeds, chunk)
+            except CaffeError:
+                for number in chunk.tolist():
+                    try:
+                        _read_labels(net, reader, path, feeds, torch.full_like(chunk, number))
+                    except CaffeError as error:
+                        raise CaffeError(f"{feeds[0].describe_row(number) if feeds else 'constant data'}: "
+                                         f"{error}") from None
+                raise
+
+
+def _read_labels(net, reader, path, feeds, numbers):
+    for feed in feeds:
+        feed.index[0].copy_(numbers)
+        feed.staged = 0
+    try:
+        for layer, bottom, top in path:
+            layer.reshape(bottom, top)
+            layer.forward(bottom, top)
+        net.layers[reader].read_labels(net.bottom_vecs[reader])
+    finally:
+        for feed in feeds:
+            feed.staged = None
+
+
+def wanted():
+    """False if the environment variable CAFFE_CUDA_GRAPH is 0."""
+    return mode.switch("CAFFE_CUDA_GRAPH", "plain passes", "graphs", default=True)
+
+
+def accelerate(solver, kind):
+    """Let `solver` replay its iterations and test passes, captured by `kind`, where that can be done.
+
+    The solver must be complete (restored, connected); training goes on by solver.step. The log says what is replayed.
+    """
+    if not wanted():
+        glog.info("Graph: not used (CAFFE_CUDA_GRAPH=0); every iteration runs layer by layer")
+        return
+    solver.replay = _replay(solver.net, "the training iteration", kind, _training(solver), solver.obstacle())
+    for i, net in enumerate(solver.test_nets):
+        net.share_with(solver.net)
+        solver.test_replays[i] = _replay(net, f"the pass of test net #{i}", kind, _testing(net))
+
+
+def _training(solver):
+    state = [blob.value for blob in (*solver.net.learnable_params, *solver.history)]
+    return lambda: Replay(solver.net, solver.iteration, state, solver.param.iter_size, len(solver._rate_groups()))
+
+
+def _testing(net):
+    def function(rates):
+        loss = net.forward_tensors()
+        scores = [net._blobs[k].value.reshape(-1) for k in net._outputs]
+        return torch.cat([*scores, torch.zeros(1, device=mode.device()) + loss])
+
+    return lambda: Replay(net, function, [blob.value for blob in net.learnable_params])
+
+
+def _replay(net, what, kind, make, reason=None):
+    """A tested Replay of `net`, or None; logs which."""
+    device = mode.device()
+    for layer in net.layers:
+        if isinstance(layer, HDF5Data):
+            layer.keep_on(device)
+    reason = reason or obstacle(net)
+    if reason:
+        glog.info(f"Graph: {what} runs layer by layer: {reason}")
+        return None
+    check_labels(net)
+    try:
+        replay = make()
+        gap = replay.prepare(kind, [0.01] * replay.rates.numel())
+    except CaffeError:
+        raise
+    except RuntimeError as error:
+        glog.warning(f"Graph: {what} runs layer by layer: it could not be captured ({str(error).splitlines()[0]})")
+        return None
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # of the plain passes
+    if gap > TOLERANCE:
+        glog.warning(f"Graph: {what} runs layer by layer: a replay differs from plain passes by {glog.g(gap)} of the "
+                     f"largest element, wanted at most {glog.g(TOLERANCE)}")
+        return None
+    glog.info(f"Graph: {what} is captured and replayed; a replay "
+              + (f"agrees with plain passes to {glog.g(gap)}" if gap else "gives the bits of plain passes"))
+    return replay
