@@ -4,10 +4,10 @@ On any device a ReLU in place behind a convolution is done by its neighbours. Fo
 result as it writes it. Backward, where a MAX pooling alone reads the ReLU, the gradient arrives at winners only, and a
 winner's value is the pooled value: masking the pooled gradient, a fraction of the size, does the same.
 
-On the CPU convolution, ReLU and MAX pooling become one block that goes through the batch a few images at a time. The
-convolution's result, the largest array of these networks, stays in cache and never exists for the whole batch; kept for
-the backward pass are the pooled values and, as small integers, the winners. Values are the same bit for bit, gradients
-up to rounding (a bias's gradient is summed over the winners only).
+On the CPU convolution, ReLU and MAX pooling in overlapping windows become one block that goes through the batch a few
+images at a time. The convolution's result, the largest array of these networks, stays in cache and never exists for the
+whole batch; kept for the backward pass are the pooled values and, as small integers, the winners. Values are the same
+bit for bit, gradients up to rounding (a bias's gradient is summed over the winners only).
 """
 
 import math
@@ -38,9 +38,10 @@ def fuse(net):
         pooled = isinstance(consumer, Pooling) and consumer.is_max and len(net.top_ids[c]) == 1
         if convolved and pooled and producer.axes == 2 and len(producers) == 1 and mode.device().type == "cpu":
             block = make_block(net, p, c)
-            net.layers[p], net.layers[i], net.layers[c] = BlockStart(producer, block), Done(layer), BlockEnd(
-                consumer, block)
-            continue
+            if block:
+                net.layers[p], net.layers[i] = BlockStart(producer, block), Done(layer)
+                net.layers[c] = BlockEnd(consumer, block)
+                continue
         if convolved:
             producer.rectifies, layer.rectified = True, True
         if pooled:
@@ -92,16 +93,19 @@ class BlockEnd(Done):
 
 
 def make_block(net, p, c):
-    """The block of convolution `p` and pooling `c` (indices of layers of `net`)."""
+    """The block of convolution `p` and pooling `c` (indices of layers of `net`), None where it does not pay.
+
+    Windows side by side read every value once: there the layers one after the other are as quick, and small enough.
+    """
     convolution, pooling = net.layers[p], net.layers[c]
+    bottom, middle, top = net.bottom_vecs[p][0], net.top_vecs[p][0], net.top_vecs[c][0]
     down = net.bottom_need_backward[p][0]
-    middle = net.top_vecs[p][0]
-    in_rows = pooling.kernel[0] == 1 and pooling.pad == (0, 0)
     thin = (convolution.channels == 1 and convolution.kernel[0] == 1 and convolution.stride == [1, 1]
-            and convolution.dilation == [1, 1] and convolution.pad[0] == 0 and net.bottom_vecs[p][0].height == 1)
-    whole = in_rows and pooling.kernel[1] >= pooling.stride[1]
-    kind = ThinBlock if thin and whole and not down else Block
-    return kind(convolution, pooling, net.bottom_vecs[p][0], middle, net.top_vecs[c][0], down)
+            and convolution.dilation == [1, 1] and convolution.pad[0] == 0 and bottom.height == 1 and not down)
+    if thin and pooling.kernel[0] == 1 and pooling.pad == (0, 0) and pooling.kernel[1] >= pooling.stride[1]:
+        return ThinBlock(convolution, pooling, bottom, middle, top, down)
+    overlap = any(k > s and n > k for k, s, n in zip(pooling.kernel, pooling.stride, middle.shape[2:], strict=True))
+    return Block(convolution, pooling, bottom, middle, top, down) if overlap else None
 
 
 class Block:

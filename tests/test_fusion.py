@@ -104,6 +104,8 @@ def test_which_layers_form_a_block(tmp_path):
     for changes, kind in (({"channels": 2}, "Block"), ({"down": "true"}, "Block"), ({"window": 2}, "ThinBlock")):
         block = passes(write(tmp_path, changes), True, real)[1].layers[1].block
         assert type(block).__name__ == kind, changes
+    side_by_side = passes(write(tmp_path, {"channels": 2, "window": 2}), True, real)[1]
+    assert side_by_side.layer_dict["relu1"].rectified and side_by_side.layer_dict["relu1"].masked
     average = passes(write(tmp_path, {"pool": "AVE"}), True, real)[1]
     assert average.layer_dict["relu1"].rectified and not average.layer_dict["relu1"].masked
     assert net.layer_dict["relu2"].rectified and not net.layer_dict["relu2"].masked
