@@ -14,6 +14,8 @@
 #   --preprocessed DIR  the networks' inputs, made from the recordings where missing (default: preprocessed_data/)
 #   --runs DIR          prototxts, snapshots, logs and the summary (default: runs/)
 #   --gpu ID | --cpu    the device (default: GPU 0 where the engine finds it, else the CPU)
+#   --tf32              let the GPU round products to TF32: quicker, and no longer the numbers of float32; the log and
+#                       the results say so, and runs of both kinds never mix (as CAFFE_TF32=1)
 #   --max-iter N        training iterations (default: the solver's)
 #   --snapshot N        iterations between snapshots (default: the solver's; does not change results)
 #   --seed N            of initial weights, dropout and shuffling, and of the preprocessing if done now (default: 0)
@@ -102,6 +104,7 @@ parse_arguments() {
             --runs) RUNS="$(absolute "$value")" ;;
             --gpu) require_number "$option" "$value" 0 && DEVICE="$value" ;;
             --cpu) DEVICE=cpu ;;
+            --tf32) export CAFFE_TF32=1 ;;
             --max-iter) require_number "$option" "$value" 1 && MAX_ITER="$value" ;;
             --snapshot) require_number "$option" "$value" 1 && SNAPSHOT="$value" ;;
             --seed) require_number "$option" "$value" 0 && SEED="$value" ;;
@@ -224,12 +227,13 @@ explain_failure() {
 
 # render NETWORK TASK SPLIT RUN: make or check the run folder; prints state, test iterations and file, tab-separated
 render() {
-    local options=()
+    local options=() engine="${CAFFE:-python -m caffe}"
+    [[ "${CAFFE_TF32:-}" != 1 || ${#DEVICE_ARGUMENTS[@]} -eq 0 ]] || engine+=" (TF32)"
     [[ -z "$MAX_ITER" ]] || options+=(--max-iter "$MAX_ITER")
     [[ -z "$SNAPSHOT" ]] || options+=(--snapshot "$SNAPSHOT")
     [[ -z "$SEED" ]] || options+=(--seed "$SEED")
     [[ -z "$QUICK" ]] || options+=(--demo)
-    "$PYTHON" -m models.render "$1" "$2" "$3" --preprocessed "$PREPROCESSED" --run "$4" --engine "${CAFFE:-python -m caffe}" \
+    "$PYTHON" -m models.render "$1" "$2" "$3" --preprocessed "$PREPROCESSED" --run "$4" --engine "$engine" \
         "${options[@]}"
 }
 

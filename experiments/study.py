@@ -196,6 +196,7 @@ def parser() -> argparse.ArgumentParser:
     device.add_argument("--gpu", type=_devices, default=(), metavar="ID[,ID]",
                         help="GPUs that the runs take turns on (default: train_test.sh chooses); the first scores too")
     device.add_argument("--cpu", action="store_const", dest="gpu", const=("cpu",), help="no GPU")
+    add("--tf32", action="store_true", help="let the GPU round products to TF32 (the results say so)")
     add("--steps", nargs="+", choices=STEPS, default=list(STEPS), help="default: %(default)s")
     add("--run-number", type=number, metavar="K", help="train only run K of --list")
     add("--list", action="store_true", help="print the runs, one a line with its number, and do nothing")
@@ -208,6 +209,7 @@ def _training(options: argparse.Namespace) -> Training:
         value = getattr(options, name)
         chosen += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
     chosen += ["--quick"] if options.quick or options.demo else []
+    chosen += ["--tf32"] if options.tf32 else []
     return Training(tuple(chosen), options.jobs or max(1, len(options.gpu)), options.gpu)
 
 

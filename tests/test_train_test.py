@@ -1,6 +1,7 @@
 """train_test.sh as a user calls it, with a small engine of our own that speaks Caffe's command line and log."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -188,6 +189,17 @@ def test_device(home, arguments, has_gpu, wanted):
     assert call(home, *arguments, "--max-iter", "2", "AudioNet", "digit", "4", ENGINE_HAS_GPU=has_gpu).returncode == 0
     assert calls(home, "train")[0][3:] == wanted
     assert calls(home, "test")[0][5:] == wanted
+
+
+def test_precision_is_recorded_and_never_mixed(home):
+    assert call(home, "--tf32", "--max-iter", "20", "AlexNet", "digit", "1", ENGINE_HAS_GPU="yes").returncode == 0
+    record = home / "ru ns" / "AlexNet_digit_1" / "run.json"
+    assert json.loads(record.read_text())["engine"].endswith("engine.py' (TF32)")
+    other = call(home, "--max-iter", "20", "AlexNet", "digit", "1", ENGINE_HAS_GPU="yes")
+    assert other.returncode == 1 and "engine" in other.stderr
+    assert call(home, "--tf32", "--cpu", "--max-iter", "20", "AlexNet", "digit", "2").returncode == 0  # nothing is rounded there
+    record = home / "ru ns" / "AlexNet_digit_2" / "run.json"
+    assert json.loads(record.read_text())["engine"].endswith("engine.py'")
 
 
 def test_interrupt_writes_a_snapshot_and_the_same_command_continues(home):
