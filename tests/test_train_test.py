@@ -194,12 +194,13 @@ def test_device(home, arguments, has_gpu, wanted):
 def test_precision_is_recorded_and_never_mixed(home):
     assert call(home, "--tf32", "--max-iter", "20", "AlexNet", "digit", "1", ENGINE_HAS_GPU="yes").returncode == 0
     record = home / "ru ns" / "AlexNet_digit_1" / "run.json"
-    assert json.loads(record.read_text())["engine"].endswith("engine.py' (TF32)")
+    assert json.loads(record.read_text())["origin"]["engine"].endswith("engine.py' (TF32)")
     other = call(home, "--max-iter", "20", "AlexNet", "digit", "1", ENGINE_HAS_GPU="yes")
     assert other.returncode == 1 and "engine" in other.stderr
-    assert call(home, "--tf32", "--cpu", "--max-iter", "20", "AlexNet", "digit", "2").returncode == 0  # nothing is rounded there
+    on_cpu = call(home, "--tf32", "--cpu", "--max-iter", "20", "AlexNet", "digit", "2")
+    assert on_cpu.returncode == 0  # nothing is rounded there
     record = home / "ru ns" / "AlexNet_digit_2" / "run.json"
-    assert json.loads(record.read_text())["engine"].endswith("engine.py'")
+    assert json.loads(record.read_text())["origin"]["engine"].endswith("engine.py'")
 
 
 def test_interrupt_writes_a_snapshot_and_the_same_command_continues(home):
