@@ -9,37 +9,20 @@ import json
 import os
 import sys
 import tempfile
-import traceback
 
 sys.path.append(os.path.abspath(os.path.join(os.path.dirname(__file__), "../../..")))
 
-from tests.net_cases import log_messages
+from tests.golden.child import observed
 from tests.solver_cases import SOLVERS, observe
 
 
 def run(name, folder):
-    """What one case shows and its log from `Solving` on, one message a line; each in a process of its own."""
-    result, log = os.path.join(folder, "result.json"), os.path.join(folder, "log")
-    child = os.fork()
-    if child == 0:
-        os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
-        try:
-            os.mkdir(os.path.join(folder, "run"))
-            found = observe(name, os.path.join(folder, "run"))
-            with open(result, "w") as file:
-                json.dump(found, file)
-        except Exception:
-            traceback.print_exc()
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    with open(log) as file:
-        messages = [text for _, text in log_messages(file.read())]
-    if not os.path.exists(result):
-        raise SystemExit(f"{name}: the case itself failed: {messages[-1][-500:]}")
-    with open(result) as file:
-        found = json.load(file)
-    found["log"] = messages[messages.index("Solving small"):]
+    """What one case shows and its log from `Solving` on, one message a line."""
+    _, found, messages = observed(observe, name, folder)
+    if found is None:
+        raise SystemExit(f"{name}: the original refuses it: {messages[-1][1][-500:]}")
+    texts = [text for _, text in messages]
+    found["log"] = texts[texts.index("Solving small"):]
     return found
 
 
