@@ -31,7 +31,7 @@ ENVIRONMENT = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{Path(sys.exec
 # Records its arguments; waits and fails as the test says; ends on SIGINT as the real script does.
 STAND_IN = """#!/usr/bin/env bash
 trap 'echo interrupted >>"$CALLS"; exit 130' INT
-printf '%s ' "$@" >>"$CALLS"; echo >>"$CALLS"
+printf '%s\\n' "$*" >>"$CALLS" # one write: jobs run at once
 echo "begin $(date +%s.%N)" >>"$CALLS.${*: -3:1}_${*: -2:1}_${*: -1}"
 sleep "${WAITS:-0}" & wait $!
 echo "end $(date +%s.%N)" >>"$CALLS.${*: -3:1}_${*: -2:1}_${*: -1}"
