@@ -39,7 +39,7 @@ def fuse(net):
         if convolved and pooled and producer.axes == 2 and len(producers) == 1 and mode.device().type == "cpu":
             block = make_block(net, p, c)
             if block:
-                net.layers[p], net.layers[i] = BlockStart(producer, block), Done(layer)
+                net.layers[p], net.layers[i] = BlockStart(producer, block), Done(layer, block)
                 net.layers[c] = BlockEnd(consumer, block)
                 continue
         if convolved:
@@ -49,10 +49,10 @@ def fuse(net):
 
 
 class Done:
-    """Stands in a net for a layer whose passes are done elsewhere; everything else is the layer's own."""
+    """Stands in a net for a layer whose passes a block does; everything else is the layer's own."""
 
-    def __init__(self, layer):
-        self.layer = layer
+    def __init__(self, layer, block):
+        self.layer, self.block = layer, block
 
     def __getattr__(self, name):
         return getattr(self.layer, name)
@@ -70,20 +70,12 @@ class Done:
 class BlockStart(Done):
     """The block's convolution: its forward pass is the whole block's."""
 
-    def __init__(self, layer, block):
-        super().__init__(layer)
-        self.block = block
-
     def forward(self, bottom, top):
         self.block.forward()
 
 
 class BlockEnd(Done):
     """The block's pooling: its backward pass is the whole block's."""
-
-    def __init__(self, layer, block):
-        super().__init__(layer)
-        self.block = block
 
     def backward(self, top, propagate_down, bottom):
         self.block.backward()
@@ -163,10 +155,8 @@ class Block:
 
     def add(self, *grads):
         """Add the gradients of weights and bias to their blobs where they are wanted."""
-        convolution = self.convolution
-        for blob, wanted, grad in zip(convolution.blobs, convolution.param_propagate_down, grads, strict=False):
-            if wanted:
-                blob.add_grad(grad)
+        wanted = self.convolution.param_propagate_down
+        self.convolution.add_gradients(*(g if w else None for g, w in zip(grads, wanted, strict=False)))
 
     def release(self):
         self.winner = None
@@ -252,6 +242,3 @@ class ThinBlock(Block):
             total[0].addmm_(windows[image], left)
         weight = sum(t[j:j + width] for j, t in enumerate(total))
         self.add(weight.T.reshape(self.convolution.blobs[0].shape), total[:, -1].sum(0))
-
-    def release(self):
-        pass

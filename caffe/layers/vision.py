@@ -179,6 +179,12 @@ class Convolution(ConvolutionBase):
         # the sum is quicker than the kernel's own gradient of the bias
         return dx, dw, dy.sum([0, *range(2, dy.dim())]) if bias_grad else None
 
+    def add_gradients(self, *grads):
+        """Add the gradients of weights and bias to their blobs; None for what is not wanted."""
+        for blob, grad in zip(self.blobs, grads, strict=False):
+            if grad is not None:
+                blob.add_grad(grad)
+
     def forward(self, bottom, top):
         for b, t in zip(bottom, top, strict=True):
             t.value = self.result(self.items(b.value), self.rectifies).reshape(t.shape)
@@ -188,9 +194,7 @@ class Convolution(ConvolutionBase):
             dx, *grads = self.gradients(self.items(b.value), self.items(t.grad), down)
             if down:
                 b.grad = dx.reshape(b.shape)
-            for blob, grad in zip(self.blobs, grads, strict=False):
-                if grad is not None:
-                    blob.add_grad(grad)
+            self.add_gradients(*grads)
 
 
 @register
@@ -344,7 +348,7 @@ class Pooling(Layer):
             bottom[0].grad = self.spread(dy, x, self.winner)
             return
         dx = aten.avg_pool2d_backward(dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride,
-                                                [0, 0], False, True, 1)
+                                      [0, 0], False, True, 1)
         bottom[0].grad = self.without_border(dx)
 
 
