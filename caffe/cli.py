@@ -232,6 +232,7 @@ def time_(flags):
     _use_first_gpu(flags)
     net = Net.from_param(net_state(read_net(flags.model), phase, flags.level, stages(flags.stage)))
     fuse(net)
+    net.frugal = phase == caffe_pb2.TRAIN  # as when training: freed memory is used again while it is at hand
     glog.info("Performing Forward")
     glog.info(f"Initial loss: {glog.g(net.forward_tensors())}")
     glog.info("Performing Backward")
@@ -243,18 +244,17 @@ def time_(flags):
     forward_total = backward_total = 0.0
     begin = _now()
     for j in range(flags.iterations):
+        net.clear_param_diffs()
         started = _now()
-        for i, layer in enumerate(net.layers):
+        for i in range(count):
             before = _now()
-            layer.reshape(net.bottom_vecs[i], net.top_vecs[i])
-            layer.forward(net.bottom_vecs[i], net.top_vecs[i])
+            net.forward_tensors(i, i)
             forward[i] += _now() - before
         forward_total += _now() - started
         middle = _now()
         for i in reversed(range(count)):
             before = _now()
-            if net.layer_need_backward[i]:
-                net.layers[i].backward(net.top_vecs[i], net.bottom_need_backward[i], net.bottom_vecs[i])
+            net.backward_from_to(i, i)
             backward[i] += _now() - before
         backward_total += _now() - middle
         glog.info(f"Iteration: {j + 1} forward-backward time: {glog.g(1000 * (_now() - started))} ms.")

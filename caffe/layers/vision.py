@@ -5,14 +5,12 @@ import math
 import torch
 from torch.nn import functional
 
-from caffe import mode
+from caffe import convolution, mode
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
 
 aten = torch.ops.aten
-
-THIN_KERNEL = 16  # most weights per output for the matrix form of a one-channel convolution
 
 
 def spatial(param, name, axes, default, layer):
@@ -113,37 +111,12 @@ class Convolution(ConvolutionBase):
             value = blob.value = value.contiguous(memory_format=torch.channels_last)
         return value if self.axes else value.unsqueeze(-1)
 
+    def planar(self, x):
+        """True for two spatial axes on the CPU, where caffe.convolution has quicker ways for some shapes."""
+        return self.axes == 2 and not self.transposed and x.device.type == "cpu"
+
     def is_thin(self, x):
-        """True on the CPU for one input channel and few weights per output.
-
-        Convolution kernels waste their width there: the matrix of windows times the weights is twice as quick, image
-        by image so that it stays in cache.
-        """
-        return (self.axes == 2 and not self.transposed and x.device.type == "cpu" and self.channels == 1
-                and math.prod(self.kernel) <= THIN_KERNEL and self.dilation == [1, 1])
-
-    def thin_windows(self, x):
-        """(N, out_h * out_w, kernel elements) windows of one-channel images (N, 1, H, W)."""
-        padded = functional.pad(x[:, 0], (self.pad[1], self.pad[1], self.pad[0], self.pad[0]))
-        windows = padded.unfold(1, self.kernel[0], self.stride[0]).unfold(2, self.kernel[1], self.stride[1])
-        return windows.reshape(len(x), -1, math.prod(self.kernel))
-
-    def thin_result(self, x, weight, bias, relu):
-        sizes = self.out_sizes(x.shape[2:])
-        y = torch.empty((len(x), weight.shape[0], *sizes), memory_format=torch.channels_last)
-        rows = y.permute(0, 2, 3, 1).view(len(x), -1, weight.shape[0])
-        matrix = weight.reshape(weight.shape[0], -1).T
-        zero = torch.zeros(weight.shape[0]) if bias is None else bias
-        for windows, out in zip(self.thin_windows(x), rows, strict=True):
-            torch.addmm(zero, windows, matrix, out=out)
-            if relu:
-                out.relu_()
-        return y
-
-    def thin_backward(self, x, dy):
-        windows = functional.pad(self.thin_windows(x), (0, 1), value=1.0)  # the last column is the bias
-        total = torch.bmm(windows.transpose(1, 2), dy.permute(0, 2, 3, 1).flatten(1, 2)).sum(0)
-        return None, total[:-1].T, total[-1]
+        return self.planar(x) and convolution.is_thin(self.channels, self.kernel, self.dilation)
 
     def items(self, tensor):
         """View with all axes before the channels merged into one, and at least one spatial axis."""
@@ -160,7 +133,7 @@ class Convolution(ConvolutionBase):
         weight = self.weight()
         bias = self.blobs[1].value if len(self.blobs) > 1 else None
         if self.is_thin(x):
-            return self.thin_result(x, weight, bias, relu)
+            return convolution.thin_result(x, weight, bias, self.stride, self.pad, relu)
         if relu and self.axes == 2 and x.device.type == "cpu":
             return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, self.pad, self.stride, self.dilation,
                                                            self.group, "relu", [], "")
@@ -172,10 +145,13 @@ class Convolution(ConvolutionBase):
         weight_grad = self.param_propagate_down[0]
         bias_grad = bias and len(self.blobs) > 1 and self.param_propagate_down[1]
         if self.is_thin(x) and not down:
-            _, dw, db = self.thin_backward(x, dy)
+            dw, db = convolution.thin_gradients(x, dy, self.kernel, self.stride, self.pad)
             return None, dw if weight_grad else None, db if bias_grad else None
+        products = weight_grad and self.planar(x) and convolution.products_pay()
         dx, dw, _ = aten.convolution_backward(
-            dy, x, self.weight(), None, *self.geometry(), [bool(down), weight_grad, False])
+            dy, x, self.weight(), None, *self.geometry(), [bool(down), weight_grad and not products, False])
+        if products:
+            dw = convolution.weight_gradient(x, dy, self.kernel, self.stride, self.pad, self.dilation, self.group)
         # the sum is quicker than the kernel's own gradient of the bias
         return dx, dw, dy.sum([0, *range(2, dy.dim())]) if bias_grad else None
 

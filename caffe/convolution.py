@@ -1,0 +1,113 @@
+"""Convolutions over two axes on the CPU as matrix products, for the cases in which torch's own kernels are slow.
+
+Images are (N, channels, height, width) tensors, in torch's channels_last memory format where speed matters; a matrix of
+windows has one row per output position.
+"""
+
+import math
+
+import torch
+from torch.nn import functional
+
+THIN_KERNEL = 16  # most weights per output for the matrix form of a one-channel convolution
+PART_BYTES = 8 * 2**20  # of intermediate results at a time
+LONG_ROW = 64  # fewest positions in a row of an image for products row by row
+
+
+def is_thin(channels, kernel, dilation):
+    """True for one input channel and few weights per output.
+
+    Convolution kernels waste their width there: the matrix of windows times the weights is twice as quick, image by
+    image so that it stays in cache.
+    """
+    return channels == 1 and math.prod(kernel) <= THIN_KERNEL and list(dilation) == [1, 1]
+
+
+def thin_windows(x, kernel, stride, pad):
+    """(N, out_h * out_w, kernel elements) windows of one-channel images (N, 1, H, W)."""
+    padded = functional.pad(x[:, 0], (pad[1], pad[1], pad[0], pad[0]))
+    windows = padded.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])
+    return windows.reshape(len(x), -1, math.prod(kernel))
+
+
+def thin_result(x, weight, bias, stride, pad, relu):
+    """The convolution of one-channel images `x` with `weight` (outputs, 1, kh, kw), rectified if `relu`."""
+    kernel = weight.shape[2:]
+    out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(x.shape[2:], pad, kernel, stride, strict=True)]
+    y = torch.empty((len(x), weight.shape[0], *out), memory_format=torch.channels_last)
+    rows = y.permute(0, 2, 3, 1).view(len(x), -1, weight.shape[0])
+    matrix = weight.reshape(weight.shape[0], -1).T
+    zero = torch.zeros(weight.shape[0]) if bias is None else bias
+    for windows, positions in zip(thin_windows(x, kernel, stride, pad), rows, strict=True):
+        torch.addmm(zero, windows, matrix, out=positions)
+        if relu:
+            positions.relu_()
+    return y
+
+
+def thin_gradients(x, dy, kernel, stride, pad):
+    """Gradients of weights (outputs, kernel elements) and bias (outputs,) of thin_result for its gradient `dy`."""
+    windows = functional.pad(thin_windows(x, kernel, stride, pad), (0, 1), value=1.0)  # the last column is the bias
+    total = torch.bmm(windows.transpose(1, 2), dy.permute(0, 2, 3, 1).flatten(1, 2)).sum(0)
+    return total[:-1].T, total[-1]
+
+
+def products_pay():
+    """True where matrix products beat oneDNN's gradients of weights: on CPUs without AVX-512.
+
+    With AVX2 the kernel for channels_last runs at a fifth to two thirds of a matrix product's rate.
+    """
+    return torch.backends.cpu.get_cpu_capability() != "AVX512"
+
+
+def weight_gradient(x, dy, kernel, stride, pad, dilation, group):
+    """The gradient (outputs, channels / group, kh, kw) of a convolution's weights for images `x` and gradient `dy`."""
+    if kernel[0] == 1 and pad[0] == 0 and list(stride) == [1, 1] and dy.shape[3] >= LONG_ROW:
+        return _by_shifts(x, dy, kernel[1], pad[1], dilation[1], group)
+    return _by_windows(x, dy, kernel, stride, pad, dilation, group)
+
+
+def _parts(images, image_bytes):
+    """Slices of `images` images of which each needs `image_bytes`."""
+    step = max(1, PART_BYTES // image_bytes)
+    return [slice(start, start + step) for start in range(0, images, step)]
+
+
+def _columns(count, group):
+    """Slices of `count` channels, one per group."""
+    return [slice(q * count // group, (q + 1) * count // group) for q in range(group)]
+
+
+def _by_shifts(x, dy, width, pad, dilation, group):
+    """weight_gradient along rows: one product per weight, of the gradient and the shifted image; nothing is copied."""
+    x, dy = (t.permute(0, 2, 3, 1).flatten(0, 1) for t in (x, dy))  # (rows, positions, channels)
+    outputs, channels = dy.shape[2], x.shape[2]
+    weight = x.new_zeros(outputs, channels // group, 1, width)
+    for k in range(width):
+        shift = k * dilation - pad
+        first, last = max(0, -shift), min(dy.shape[1], x.shape[1] - shift)
+        if first >= last:
+            continue
+        for to, of in zip(_columns(outputs, group), _columns(channels, group), strict=True):
+            for part in _parts(len(x), 4 * outputs * channels // group**2):
+                left, right = dy[part, first:last, to], x[part, first + shift:last + shift, of]
+                weight[to, :, 0, k] += torch.bmm(left.transpose(1, 2), right).sum(0)
+    return weight
+
+
+def _by_windows(x, dy, kernel, stride, pad, dilation, group):
+    """weight_gradient as products of the matrix of windows and the gradient, some images at a time."""
+    channels, outputs, out = x.shape[1], dy.shape[1], dy.shape[2:]
+    rows = math.prod(kernel) * channels // group
+    total = x.new_zeros(group, rows, outputs // group)
+    for part in _parts(len(x), 4 * math.prod(out) * rows):
+        image = functional.pad(x[part].permute(0, 2, 3, 1), (0, 0, pad[1], pad[1], pad[0], pad[0]))
+        step = image.stride()
+        windows = image.as_strided(
+            (len(image), *out, *kernel, channels),
+            (step[0], stride[0] * step[1], stride[1] * step[2], dilation[0] * step[1], dilation[1] * step[2], step[3]))
+        gradient = dy[part].permute(0, 2, 3, 1).reshape(-1, outputs)
+        for q, (to, of) in enumerate(zip(_columns(outputs, group), _columns(channels, group), strict=True)):
+            total[q].addmm_(windows[..., of].reshape(-1, rows).T, gradient[:, to])
+    weight = total.view(group, *kernel, channels // group, outputs // group).permute(0, 4, 3, 1, 2)
+    return weight.reshape(outputs, channels // group, *kernel)
