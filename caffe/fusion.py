@@ -10,6 +10,7 @@ whole batch; kept for the backward pass are the pooled values and, as small inte
 bit for bit, gradients up to rounding (a bias's gradient is summed over the winners only).
 """
 
+import itertools
 import math
 
 import torch
@@ -162,39 +163,36 @@ class Block:
         self.winner = None
 
 
-def maximum(candidates, out, leads=None):
-    """Element-wise maximum of the tensors `candidates`; leads[j - 1] becomes candidate j minus the best before it.
-
-    Candidate j > 0 wins where its lead is positive and no later one is: of equal ones the first, as in Caffe.
-    """
-    best, *others = candidates
-    for j, candidate in enumerate(others):
-        if leads is not None:
-            torch.sub(candidate, best, out=leads[j])
-        best = torch.maximum(best, candidate, out=out)
-    return best
+def maximum(tensors, out):
+    """Element-wise maximum of the sequence `tensors`, written to `out`; of one tensor, that tensor."""
+    first, *others = tensors
+    for tensor in others:
+        first = torch.maximum(first, tensor, out=out)
+    return first
 
 
 class ThinBlock(Block):
     """The block for signals: one input channel, one row, windows that leave no gap, no gradient for the input.
 
     A window's k candidates are the results of k convolutions with the pooling's stride s, of which s differ by more
-    than a shift: candidate j of window i is phase j mod s at i + j div s. The maximum is found candidate by candidate,
-    the first of equal ones winning, as in Caffe. The backward pass computes the candidates again, which costs less
-    than reading them from memory.
+    than a shift: candidate j of window i is phase j mod s at i + j div s. The backward pass computes the candidates
+    again, which costs less than reading them from memory. Of equal candidates the first wins, as in Caffe, so that the
+    winner is j or later where the maximum of the later ones exceeds that of the earlier ones. With g_j the gradient
+    there, 0 elsewhere, and x_j the samples that candidate j sees, the gradient of the weights is a telescoping sum:
+    g_0 x_0 + g_1 (x_1 - x_0) + g_2 (x_2 - x_1) + ...
     """
 
     def geometry(self):
         k, s, out = self.pooling.kernel[1], self.pooling.stride[1], self.pooling.out[1]
         return k, s, out, self.convolution.kernel[1], self.middle.shape[3]
 
-    def windows(self, width, first, rows):
-        """(N, rows, width + 1) windows of the padded signals from sample `first` in steps of the pooling, and a 1."""
-        k, s, out, _, _ = self.geometry()
+    def windows(self, first, rows):
+        """(N, rows, width) windows of the padded signals from sample `first` in steps of the pooling."""
+        _, s, _, width, _ = self.geometry()
         signal, pad = self.bottom.value[:, 0, 0], self.convolution.pad[1]
         reach = first + (rows - 1) * s + width
         signal = functional.pad(signal, (pad, max(pad, reach - pad - signal.shape[1])))
-        return functional.pad(signal[:, first:].unfold(1, width, s)[:, :rows], (0, 1), value=1.0)
+        return signal[:, first:].unfold(1, width, s)[:, :rows]
 
     def candidates(self):
         """(function that computes image n's candidates, list of their k (out, channels) views)."""
@@ -206,7 +204,7 @@ class ThinBlock(Block):
         matrix = torch.cat([weight, bias[:, None]], 1).T.contiguous()
         phases = torch.full((s, rows, channels), -math.inf)  # beyond the last sample it stays so
         inside = [min(rows, -(-(sizes - r) // s)) for r in range(s)]
-        windows = [self.windows(width, r, n) for r, n in enumerate(inside)]
+        windows = [functional.pad(self.windows(r, n), (0, 1), value=1.0) for r, n in enumerate(inside)]
 
         def compute(image):
             for phase, n, w in zip(phases, inside, windows, strict=True):
@@ -224,21 +222,21 @@ class ThinBlock(Block):
         self.top.value = y
 
     def backward(self):
-        k, s, out, width, _ = self.geometry()
+        k, _, out, width, _ = self.geometry()
         compute, candidates = self.candidates()
         y, dy = (t.permute(0, 2, 3, 1)[:, 0].contiguous() for t in (self.top.value, self.top.grad))
-        windows = self.windows(width + k - 1, 0, out).transpose(1, 2)
-        leads = [torch.empty_like(c) for c in candidates[1:]]
-        best, left, given = (torch.empty_like(candidates[0]) for _ in range(3))
-        total = torch.zeros(k, width + k, y.shape[2])
+        windows = [self.windows(j, out) for j in range(k)]
+        steps = [functional.pad(windows[0], (0, 1), value=1.0)]  # the last column is the bias
+        steps += [functional.pad(later - earlier, (0, 1)) for earlier, later in itertools.pairwise(windows)]
+        steps = [step.transpose(1, 2) for step in steps]
+        left, lead, spare = (torch.empty_like(candidates[0]) for _ in range(3))
+        total = torch.zeros(width + 1, y.shape[2])
         for image in range(len(y)):
             compute(image)
-            maximum(candidates, best, leads)
             aten.threshold_backward.grad_input(dy[image], y[image], 0, grad_input=left)
-            for j in range(k - 1, 0, -1):
-                aten.threshold_backward.grad_input(left, leads[j - 1], 0, grad_input=given)
-                left.sub_(given)
-                total[j].addmm_(windows[image], given)
-            total[0].addmm_(windows[image], left)
-        weight = sum(t[j:j + width] for j, t in enumerate(total))
-        self.add(weight.T.reshape(self.convolution.blobs[0].shape), total[:, -1].sum(0))
+            total.addmm_(steps[0][image], left)
+            for j in range(1, k):  # `left` keeps the gradients whose winner is candidate j or a later one
+                torch.sub(maximum(candidates[j:], lead), maximum(candidates[:j], spare), out=lead)
+                aten.threshold_backward.grad_input(left, lead, 0, grad_input=left)
+                total.addmm_(steps[j][image], left)
+        self.add(total[:-1].T.reshape(self.convolution.blobs[0].shape), total[-1])
