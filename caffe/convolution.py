@@ -14,6 +14,17 @@ PART_BYTES = 8 * 2**20  # of intermediate results at a time
 LONG_ROW = 64  # fewest positions in a row of an image for products row by row
 
 
+def channels_last(tensor):
+    """`tensor` (four axes) in torch's channels_last memory format, with strides that say so.
+
+    With one channel both formats have the same bytes, and torch takes such a tensor for a plain one: what comes out of
+    it would be plain as well, and slow to pool.
+    """
+    tensor = tensor.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = tensor.shape
+    return tensor.as_strided(tensor.shape, (height * width * channels, 1, width * channels, channels))
+
+
 def is_thin(channels, kernel, dilation):
     """True for one input channel and few weights per output.
 

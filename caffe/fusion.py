@@ -150,8 +150,7 @@ class Block:
     def masked(self, part, bias):
         """The top's gradient for `part` behind the ReLU; its sum is added to the gradient of the bias."""
         gradient = aten.threshold_backward(self.top.grad[part], self.top.value[part], 0)
-        rows = gradient.permute(0, 2, 3, 1).reshape(-1, len(bias))
-        bias.addmv_(rows.T, torch.ones(len(rows)))  # quicker than a sum over three axes
+        bias.add_(gradient.sum([0, 2, 3]))
         return gradient
 
     def add(self, *grads):

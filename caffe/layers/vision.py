@@ -106,9 +106,8 @@ class Convolution(ConvolutionBase):
         """
         blob = self.blobs[0]
         value = blob.value
-        if self.axes == 2 and mode.channels_last(value.device) and not value.is_contiguous(
-                memory_format=torch.channels_last):
-            value = blob.value = value.contiguous(memory_format=torch.channels_last)
+        if self.axes == 2 and mode.channels_last(value.device) and value.stride(1) != 1:
+            value = blob.value = convolution.channels_last(value)
         return value if self.axes else value.unsqueeze(-1)
 
     def planar(self, x):
@@ -148,8 +147,10 @@ class Convolution(ConvolutionBase):
             dw, db = convolution.thin_gradients(x, dy, self.kernel, self.stride, self.pad)
             return None, dw if weight_grad else None, db if bias_grad else None
         products = weight_grad and self.planar(x) and convolution.products_pay()
-        dx, dw, _ = aten.convolution_backward(
-            dy, x, self.weight(), None, *self.geometry(), [bool(down), weight_grad and not products, False])
+        dx = dw = None
+        if down or not products:
+            dx, dw, _ = aten.convolution_backward(
+                dy, x, self.weight(), None, *self.geometry(), [bool(down), weight_grad and not products, False])
         if products:
             dw = convolution.weight_gradient(x, dy, self.kernel, self.stride, self.pad, self.dilation, self.group)
         # the sum is quicker than the kernel's own gradient of the bias
