@@ -68,7 +68,7 @@ PERCENTILE_OFFSET = 0.001  # on the scale of 16-bit samples
 MAX_SCALED_PEAK = 1e4  # a waveform beyond it makes the loss NaN; see `scaled_waveform`
 
 DEFAULT_SEED = 0
-FORMAT = 2  # raised whenever the same recording would give other files
+FORMAT = 3  # raised whenever the same recording would give other files
 MANIFEST, JOURNAL, LOCK, REJECTED = "preprocessing.json", "preprocessing.journal", ".preprocessing.lock", "rejected.csv"
 LIBRARIES = ("h5py", "scipy.fft", "tqdm", "data.corpus", "data.wav")  # that every worker needs
 ROOT = Path(__file__).resolve().parent
@@ -121,7 +121,9 @@ def spectrogram_db(padded: np.ndarray) -> np.ndarray:
     end = begin + (frames - 1) * HOP + WINDOW
     extended = np.zeros(end - begin, np.float32)
     extended[max(-begin, 0) : SAMPLES - begin] = padded[max(begin, 0) : end]
-    windowed = np.lib.stride_tricks.sliding_window_view(extended, WINDOW)[::HOP] * _window()  # (frames, 455)
+    step = extended.itemsize
+    windows = np.lib.stride_tricks.as_strided(extended, (frames, WINDOW), (HOP * step, step), writeable=False)
+    windowed = windows * _window()
     spectrum = scipy.fft.rfft(windowed, overwrite_x=True)[:, :BINS]
     power = np.square(spectrum.real)
     power += np.square(spectrum.imag)
@@ -129,8 +131,8 @@ def spectrogram_db(padded: np.ndarray) -> np.ndarray:
     power /= reference
     quietest = np.float32(max(AMIN**2 / float(reference), 10 ** (-TOP_DB / 10)))
     np.maximum(power, quietest, out=power)
-    np.log10(power, out=power)
-    power *= 10
+    np.log(power, out=power)  # four times as quick as log10
+    power *= np.float32(10 / np.log(10))
     decibels = np.full((BINS, FRAMES), max(10 * np.log10(quietest), -TOP_DB), np.float32)  # as silence has
     sounding = decibels[:, first - FIRST_FRAME : first - FIRST_FRAME + frames]
     np.maximum(power.T, np.float32(-TOP_DB), out=sounding)  # single precision makes -80.00001 of the quietest

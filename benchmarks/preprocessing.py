@@ -1,11 +1,12 @@
 """How fast recordings become inputs: this project's preprocessing beside a restatement of upstream's, in one run.
 
-    python -m benchmarks.preprocessing [--recordings 400] [--jobs 1 2]
+    python -m benchmarks.preprocessing [--recordings 400] [--jobs 1 2] [--rounds 3]
 
 The recordings are made here: 48 kHz, 16 bits, lengths as AudioMNIST's (mean 0.64 s, at most 47,998 samples, nearly all
 different, many with large prime factors). Both are commands that read the same files and write to the same disk; ours
 includes its checks, its lists and waiting for the disk. Each is also run on the first recordings alone, which gives the
-time that a further recording takes, without the start of Python, libraries and processes. Results are compared.
+time that a further recording takes, without the start of Python, libraries and processes. The commands take turns for
+some rounds, and a command's quickest run counts, so that another program's work disturbs neither. Results are compared.
 """
 
 from __future__ import annotations
@@ -88,28 +89,34 @@ def run_reference(source: Path, destination: Path, jobs: int) -> None:
             pool.map(reference, work, chunksize=1)
 
 
-def seconds(*command: str | Path) -> float:
-    """How long a command takes, when the disk is done with everything before it."""
+def run(*command: str | Path) -> tuple[float, float]:
+    """(seconds, peak resident MB of its largest process) of a command, when the disk is done with all before it."""
     os.sync()
     start = time.perf_counter()
-    subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=ROOT)
-    return time.perf_counter() - start
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, text=True
+    )
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(map(str, command))}: exit status {status}; {errors.splitlines()[-1:]}")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
-def measure(source: Path, few: Path, folder: Path, jobs: int) -> list[tuple[float, float]]:
-    """Seconds of (all recordings, the few) for upstream's steps and for ours, written to theirs<jobs>, ours<jobs>."""
-    upstream = ("-m", "benchmarks.preprocessing", "--jobs", str(jobs), "--upstream")
-    ours = (ROOT / "preprocessing_data.py", "--jobs", str(jobs))
-    return [
-        (
-            seconds(*upstream, source, folder / f"theirs{jobs}"),
-            seconds(*upstream, few, folder / f"their_few{jobs}"),
-        ),
-        (
-            seconds(*ours, "-src", source, "-dst", folder / f"ours{jobs}"),
-            seconds(*ours, "-src", few, "-dst", folder / f"our_few{jobs}"),
-        ),
-    ]
+def measure(source: Path, few: Path, folder: Path, jobs: int) -> dict[str, tuple[float, float, float]]:
+    """(seconds for all recordings, seconds for the few, peak MB) of upstream's steps and of ours.
+
+    They write to theirs, ours, theirs_few and ours_few in `folder`.
+    """
+    commands = {
+        "theirs": (("-m", "benchmarks.preprocessing", "--jobs", str(jobs), "--upstream"), ()),
+        "ours": ((ROOT / "preprocessing_data.py", "--jobs", str(jobs), "-src"), ("-dst",)),
+    }
+    results = {}
+    for name, (command, between) in commands.items():
+        small, _ = run(*command, few, *between, folder / f"{name}_few")
+        results[name] = (*run(*command, source, *between, folder / name), small)
+    return {name: (whole, small, peak) for name, (whole, peak, small) in results.items()}
 
 
 def run_steps(source: Path, count: int) -> dict[str, float]:
@@ -157,6 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Rates of preprocessing, ours beside upstream's steps.")
     parser.add_argument("--recordings", type=int, default=400)
     parser.add_argument("--jobs", type=int, nargs="+", default=sorted({1, available_cores()}))
+    parser.add_argument("--rounds", type=int, default=2)
     what = "upstream's steps alone, from a folder of recordings to another, in --jobs processes"
     parser.add_argument("--upstream", type=Path, nargs=2, metavar=("SOURCE", "DESTINATION"), help=what)
     options = parser.parse_args()
@@ -171,17 +179,26 @@ def main() -> int:
         make_recordings(few, FEW)
         further = options.recordings - FEW
         print("| processes | | upstream's steps | ours | ratio |\n|---|---|---|---|---|")
+        peaks = []
         for jobs in options.jobs:
-            (slow, slow_few), (fast, fast_few) = measure(source, few, folder, jobs)
+            rounds = []
+            for k in range(options.rounds):  # each into new folders: making files is slow where many were removed
+                written = folder / f"{jobs} {k}"
+                rounds.append(measure(source, few, written, jobs))
+            (slow, slow_few, _), (fast, fast_few, _) = (
+                [min(values) for values in zip(*(r[name] for r in rounds), strict=True)] for name in ("theirs", "ours")
+            )
+            peaks.append(max(r["ours"][2] for r in rounds))
             rates = [options.recordings / slow, options.recordings / fast]
             print(f"| {jobs} | whole command | {rates[0]:.0f} /s | {rates[1]:.0f} /s | {rates[1] / rates[0]:.1f} |")
             rates = [further / (slow - slow_few), further / (fast - fast_few)]
             ratio = rates[1] / rates[0]
             print(f"| {jobs} | further recordings | {rates[0]:.0f} /s | {rates[1]:.0f} /s | {ratio:.1f} |", flush=True)
-        worst = compare(folder / f"theirs{jobs}", folder / f"ours{jobs}")
+        worst = compare(written / "theirs", written / "ours")
         print(f"largest difference: {worst['AlexNet']:.2g} dB, {worst['AudioNet']:.2g} of the largest sample")
-        ours, theirs = size(folder / f"ours{jobs}"), size(folder / f"theirs{jobs}")
+        ours, theirs = size(written / "ours"), size(written / "theirs")
         print(f"disk: {ours / theirs:.3f} of upstream's ({ours / options.recordings / 1e3:.0f} kB a recording)")
+        print(f"peak memory of our largest process: {max(peaks):.0f} MB")
         steps = run_steps(source, min(200, options.recordings))
         print("ours, ms a recording: " + ", ".join(f"{step} {spent:.2f}" for step, spent in steps.items()))
         print(f"AudioMNIST's 30,000 at this rate: {30000 / rates[1]:.0f} s")

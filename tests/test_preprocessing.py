@@ -104,7 +104,7 @@ def test_resampling_both_ways_equals_scipy(length, target):
 def test_resampling_long_awkward_lengths_equals_scipy(length):
     x = speech(length, length / 48000, 48000).astype(np.float64)
     wanted = scipy.signal.resample(x, math.ceil(length / 6))
-    assert np.abs(preprocessing.resample(x, 48000) - wanted).max() < 1e-8 * np.abs(wanted).max()
+    assert np.abs(preprocessing.resample(x, 48000) - wanted).max() < 1e-6 * np.abs(wanted).max()  # single precision
 
 
 @pytest.mark.parametrize("length", [*range(4096, 4110), 7919, 12288, 16385, 36863, 36864, 36865, 47981, 49152, 65537])
@@ -113,7 +113,7 @@ def test_the_low_spectrum_is_the_transforms(length):
     wanted = np.fft.rfft(x)
     for bins in (1, 2, length // 12, length // 6 + 1):
         found = resampling.low_spectrum(x, bins)
-        assert len(found) == bins and np.abs(found - wanted[:bins]).max() < 3e-9 * np.abs(wanted).max()
+        assert len(found) == bins and np.abs(found - wanted[:bins]).max() < 1e-6 * np.abs(wanted).max()
 
 
 def test_the_kernels_polynomials_are_the_kernel():
@@ -121,7 +121,8 @@ def test_the_kernels_polynomials_are_the_kernel():
     distances = places[:, None] - np.arange(1 - resampling.TAPS // 2, 1 + resampling.TAPS // 2)
     circle = np.sqrt(1 - (2 * distances / resampling.TAPS) ** 2)
     wanted = np.exp(resampling.WIDTH * (circle - 1))
-    np.testing.assert_allclose(resampling._weights(2 * places - 1).T, wanted, rtol=0, atol=1e-10)
+    found = resampling._weights((2 * places - 1).astype(np.float32)).T
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=3e-7)
 
 
 def test_the_offset_is_a_function_of_seed_and_name():
