@@ -7,6 +7,9 @@ different, many with large prime factors). Both are commands that read the same 
 includes its checks, its lists and waiting for the disk. Each is also run on the first recordings alone, which gives the
 time that a further recording takes, without the start of Python, libraries and processes. The commands take turns for
 some rounds, and a command's quickest run counts, so that another program's work disturbs neither. Results are compared.
+
+Let five minutes pass after a run: ext4 steps over what was removed in that time, and making a file takes 0.8 ms
+instead of 0.03.
 """
 
 from __future__ import annotations
