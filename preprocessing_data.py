@@ -62,6 +62,7 @@ FIRST_FRAME, FRAMES = 2, 227  # of the 230 frames that centred windows give, the
 BINS = 227  # of 228, from 0 Hz in steps of 8000 / 455 Hz
 AMIN = 1e-5  # amplitude below which decibels are not told apart
 TOP_DB = 80.0  # dB, the range below the loudest point of a spectrogram
+DECIBELS = np.float32(10 / np.log(10))  # dB of a power's natural logarithm, which numpy takes four times as quickly
 PERCENTILE = 95  # of the signed samples
 RANK = PERCENTILE / 100 * (SAMPLES - 1)  # between these two of the sorted samples, linearly
 PERCENTILE_OFFSET = 0.001  # on the scale of 16-bit samples
@@ -131,9 +132,9 @@ def spectrogram_db(padded: np.ndarray) -> np.ndarray:
     power /= reference
     quietest = np.float32(max(AMIN**2 / float(reference), 10 ** (-TOP_DB / 10)))
     np.maximum(power, quietest, out=power)
-    np.log(power, out=power)  # four times as quick as log10
-    power *= np.float32(10 / np.log(10))
-    decibels = np.full((BINS, FRAMES), max(10 * np.log10(quietest), -TOP_DB), np.float32)  # as silence has
+    np.log(power, out=power)
+    power *= DECIBELS
+    decibels = np.full((BINS, FRAMES), max(DECIBELS * np.log(quietest), -TOP_DB), np.float32)  # as silence has
     sounding = decibels[:, first - FIRST_FRAME : first - FIRST_FRAME + frames]
     np.maximum(power.T, np.float32(-TOP_DB), out=sounding)  # single precision makes -80.00001 of the quietest
     return decibels

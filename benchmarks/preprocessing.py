@@ -1,6 +1,6 @@
 """How fast recordings become inputs: this project's preprocessing beside a restatement of upstream's, in one run.
 
-    python -m benchmarks.preprocessing [--recordings 400] [--jobs 1 2] [--rounds 3]
+    python -m benchmarks.preprocessing [--recordings 400] [--jobs 1 2] [--rounds 2]
 
 The recordings are made here: 48 kHz, 16 bits, lengths as AudioMNIST's (mean 0.64 s, at most 47,998 samples, nearly all
 different, many with large prime factors). Both are commands that read the same files and write to the same disk; ours
@@ -19,7 +19,6 @@ import json
 import multiprocessing
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -94,32 +93,33 @@ def run_reference(source: Path, destination: Path, jobs: int) -> None:
 
 def run(*command: str | Path) -> tuple[float, float]:
     """(seconds, peak resident MB of its largest process) of a command, when the disk is done with all before it."""
+    from benchmarks import engines  # not above: upstream's steps, which start with this file, would load it too
+
     os.sync()
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, text=True
-    )
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{' '.join(map(str, command))}: exit status {status}; {errors.splitlines()[-1:]}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    _, peak = engines.run([sys.executable, *command], ROOT)
+    return time.perf_counter() - start, peak
 
 
-def measure(source: Path, few: Path, folder: Path, jobs: int) -> dict[str, tuple[float, float, float]]:
-    """(seconds for all recordings, seconds for the few, peak MB) of upstream's steps and of ours.
+def measure(source: Path, few: Path, folder: Path, jobs: int, rounds: int) -> dict[str, tuple[float, float, float]]:
+    """(seconds for all recordings, seconds for the few, peak MB) of upstream's steps and of ours, {theirs, ours: ...}.
 
-    They write to theirs, ours, theirs_few and ours_few in `folder`.
+    The least seconds of all rounds and the highest peak. Each round writes to folders of its own, `folder`/<round>/
+    theirs and ours: making files is slow where many were removed.
     """
     commands = {
         "theirs": (("-m", "benchmarks.preprocessing", "--jobs", str(jobs), "--upstream"), ()),
         "ours": ((ROOT / "preprocessing_data.py", "--jobs", str(jobs), "-src"), ("-dst",)),
     }
-    results = {}
-    for name, (command, between) in commands.items():
-        small, _ = run(*command, few, *between, folder / f"{name}_few")
-        results[name] = (*run(*command, source, *between, folder / name), small)
-    return {name: (whole, small, peak) for name, (whole, peak, small) in results.items()}
+    whole, small, peak = ({name: [] for name in commands} for _ in range(3))
+    for k in range(rounds):
+        for name, (command, between) in commands.items():
+            seconds, _ = run(*command, few, *between, folder / str(k) / f"{name}_few")
+            small[name].append(seconds)
+            seconds, megabytes = run(*command, source, *between, folder / str(k) / name)
+            whole[name].append(seconds)
+            peak[name].append(megabytes)
+    return {name: (min(whole[name]), min(small[name]), max(peak[name])) for name in commands}
 
 
 def run_steps(source: Path, count: int) -> dict[str, float]:
@@ -182,26 +182,22 @@ def main() -> int:
         make_recordings(few, FEW)
         further = options.recordings - FEW
         print("| processes | | upstream's steps | ours | ratio |\n|---|---|---|---|---|")
-        peaks = []
         for jobs in options.jobs:
-            rounds = []
-            for k in range(options.rounds):  # each into new folders: making files is slow where many were removed
-                written = folder / f"{jobs} {k}"
-                rounds.append(measure(source, few, written, jobs))
-            (slow, slow_few, _), (fast, fast_few, _) = (
-                [min(values) for values in zip(*(r[name] for r in rounds), strict=True)] for name in ("theirs", "ours")
-            )
-            peaks.append(max(r["ours"][2] for r in rounds))
+            written = folder / str(jobs)
+            times = measure(source, few, written, jobs, options.rounds)
+            (slow, slow_few, _), (fast, fast_few, peak) = times["theirs"], times["ours"]
             rates = [options.recordings / slow, options.recordings / fast]
             print(f"| {jobs} | whole command | {rates[0]:.0f} /s | {rates[1]:.0f} /s | {rates[1] / rates[0]:.1f} |")
             rates = [further / (slow - slow_few), further / (fast - fast_few)]
             ratio = rates[1] / rates[0]
             print(f"| {jobs} | further recordings | {rates[0]:.0f} /s | {rates[1]:.0f} /s | {ratio:.1f} |", flush=True)
-        worst = compare(written / "theirs", written / "ours")
+            print(f"| {jobs} | peak of the largest process | | {peak:.0f} MB | |", flush=True)
+        theirs, ours = written / "0" / "theirs", written / "0" / "ours"
+        worst = compare(theirs, ours)
         print(f"largest difference: {worst['AlexNet']:.2g} dB, {worst['AudioNet']:.2g} of the largest sample")
-        ours, theirs = size(written / "ours"), size(written / "theirs")
-        print(f"disk: {ours / theirs:.3f} of upstream's ({ours / options.recordings / 1e3:.0f} kB a recording)")
-        print(f"peak memory of our largest process: {max(peaks):.0f} MB")
+        written = size(ours)
+        each = written / options.recordings / 1e3
+        print(f"disk: {written / size(theirs):.3f} of upstream's ({each:.0f} kB a recording)")
         steps = run_steps(source, min(200, options.recordings))
         print("ours, ms a recording: " + ", ".join(f"{step} {spent:.2f}" for step, spent in steps.items()))
         print(f"AudioMNIST's 30,000 at this rate: {30000 / rates[1]:.0f} s")

@@ -34,23 +34,36 @@ def is_thin(channels, kernel, dilation):
     return channels == 1 and math.prod(kernel) <= THIN_KERNEL and list(dilation) == [1, 1]
 
 
-def thin_windows(x, kernel, stride, pad):
+def parts(images, image_bytes):
+    """Slices of a batch of `images` images, of which each needs `image_bytes` of intermediate results."""
+    step = max(1, PART_BYTES // image_bytes)
+    return [slice(start, min(start + step, images)) for start in range(0, images, step)]
+
+
+def windows(x, out, kernel, stride, pad, dilation):
+    """The windows of padded images `x` as a view (N, out_h, out_w, kernel_h, kernel_w, channels)."""
+    image = functional.pad(x.permute(0, 2, 3, 1), (0, 0, pad[1], pad[1], pad[0], pad[0]))
+    n, h, w, c = image.stride()
+    steps = (n, stride[0] * h, stride[1] * w, dilation[0] * h, dilation[1] * w, c)
+    return image.as_strided((len(image), *out, *kernel, image.shape[3]), steps)
+
+
+def thin_windows(x, out, kernel, stride, pad):
     """(N, out_h * out_w, kernel elements) windows of one-channel images (N, 1, H, W)."""
-    padded = functional.pad(x[:, 0], (pad[1], pad[1], pad[0], pad[0]))
-    windows = padded.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])
-    return windows.reshape(len(x), -1, math.prod(kernel))
+    return windows(x, out, kernel, stride, pad, (1, 1)).reshape(len(x), -1, math.prod(kernel))
 
 
-def thin_result(x, weight, bias, stride, pad, relu):
-    """The convolution of one-channel images `x` with `weight` (outputs, 1, kh, kw), rectified if `relu`."""
-    kernel = weight.shape[2:]
-    out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(x.shape[2:], pad, kernel, stride, strict=True)]
+def thin_result(x, out, weight, bias, stride, pad, relu):
+    """The convolution of one-channel images `x` with `weight` (outputs, 1, kh, kw), rectified if `relu`.
+
+    `out` are the sizes (out_h, out_w) of the result.
+    """
     y = torch.empty((len(x), weight.shape[0], *out), memory_format=torch.channels_last)
     rows = y.permute(0, 2, 3, 1).view(len(x), -1, weight.shape[0])
     matrix = weight.reshape(weight.shape[0], -1).T
     zero = torch.zeros(weight.shape[0]) if bias is None else bias
-    for windows, positions in zip(thin_windows(x, kernel, stride, pad), rows, strict=True):
-        torch.addmm(zero, windows, matrix, out=positions)
+    for seen, positions in zip(thin_windows(x, out, weight.shape[2:], stride, pad), rows, strict=True):
+        torch.addmm(zero, seen, matrix, out=positions)
         if relu:
             positions.relu_()
     return y
@@ -58,8 +71,9 @@ def thin_result(x, weight, bias, stride, pad, relu):
 
 def thin_gradients(x, dy, kernel, stride, pad):
     """Gradients of weights (outputs, kernel elements) and bias (outputs,) of thin_result for its gradient `dy`."""
-    windows = functional.pad(thin_windows(x, kernel, stride, pad), (0, 1), value=1.0)  # the last column is the bias
-    total = torch.bmm(windows.transpose(1, 2), dy.permute(0, 2, 3, 1).flatten(1, 2)).sum(0)
+    seen = thin_windows(x, dy.shape[2:], kernel, stride, pad)
+    seen = functional.pad(seen, (0, 1), value=1.0)  # the last column is the bias
+    total = torch.bmm(seen.transpose(1, 2), dy.permute(0, 2, 3, 1).flatten(1, 2)).sum(0)
     return total[:-1].T, total[-1]
 
 
@@ -78,12 +92,6 @@ def weight_gradient(x, dy, kernel, stride, pad, dilation, group):
     return _by_windows(x, dy, kernel, stride, pad, dilation, group)
 
 
-def _parts(images, image_bytes):
-    """Slices of `images` images of which each needs `image_bytes`."""
-    step = max(1, PART_BYTES // image_bytes)
-    return [slice(start, start + step) for start in range(0, images, step)]
-
-
 def _columns(count, group):
     """Slices of `count` channels, one per group."""
     return [slice(q * count // group, (q + 1) * count // group) for q in range(group)]
@@ -100,7 +108,7 @@ def _by_shifts(x, dy, width, pad, dilation, group):
         if first >= last:
             continue
         for to, of in zip(_columns(outputs, group), _columns(channels, group), strict=True):
-            for part in _parts(len(x), 4 * outputs * channels // group**2):
+            for part in parts(len(x), 4 * outputs * channels // group**2):
                 left, right = dy[part, first:last, to], x[part, first + shift:last + shift, of]
                 weight[to, :, 0, k] += torch.bmm(left.transpose(1, 2), right).sum(0)
     return weight
@@ -111,14 +119,10 @@ def _by_windows(x, dy, kernel, stride, pad, dilation, group):
     channels, outputs, out = x.shape[1], dy.shape[1], dy.shape[2:]
     rows = math.prod(kernel) * channels // group
     total = x.new_zeros(group, rows, outputs // group)
-    for part in _parts(len(x), 4 * math.prod(out) * rows):
-        image = functional.pad(x[part].permute(0, 2, 3, 1), (0, 0, pad[1], pad[1], pad[0], pad[0]))
-        step = image.stride()
-        windows = image.as_strided(
-            (len(image), *out, *kernel, channels),
-            (step[0], stride[0] * step[1], stride[1] * step[2], dilation[0] * step[1], dilation[1] * step[2], step[3]))
+    for part in parts(len(x), 4 * math.prod(out) * rows):
+        seen = windows(x[part], out, kernel, stride, pad, dilation)
         gradient = dy[part].permute(0, 2, 3, 1).reshape(-1, outputs)
         for q, (to, of) in enumerate(zip(_columns(outputs, group), _columns(channels, group), strict=True)):
-            total[q].addmm_(windows[..., of].reshape(-1, rows).T, gradient[:, to])
+            total[q].addmm_(seen[..., of].reshape(-1, rows).T, gradient[:, to])
     weight = total.view(group, *kernel, channels // group, outputs // group).permute(0, 4, 3, 1, 2)
     return weight.reshape(outputs, channels // group, *kernel)

@@ -17,10 +17,9 @@ import torch
 from torch.nn import functional
 
 from caffe import mode
+from caffe.convolution import parts
 from caffe.layers.neuron import ReLU
 from caffe.layers.vision import Convolution, Pooling
-
-PART_BYTES = 8 * 2**20  # of a convolution's result at a time
 
 aten = torch.ops.aten
 
@@ -110,9 +109,7 @@ class Block:
 
     def parts(self):
         """Slices of the batch."""
-        images = self.middle.shape[0]
-        step = max(1, PART_BYTES // (4 * self.middle.count_from(1)))
-        return [slice(start, min(start + step, images)) for start in range(0, images, step)]
+        return parts(self.middle.shape[0], 4 * self.middle.count_from(1))
 
     def forward(self):
         self.pooling.reshape([self.middle], [self.top])

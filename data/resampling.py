@@ -131,7 +131,7 @@ def fourier_resample(samples: np.ndarray, target: int) -> np.ndarray:
     count = len(samples)
     kept = min(count, target)
     if count >= LONG and 3 * target <= count:
-        spectrum = low_spectrum(samples, kept // 2 + 1).astype(np.complex128)  # single would cost a digit and no less
+        spectrum = low_spectrum(samples, kept // 2 + 1).astype(np.complex128)  # single is no quicker here
     else:
         spectrum = scipy.fft.rfft(samples)[: kept // 2 + 1]
     if kept % 2 == 0 and target != count:

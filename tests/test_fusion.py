@@ -82,7 +82,7 @@ def write(folder, changes):
 @pytest.mark.parametrize("part_bytes", [1, 2000, 2**23])
 @pytest.mark.parametrize("changes", GEOMETRIES, ids=str)
 def test_fused_passes_give_the_same_numbers(tmp_path, monkeypatch, changes, part_bytes):
-    monkeypatch.setattr("caffe.fusion.PART_BYTES", part_bytes)
+    monkeypatch.setattr("caffe.convolution.PART_BYTES", part_bytes)
     path = write(tmp_path, changes)
     plain, _ = passes(path, False, whole)
     fused, _ = passes(path, True, whole)

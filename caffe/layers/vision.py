@@ -132,8 +132,8 @@ class Convolution(ConvolutionBase):
         weight = self.weight()
         bias = self.blobs[1].value if len(self.blobs) > 1 else None
         if self.is_thin(x):
-            return convolution.thin_result(x, weight, bias, self.stride, self.pad, relu)
-        if relu and self.axes == 2 and x.device.type == "cpu":
+            return convolution.thin_result(x, self.out_sizes(x.shape[2:]), weight, bias, self.stride, self.pad, relu)
+        if relu and self.planar(x):
             return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, self.pad, self.stride, self.dilation,
                                                            self.group, "relu", [], "")
         y = torch.convolution(x, weight, bias, *self.geometry())
