@@ -32,7 +32,7 @@ import numpy as np
 import scipy.fft
 from tqdm import tqdm
 
-from data.atomic import WriteError, make_folder, remove_leftovers, write_atomically, write_error
+from caffe_proto.atomic import WriteError, make_folder, remove_leftovers, write_error, write_file
 from data.corpus import (
     META_NAME,
     PARTS,
@@ -291,7 +291,7 @@ def process(job: Job, destination: Path, seed: int) -> Outcome:
         return Outcome(recording, None, _defect(recording, error.found, error.wanted))
     for network, path in files.items():
         # flushing each would cost more time than making it; see Journal for what a power failure may do
-        write_atomically(path, hdf5_bytes(inputs[network], job.labels), flush=False)
+        write_file(path, hdf5_bytes(inputs[network], job.labels), flush=False)
     return Outcome(recording, made_from)
 
 
@@ -341,7 +341,7 @@ def check_manifest(destination: Path, source: Path, seed: int) -> None:
     elif any(destination.rglob("*.hdf5")):
         raise CorpusError(f"{destination}: holds HDF5 files and no {MANIFEST}; wanted an empty folder or one made here")
     else:
-        write_atomically(path, (json.dumps(mine, indent=1) + "\n").encode())
+        write_file(path, (json.dumps(mine, indent=1) + "\n").encode())
 
 
 class Journal:
@@ -410,7 +410,7 @@ def write_lists(
 
     `without` are the (task, split) pairs that get no lists.
     """
-    write_atomically(destination / SPLITS_NAME, splits.to_json().encode())
+    write_file(destination / SPLITS_NAME, splits.to_json().encode())
     wanted = set()
     for task, folds in splits.folds.items():
         for k in range(len(folds)):
@@ -418,7 +418,7 @@ def write_lists(
                 names = [r for r, _ in members(splits, task, k, part, usable)]
                 for network in NETWORKS:
                     lines = "".join(f"{r.speaker}/{network}_{r.stem}.hdf5\n" for r in names)
-                    write_atomically(destination / list_name(network, task, k, part), lines.encode())
+                    write_file(destination / list_name(network, task, k, part), lines.encode())
                     wanted.add(list_name(network, task, k, part))
     remove_lists(destination, keep=wanted)
     return len(wanted)
@@ -438,7 +438,7 @@ def write_rejected(path: Path, defects: list[Defect]) -> None:
     writer.writerow(["file", "found", "wanted"])
     for defect in defects:
         writer.writerows([name, defect.found, defect.wanted] for name in defect.recordings or (defect.where,))
-    write_atomically(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import sys
 
 from caffe import glog
-from caffe_proto import write_atomically
+from caffe_proto import write_file
 
 COLUMNS = ("iteration", "kind", "name", "value")
 
@@ -61,11 +61,11 @@ class LearningCurve:
             glog.warning(f"{self.stem}: the curve cannot be written ({error.strerror or error})")
 
     def _write_csv(self):
-        path = f"{self.stem}.csv"
-        with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows((i, kind, name, f"{value:.6g}") for i, kind, name, value in self.rows)
+        table = io.StringIO()
+        writer = csv.writer(table)
+        writer.writerow(COLUMNS)
+        writer.writerows((i, kind, name, f"{value:.6g}") for i, kind, name, value in self.rows)
+        write_file(f"{self.stem}.csv", table.getvalue())
 
     def _write_picture(self):
         try:
@@ -97,8 +97,7 @@ class LearningCurve:
                         bbox_to_anchor=(0.5, 1.12), frameon=False)
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=120)
-        with write_atomically(f"{self.stem}.png") as temporary, open(temporary, "wb") as file:
-            file.write(picture.getvalue())
+        write_file(f"{self.stem}.png", picture.getvalue())
 
 
 def progress_stream():

@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from caffe_proto import CaffeFileError, caffe_pb2, read_net, write_atomically
+from caffe_proto import CaffeFileError, caffe_pb2, read_net, write_file
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
@@ -157,8 +157,7 @@ def draw_net_to_file(caffe_net, filename, rankdir="LR", phase=None, display_lrm=
         picture = graph.to_string().encode()
     else:
         picture = draw_net(caffe_net, rankdir, ext, phase, display_lrm)
-    with write_atomically(filename) as temporary, open(temporary, "wb") as file:
-        file.write(picture)
+    write_file(filename, picture)
 
 
 def main(arguments=None):

@@ -2,7 +2,6 @@
 
 import os
 
-import h5py
 import torch
 from google.protobuf import text_format
 
@@ -10,7 +9,7 @@ from caffe import glog, mode
 from caffe.blob import Blob
 from caffe.errors import check
 from caffe.layer import load_blob, make_layer, save_layer
-from caffe_proto import CaffeFileError, caffe_pb2, read_weights, write_atomically, write_message
+from caffe_proto import CaffeFileError, atomic_hdf5, caffe_pb2, read_weights, write_message
 
 
 # -- what of a prototxt belongs to a net ---------------------------------------------------------------------------
@@ -490,10 +489,10 @@ class Net:
             if "/" in name:
                 raise CaffeFileError(f"{path}: layer name '{name}' has a '/'; HDF5 weights cannot hold it")
         owners = {(i, j): owner for _, owner, i, j in self._params}
-        with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+        with atomic_hdf5(path) as stream:
             for i, (name, layer) in enumerate(zip(self._layer_names, self.layers, strict=True)):
-                data = file.require_group("data").create_group(name)
-                diff = file.require_group("diff").create_group(name) if with_diff else None
+                data = stream.file.require_group("data").create_group(name)
+                diff = stream.file.require_group("diff").create_group(name) if with_diff else None
                 for j, blob in enumerate(layer.blobs):
                     if owners[i, j] is None:
                         data[str(j)] = blob.value.cpu().numpy()

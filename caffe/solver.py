@@ -18,12 +18,13 @@ from caffe.update_rules import RULES, check_policy, learning_rate
 from caffe_proto import (
     CaffeFileError,
     array_to_blobproto,
+    atomic_hdf5,
     blobproto_to_array,
     caffe_pb2,
     read_net,
     read_solver,
     read_solver_state,
-    write_atomically,
+    write_file,
     write_message,
 )
 from caffe_proto.files import is_hdf5
@@ -527,7 +528,8 @@ class Solver:
         write_message(path, state)
 
     def _write_state_hdf5(self, path, model):
-        with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
+        with atomic_hdf5(path) as stream:
+            file = stream.file
             file["iter"] = np.array([self.iter], np.int32)
             file["current_step"] = np.array([self.current_step], np.int32)
             # a fixed-length string, which is what BVLC Caffe reads
@@ -539,8 +541,7 @@ class Solver:
     def _write_resume(self, path):
         content = {"iter": self.iter, "random": mode.random.state(), "train": self.net.positions(),
                    "test": [net.positions() for net in self.test_nets]}
-        with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            json.dump(content, file, default=_plain)
+        write_file(path, json.dumps(content, default=_plain))
 
     def restore(self, path):
         """Continue from a .solverstate (binary, or HDF5 if the name ends in .h5), with its resume file if there."""

@@ -4,6 +4,15 @@
 """
 
 from caffe_proto import caffe_pb2
+from caffe_proto.atomic import (
+    WriteError,
+    atomic_file,
+    atomic_hdf5,
+    make_folder,
+    remove_leftovers,
+    write_error,
+    write_file,
+)
 from caffe_proto.errors import CaffeFileError
 from caffe_proto.files import (
     array_to_blobproto,
@@ -12,19 +21,24 @@ from caffe_proto.files import (
     read_solver,
     read_solver_state,
     read_weights,
-    write_atomically,
     write_message,
 )
 
 __all__ = [
     "CaffeFileError",
+    "WriteError",
     "array_to_blobproto",
+    "atomic_file",
+    "atomic_hdf5",
     "blobproto_to_array",
     "caffe_pb2",
+    "make_folder",
     "read_net",
     "read_solver",
     "read_solver_state",
     "read_weights",
-    "write_atomically",
+    "remove_leftovers",
+    "write_error",
+    "write_file",
     "write_message",
 ]

@@ -4,15 +4,14 @@ Every reader upgrades legacy forms (`caffe_proto.upgrade`) and raises `CaffeFile
 file, what was found and what was wanted.
 """
 
-import contextlib
 import os
-import tempfile
 
 import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from caffe_proto import caffe_pb2
+from caffe_proto.atomic import write_file
 from caffe_proto.errors import CaffeFileError
 from caffe_proto.upgrade import upgrade_net, upgrade_solver
 
@@ -169,35 +168,6 @@ def _set_packed(blob, field, array):
     blob.MergeFromString(bytes(header) + content)
 
 
-@contextlib.contextmanager
-def write_atomically(path):
-    """Context manager: yields a temporary path in the folder of `path`; on success it is fsynced and renamed to `path`.
-
-    On any failure the temporary file is removed and what was at `path` before stays untouched.
-    """
-    path = os.fspath(path)
-    folder = os.path.dirname(path) or "."
-    handle, temporary = tempfile.mkstemp(prefix=os.path.basename(path) + ".", suffix=".tmp", dir=folder)
-    os.close(handle)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; snapshots are ordinary ones
-        os.replace(temporary, path)
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
 def write_message(path, message):
     """Write a protobuf message in binary form, atomically and fsynced."""
-    with write_atomically(path) as temporary, open(temporary, "wb") as file:
-        file.write(message.SerializeToString())
+    write_file(path, message.SerializeToString())

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.atomic import WriteError, make_folder, remove_leftovers, write_atomically
+from caffe_proto.atomic import WriteError, make_folder, remove_leftovers, write_file
 from data.corpus import GENDERS, META_NAME, SPLITS_NAME, CorpusError
 from data.make_splits import MIN_FOLDS, make_splits
 from data.resampling import fourier_resample
@@ -219,7 +219,7 @@ def record_speaker(arguments: tuple[Speaker, Path, int, int]) -> int:
         for repetition in range(repetitions):  # outermost: fewer repetitions give the same first ones
             for digit in range(len(WORDS)):
                 blob = make_recording(synthesiser, speaker, digit, repetition, seed)
-                write_atomically(folder / f"{digit}_{speaker.number}_{repetition}.wav", blob)
+                write_file(folder / f"{digit}_{speaker.number}_{repetition}.wav", blob)
     finally:
         synthesiser.close()
     return repetitions * len(WORDS)
@@ -245,14 +245,14 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
             raise CorpusError(f"{destination}: holds a corpus made with {theirs}; wanted {mine}, or another folder")
     make_folder(destination)
     remove_leftovers(destination)
-    write_atomically(manifest, json.dumps({**mine, "complete": False}).encode())
+    write_file(manifest, json.dumps({**mine, "complete": False}).encode())
     speakers = make_speakers(count, seed)
     meta = {speaker.number: speaker.metadata() for speaker in speakers}
-    write_atomically(destination / META_NAME, (json.dumps(meta, indent=4) + "\n").encode())
+    write_file(destination / META_NAME, (json.dumps(meta, indent=4) + "\n").encode())
     if count < SPEAKERS:  # with all sixty AudioMNIST's own splits apply
         genders = {speaker.number: GENDERS.index(speaker.gender) for speaker in speakers}
         splits = make_splits(genders, min(5, max(MIN_FOLDS, count // 4)), seed, destination / SPLITS_NAME)
-        write_atomically(splits.path, splits.to_json().encode())
+        write_file(splits.path, splits.to_json().encode())
     made = 0
     work = [(speaker, destination, repetitions, seed) for speaker in speakers]
     # one process a speaker, whatever the number of workers: the synthesiser's history is then always the same
@@ -263,7 +263,7 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
         for recordings in pool.imap_unordered(record_speaker, work, chunksize=1):
             made += recordings
             bar.update(recordings)
-    write_atomically(manifest, json.dumps({**mine, "complete": True}).encode())
+    write_file(manifest, json.dumps({**mine, "complete": True}).encode())
     return made
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.atomic import WriteError, make_folder, write_atomically
+from caffe_proto.atomic import WriteError, make_folder, write_file
 from data.corpus import META_NAME, CorpusError, read_metadata
 from data.make_splits import add_arguments, describe, write_splits
 from data.wav import RecordingError, read_wav, wav_bytes
@@ -139,7 +139,7 @@ def import_corpus(
         if name not in speakers:
             log.append(f"{META_NAME}: speaker {name} has no known gender; write male or female into the file")
         meta[number] = {"gender": "unknown", **speakers.get(name, {}), "name": name}
-    write_atomically(destination / META_NAME, (json.dumps(meta, indent=4, ensure_ascii=False) + "\n").encode())
+    write_file(destination / META_NAME, (json.dumps(meta, indent=4, ensure_ascii=False) + "\n").encode())
     for take in tqdm(takes, unit="rec", desc="importing"):
         number = numbers[take.speaker]
         name = f"{take.digit}_{number}_{take.repetition}.wav"
@@ -151,7 +151,7 @@ def import_corpus(
                     log.append(f"{number}/{name}: cut {before:.3f} s before and {after:.3f} s after speech")
             except RecordingError as error:
                 log.append(f"{number}/{name}: {error} (copied as it is)")
-        write_atomically(destination / number / name, blob)
+        write_file(destination / number / name, blob)
     return len(takes), log
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data.atomic import WriteError, write_atomically
+from caffe_proto.atomic import WriteError, write_file
 from data.corpus import (
     GENDERS,
     META_NAME,
@@ -87,7 +87,7 @@ def write_splits(corpus: Path, meta_path: Path, folds: int, seed: int) -> Splits
         raise CorpusError(str(defects[0]))
     genders = {r.speaker: gender_of(meta[r.speaker]) for r in recordings}
     splits = make_splits(genders, folds, seed, corpus / SPLITS_NAME)
-    write_atomically(splits.path, splits.to_json().encode())
+    write_file(splits.path, splits.to_json().encode())
     return splits
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.atomic import WriteError, write_atomically
+from caffe_proto.atomic import WriteError, write_file
 from data.attributes import age_of, spellings
 from data.corpus import GENDERS, META_NAME, CorpusError, gender_of, read_metadata, scan
 from data.corrections import CORRECTIONS, NONE, Corrections, correct_metadata, load_corrections, spoken_digits
@@ -131,12 +131,12 @@ def main(arguments: list[str] | None = None) -> int:
         if table.empty:
             raise CorpusError(f"{options.corpus}: no recordings; wanted a corpus")
         if options.csv:
-            write_atomically(options.csv, table.to_csv(index=False).encode())
+            write_file(options.csv, table.to_csv(index=False).encode())
             print(options.csv)
         if options.figure:
             blob = io.BytesIO()
             draw_corpus(table).savefig(blob, format="png", dpi=120)
-            write_atomically(options.figure, blob.getvalue())
+            write_file(options.figure, blob.getvalue())
             print(options.figure)
     except (CorpusError, WriteError) as error:
         print(error, file=sys.stderr)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from caffe_proto import write_atomically
+from caffe_proto import write_file
 from data.corpus import META_NAME, scan
 from experiments.setting import ROOT, ExperimentError, Setting
 from experiments.trained import trained_runs
@@ -135,15 +135,13 @@ def write(
     files = []
     for stem, table in outcome.tables.items():
         files.append(f"{stem}.csv")
-        with write_atomically(folder / files[-1]) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.8g")
+        write_file(folder / files[-1], table.to_csv(index=False, float_format="%.8g"))
     for stem, (figure, _) in outcome.figures.items():
         files.append(f"{stem}.png")
         drawing.write(figure, os.fspath(folder / files[-1]))
     for stem, (sound, _) in outcome.sounds.items():
         files.append(f"{stem}.wav")
-        with write_atomically(folder / files[-1]) as temporary:
-            Path(temporary).write_bytes(sound)
+        write_file(folder / files[-1], sound)
     record = {
         "title": experiment.title,
         "made_from": made_from,
@@ -156,8 +154,7 @@ def write(
         "conclusions": [asdict(conclusion) | {"holds": bool(conclusion.holds)} for conclusion in outcome.conclusions],
         "unverified": outcome.unverified,
     }
-    with write_atomically(folder / RECORD) as temporary:
-        Path(temporary).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_file(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return folder / RECORD
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from caffe_proto import read_solver, write_atomically
+from caffe_proto import read_solver, write_file
 from data.demo_corpus import MANIFEST as DEMO_MANIFEST
 from experiments.catalogue import EXPERIMENTS
 from experiments.outcome import RECORD
@@ -171,6 +171,5 @@ def write(output: Path, setting: Setting) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     pages = {HTML_NAME: page(output, setting), MARKDOWN_NAME: markdown(output, setting)}
     for name, text in pages.items():
-        with write_atomically(output / name) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
+        write_file(output / name, text)
     return [output / name for name in pages]

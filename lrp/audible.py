@@ -9,7 +9,7 @@ import wave
 
 import numpy as np
 
-from caffe_proto import write_atomically
+from caffe_proto import write_file
 from lrp.errors import LRPError
 
 SAMPLE_RATE = 8000  # Hz
@@ -114,5 +114,4 @@ def wav_bytes(signal):
 
 def write_wav(path, signal):
     """Write the signal (T,) in -1..1 as a WAV file, whole or not at all."""
-    with write_atomically(path) as temporary, open(temporary, "wb") as file:
-        file.write(wav_bytes(signal))
+    write_file(path, wav_bytes(signal))

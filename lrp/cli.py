@@ -12,6 +12,7 @@ import os
 import sys
 from functools import cached_property
 
+from caffe_proto import remove_leftovers
 from lrp import audible, drawing
 from lrp.baselines import METHODS, explain
 from lrp.command import exit_code, how, labels, positive
@@ -19,7 +20,7 @@ from lrp.composites import COMPOSITES, DEFAULT, find_composite
 from lrp.errors import LRPError
 from lrp.inputs import joined, read_list, read_recording, sound
 from lrp.network import Network
-from lrp.progress import Part, Progress, clear_remains, code_hash
+from lrp.progress import Part, Progress, code_hash
 from lrp.results import attributes, check_alike, columns, file_hash, writing
 
 DTYPES = ("float32", "float64")
@@ -179,7 +180,7 @@ class Run:
             captions = [drawing.caption(explanation, item) for explanation in explanations]
             files = self._files(recording, item)
             for path in files.values() if self.progress else ():
-                clear_remains(path)
+                remove_leftovers(path)
             if o.output:
                 figure = drawing.compare(recording.data[item], [e.relevance[item] for e in explanations], captions,
                                          os.path.basename(source))
@@ -224,7 +225,7 @@ class Run:
         if self.options.list:
             about["list"] = str(self.options.list)
         if self.progress:
-            clear_remains(self.options.save)
+            remove_leftovers(self.options.save)
         with writing(self.options.save, about) as writer:
             for key, part in parts:
                 for made in self.progress.read(key).groups if key else part.groups:

@@ -10,7 +10,7 @@ from itertools import groupby
 
 import numpy as np
 
-from caffe_proto import write_atomically
+from caffe_proto import atomic_file
 from lrp.errors import LRPError
 
 # Geometry of the study's two inputs (the preprocessing's, which the library does not import).
@@ -223,5 +223,5 @@ def write(figure, path):
 
     extension = check_format(path)
     dates = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None, "ModDate": None}}
-    with matplotlib.rc_context({"svg.hashsalt": "lrp"}), write_atomically(path) as temporary:
-        figure.savefig(temporary, format=extension[1:], metadata=dates[extension])
+    with matplotlib.rc_context({"svg.hashsalt": "lrp"}), atomic_file(path) as file:
+        figure.savefig(file, format=extension[1:], metadata=dates[extension])

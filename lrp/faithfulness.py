@@ -8,12 +8,13 @@ accuracy fall fastest, so its area under the curve is smallest. Works with the f
 
 import argparse
 import csv
+import io
 import sys
 from dataclasses import dataclass
 
 import numpy as np
 
-from caffe_proto import write_atomically
+from caffe_proto import write_file
 from lrp import command, drawing
 from lrp.baselines import explain, silence
 from lrp.composites import DEFAULT
@@ -96,12 +97,13 @@ def draw(curves):
 
 def write_csv(path, curves):
     """Write curves as a table: order, share, accuracy, standard deviation over seeds, area of the order's curve."""
-    with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["order", "share", "accuracy", "std", "area"])
-        for one in curves:
-            for row in zip(one.shares, one.accuracy, one.spread, strict=True):
-                writer.writerow([one.order, *(f"{value:.6g}" for value in row), f"{one.area:.6g}"])
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow(["order", "share", "accuracy", "std", "area"])
+    for one in curves:
+        for row in zip(one.shares, one.accuracy, one.spread, strict=True):
+            writer.writerow([one.order, *(f"{value:.6g}" for value in row), f"{one.area:.6g}"])
+    write_file(path, table.getvalue())
 
 
 def parser():

@@ -6,7 +6,6 @@ all, under a name that is made from its recordings' names and contents; settings
 with other settings is refused.
 """
 
-import glob
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from caffe_proto import write_atomically
+from caffe_proto import atomic_hdf5, write_file
 from lrp.errors import LRPError
 from lrp.results import file_hash, string_kind
 
@@ -91,19 +90,16 @@ class Progress:
 
     def keep(self, key, part):
         """Store a `Part`."""
-        import h5py
-
         os.makedirs(self.folder, exist_ok=True)
         settings = os.path.join(self.folder, SETTINGS)
         if not os.path.exists(settings):
-            with write_atomically(settings) as temporary, open(temporary, "w", encoding="utf-8") as file:
-                json.dump(self.settings, file, indent=1)
-        with write_atomically(self._path(key)) as temporary, h5py.File(temporary, "w") as file:
+            write_file(settings, json.dumps(self.settings, indent=1))
+        with atomic_hdf5(self._path(key)) as stream:
             for name in TEXTS:
-                file[name] = json.dumps(getattr(part, name))
+                stream.file[name] = json.dumps(getattr(part, name))
             for number, made in enumerate(part.groups):
                 for name, values in made.items():
-                    file.create_dataset(f"groups/{number}/{name}", data=values, dtype=string_kind(values))
+                    stream.file.create_dataset(f"groups/{number}/{name}", data=values, dtype=string_kind(values))
 
     def read(self, key):
         """The `Part` of that name, or None where it has not been made or has been damaged since: it is made again."""
@@ -121,12 +117,6 @@ class Progress:
     def remove(self):
         """Forget all parts: everything is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def clear_remains(path):
-    """Remove what a killed process left of `path` while it was writing it (see `caffe_proto.write_atomically`)."""
-    for remains in glob.glob(glob.escape(os.fspath(path)) + ".*.tmp"):
-        os.unlink(remains)
 
 
 def _values(stored):

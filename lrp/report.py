@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_proto import write_atomically
+from caffe_proto import write_file
 from lrp import audible, drawing
 from lrp.baselines import METHODS, explain
 from lrp.composites import find_composite
@@ -113,6 +113,5 @@ class Report:
         text = json.dumps(data).replace("<", "\\u003c")  # so that no name can end the script element
         os.makedirs(self.folder, exist_ok=True)
         path = os.path.join(self.folder, "index.html")
-        with write_atomically(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-            file.write(PAGE.read_text(encoding="utf-8").replace(PLACE, text))
+        write_file(path, PAGE.read_text(encoding="utf-8").replace(PLACE, text))
         return path

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 
-from caffe_proto import write_atomically
+from caffe_proto import atomic_hdf5
 from lrp.errors import LRPError
 
 
@@ -64,13 +64,16 @@ def string_kind(values):
 
 
 class Writer:
-    """Appends `columns` to an open HDF5 file, whose datasets grow along their first axis."""
+    """Appends `columns` to an HDF5 file that is being written; its datasets grow along their first axis."""
 
-    def __init__(self, file):
-        self.file = file
+    def __init__(self, stream):
+        self.stream = stream
+        self.file = stream.file
 
     def append(self, made):
-        """Add the columns of further recordings; LRPError if they have others than the recordings before."""
+        """Add the columns of further recordings; LRPError if they have others than the recordings before, WriteError if
+        the disk did not take those before."""
+        self.stream.check()
         if "relevance" not in self.file:
             for name, values in made.items():
                 one = values.shape[1:]
@@ -91,8 +94,6 @@ def writing(path, about):
     about: {name: text}, the file's attributes; of the command line they are `attributes`, weights (its path),
     weights_sha256 and, for a list, list.
     """
-    import h5py
-
-    with write_atomically(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(about)
-        yield Writer(file)
+    with atomic_hdf5(path) as stream:
+        stream.file.attrs.update(about)
+        yield Writer(stream)

@@ -15,13 +15,12 @@ import argparse
 import difflib
 import hashlib
 import json
-import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffe_proto import CaffeFileError, read_solver_state, write_atomically
+from caffe_proto import CaffeFileError, read_solver_state, write_file
 from data.corpus import PARTS, SPLITS_NAME, CorpusError, Splits, find_splits
 from models.networks import NETWORKS
 from preprocessing_data import JOURNAL, MANIFEST, Journal
@@ -188,8 +187,7 @@ def write_run(folder: Path, texts: dict[str, str], made_from: dict) -> None:
     (folder / "snapshots").mkdir(parents=True, exist_ok=True)
     record = json.dumps({"folder": str(folder), "origin": made_from}, indent=1) + "\n"
     for name, text in {**texts, RECORD: record}.items():
-        with write_atomically(os.path.join(folder, name)) as temporary:
-            Path(temporary).write_text(text, encoding="utf-8")
+        write_file(folder / name, text)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
 import re
 import statistics
@@ -16,7 +17,7 @@ import sys
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from caffe_proto import CaffeFileError, read_solver, write_atomically
+from caffe_proto import CaffeFileError, read_solver, write_file
 from models.networks import NETWORKS
 from models.runs import TEST_LOG, RunError, RunName
 
@@ -97,10 +98,11 @@ def table(results: list[Result]) -> str:
 
 def write_summary(results: list[Result], path: Path) -> None:
     """Write the results as CSV, one row a run, numbers as the engine logged them."""
-    with write_atomically(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in fields(Result)])
-        writer.writerows(astuple(result) for result in results)
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow([field.name for field in fields(Result)])
+    writer.writerows(astuple(result) for result in results)
+    write_file(path, table.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> int:

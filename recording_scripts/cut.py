@@ -22,7 +22,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]  # run as a script, the project's root is not on the path
 
-from data.atomic import WriteError, make_folder, write_atomically  # noqa: E402
+from caffe_proto.atomic import WriteError, make_folder, write_file  # noqa: E402
 from data.corpus import META_NAME, CorpusError, gender_of, read_metadata  # noqa: E402
 from data.wav import RecordingError, read_wav, wav_bytes  # noqa: E402
 from preprocessing_data import network_inputs  # noqa: E402
@@ -131,7 +131,7 @@ def claim_speaker(session: Session, corpus: Path) -> dict:
     make_folder(corpus / alias)
     if meta.get(alias) != entry:
         text = json.dumps({**meta, alias: entry}, indent=4, ensure_ascii=False, sort_keys=True)
-        write_atomically(meta_path, (text + "\n").encode())
+        write_file(meta_path, (text + "\n").encode())
     return speaker
 
 
@@ -179,7 +179,7 @@ def cut_session(session: Session, corpus: Path, review: bool, ask_again: bool) -
                 continue
             content = wav_bytes(segment(samples, cut.mark), SAMPLE_RATE)
             if not path.exists() or path.read_bytes() != content:
-                write_atomically(path, content)
+                write_file(path, content)
             written += 1
     for take, cut in left:
         print(f"to review: {cut}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.atomic import WriteError
+from caffe_proto.atomic import WriteError
 from recording_scripts.plan import Prompt, example_series, next_series, series_count
 from recording_scripts.questions import CONSENT, AnswerError, questions
 from recording_scripts.session import Session, Take

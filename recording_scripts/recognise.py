@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]  # run as a script, the project's root is not on the path
 
 from caffe_proto import CaffeFileError  # noqa: E402
-from data.atomic import WriteError, make_folder, write_atomically  # noqa: E402
+from caffe_proto.atomic import WriteError, make_folder, write_file  # noqa: E402
 from data.corpus import OFFICIAL_SPLITS, CorpusError, load_splits  # noqa: E402
 from data.wav import RecordingError, read_wav, wav_bytes  # noqa: E402
 from lrp import COMPOSITES, Explanation, LRPError, Network, audible, drawing  # noqa: E402
@@ -121,7 +121,7 @@ def keep(answers: list[Answer], wav: bytes, name: str, output: Path) -> list[tup
     Returns what can be heard: (description, int16 samples at 8 kHz). Raises WriteError, LRPError.
     """
     make_folder(output)
-    write_atomically(output / name, wav)
+    write_file(output / name, wav)
     stem, heard = Path(name).stem, []
     for answer in answers:
         text = drawing.caption(answer.explanation, 0, answer.classes)

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]  # run as a script, the project's root is not on the path
 
-from data.atomic import WriteError  # noqa: E402
+from caffe_proto.atomic import WriteError  # noqa: E402
 from data.corpus import CorpusError  # noqa: E402
 from recording_scripts.plan import DIGITS, Prompt, series_count  # noqa: E402
 from recording_scripts.prompter import LEAD, TAIL, Prompter, Timing  # noqa: E402

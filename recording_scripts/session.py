@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.atomic import WriteError, make_folder, write_atomically, write_error
+from caffe_proto.atomic import WriteError, make_folder, write_error, write_file
 from data.wav import wav_bytes
 from recording_scripts.plan import Prompt, missing_prompts, series_count, shuffled_prompts
 
@@ -248,7 +248,7 @@ class Session:
         number = max(numbers, default=0) + 1
         file = f"{TAKES}/{number:04d}.wav"
         if self.folder is not None:
-            write_atomically(self.folder / file, wav_bytes(samples, SAMPLE_RATE))
+            write_file(self.folder / file, wav_bytes(samples, SAMPLE_RATE))
         try:
             self.add(
                 "take", take=number, file=file, series=[list(p) for p in series],

@@ -102,7 +102,7 @@ def test_an_unfinished_corpus_is_completed(made, tmp_path):
     (folder / "01").mkdir(parents=True)
     options = {"format": demo_corpus.FORMAT, "seed": 0, "speakers": SPEAKERS, "repetitions": 2, "complete": False}
     (folder / demo_corpus.MANIFEST).write_text(json.dumps(options))
-    (folder / "01/.0_01_0.part").write_bytes(b"half")
+    (folder / "01/.0123abcd-4567cdef.part").write_bytes(b"half")
     assert make(folder, "--repetitions", "2").returncode == 0
     assert recordings(folder) == whole and not list(folder.rglob("*.part"))
 

@@ -16,7 +16,8 @@ import pytest
 from small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
 
 import preprocessing_data as preprocessing
-from data import atomic, workers
+from caffe_proto import atomic
+from data import workers
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import atomic
+from caffe_proto import atomic
 from data.wav import read_wav
 from recording_scripts import cut, record, session
 from recording_scripts.picture import Bar, Text, picture
@@ -377,7 +377,7 @@ def test_a_full_disk_is_told_and_the_take_is_kept_when_there_is_room(started, mo
     def full(*_):
         raise atomic.WriteError("takes: cannot be written: the disk is full; wanted free space")
 
-    monkeypatch.setattr(session, "write_atomically", full)
+    monkeypatch.setattr(session, "write_file", full)
     view = until(prompter, room, "trouble")
     assert "disk is full" in view.notice and made.takes == []
     monkeypatch.undo()

@@ -13,7 +13,7 @@ from caffe import glog, mode
 from caffe.errors import CaffeError
 from caffe.fillers import fill
 from caffe.layer import Layer, register
-from caffe_proto import caffe_pb2, write_atomically
+from caffe_proto import atomic_hdf5, caffe_pb2
 
 # Whole data sets are kept in memory up to this share of the machine's memory (per data layer), unless
 # CAFFE_HDF5_CACHE_MB gives the budget in megabytes.
@@ -375,10 +375,10 @@ class HDF5Output(Layer):
     def forward(self, bottom, top):
         self.check(bottom[0].num == bottom[1].num, f"found {bottom[0].num} rows of data and {bottom[1].num} of labels")
         self.check(not self.written, f"{self.file_name}: dataset data exists already; a second Forward cannot write it")
-        with write_atomically(self.file_name) as temporary, h5py.File(temporary, "w") as file:
+        with atomic_hdf5(self.file_name) as stream:
             for name, blob in zip(("data", "label"), bottom, strict=True):
                 shape = (blob.num, blob.channels, blob.height, blob.width)
-                file[name] = blob.value.cpu().contiguous().numpy().reshape(shape)
+                stream.file[name] = blob.value.cpu().contiguous().numpy().reshape(shape)
         self.written = True
 
     def backward(self, top, propagate_down, bottom):

@@ -1,0 +1,198 @@
+"""The one writer: links, devices, pipes, permissions, leftovers, full disks (a limit on file sizes stands in)."""
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+
+import h5py
+import numpy as np
+import pytest
+
+from caffe_proto import WriteError, atomic_file, atomic_hdf5, remove_leftovers, write_file
+
+
+def leftovers(folder):
+    return sorted(folder.rglob(".*.part"))
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_file_appears_at_the_end_and_not_before(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with atomic_file(path) as file:
+        file.write(b"new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and not leftovers(tmp_path)
+
+
+def test_a_failed_block_changes_nothing(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as file:
+        file.write(b"new")
+        raise ZeroDivisionError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_links_are_written_through(tmp_path):
+    (tmp_path / "big").mkdir()
+    real, link, dangling = tmp_path / "big/real", tmp_path / "link", tmp_path / "dangling"
+    real.write_text("old")
+    link.symlink_to("big/real")
+    dangling.symlink_to("big/other")
+    write_file(link, "new")
+    write_file(dangling, "made")
+    assert link.is_symlink() and real.read_text() == "new"
+    assert dangling.is_symlink() and (tmp_path / "big/other").read_text() == "made"
+
+
+def test_a_loop_of_links_is_one_sentence(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    with pytest.raises(WriteError, match="loop: cannot be written: Too many levels"):
+        write_file(loop, "x")
+
+
+def test_permissions_are_those_of_the_file_that_is_replaced(tmp_path):
+    path, fresh = tmp_path / "a", tmp_path / "b"
+    for bits in (0o600, 0o640, 0o666):
+        path.write_text("old")
+        path.chmod(bits)
+        write_file(path, "new")
+        assert mode(path) == bits
+    umask = os.umask(0o027)
+    try:
+        write_file(fresh, "new")
+    finally:
+        os.umask(umask)
+    assert mode(fresh) == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a device and giving files away needs root")
+def test_devices_and_owners_stay(tmp_path):
+    null = tmp_path / "null"
+    try:
+        os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        null.open("wb").close()
+    except OSError:
+        pytest.skip("no devices can be made in this container")
+    write_file(null, "gone")
+    with atomic_hdf5(null) as stream:
+        stream.file["x"] = np.zeros(1000)
+    assert stat.S_ISCHR(null.lstat().st_mode) and not leftovers(tmp_path)
+    theirs = tmp_path / "theirs"
+    theirs.write_text("old")
+    os.chown(theirs, 1234, 1234)
+    write_file(theirs, "new")
+    assert (theirs.stat().st_uid, theirs.stat().st_gid) == (1234, 1234)
+
+
+def test_a_pipe_is_written_into(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (lambda: write_file(pipe, b"text"), lambda: _one_dataset(pipe)):
+        read = []
+        reader = threading.Thread(target=lambda into=read: into.append(pipe.read_bytes()))
+        reader.start()
+        write()
+        reader.join(20)
+        assert stat.S_ISFIFO(pipe.lstat().st_mode) and read[0][:8] in (b"text", b"\x89HDF\r\n\x1a\n")
+
+
+def _one_dataset(path):
+    with atomic_hdf5(path) as stream:
+        stream.file["x"] = np.arange(3)
+
+
+def test_folders_and_missing_folders_are_one_sentence(tmp_path):
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "no/a", "No such file")):
+        with pytest.raises(WriteError, match=f"{path}: cannot be written: {reason}.*; wanted") as caught:
+            write_file(path, "x")
+        assert "\n" not in str(caught.value)
+
+
+def test_names_as_long_as_the_file_system_takes_them(tmp_path):
+    path = tmp_path / ("n" * 255)
+    write_file(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_a_path_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_file("a", "x")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_leftovers_of_killed_writers_go_and_nothing_else(tmp_path):
+    (tmp_path / "speaker").mkdir()
+    path, other = tmp_path / "speaker/a.hdf5", tmp_path / "speaker/b.hdf5"
+    script = ("import os, sys, caffe_proto\n"
+              "with caffe_proto.atomic_file(sys.argv[1]) as file:\n"
+              "    file.write(b'half')\n"
+              "    os.kill(os.getpid(), 9)\n")
+    for victim in (path, other):
+        subprocess.run([sys.executable, "-c", script, victim], cwd=os.path.dirname(os.path.dirname(__file__)))
+    theirs = [tmp_path / ".movie.part", tmp_path / "a.hdf5.my.tmp", tmp_path / "speaker/.0123abcd-xyz.part"]
+    for file in theirs:
+        file.write_text("mine")
+    assert len(leftovers(tmp_path)) == 4
+    with atomic_file(path) as living:
+        living.write(b"whole")
+        remove_leftovers(path)  # the killed one of this file alone, not the living one
+        assert len(leftovers(tmp_path)) == 4
+        remove_leftovers(tmp_path)
+        assert len(leftovers(tmp_path)) == 3
+    assert path.read_bytes() == b"whole" and all(file.read_text() == "mine" for file in theirs)
+    assert len(leftovers(tmp_path)) == 2
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+import caffe_proto
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+rng = np.random.default_rng(0)
+try:
+    with caffe_proto.atomic_hdf5(sys.argv[1]) as stream:
+        for k in range(30):
+            stream.file[f"data/layer {k}/0"] = rng.random(700 + k, dtype="f4")
+        grown = stream.file.create_dataset("grown", (0, 50, 50), "f4", maxshape=(None, 50, 50), chunks=(1, 50, 50))
+        for _ in range(8):
+            grown.resize(len(grown) + 4, axis=0)
+            grown[-4:] = rng.random((4, 50, 50), dtype="f4")
+            if len(sys.argv) > 3:
+                stream.check()
+        stream.file.attrs["about"] = "a text" * 500
+except caffe_proto.WriteError as error:
+    sys.exit(f"one sentence: {error}")
+"""
+
+
+def _fill(path, limit, *check):
+    return subprocess.run([sys.executable, "-c", FULL, path, str(limit), *check], capture_output=True, text=True,
+                          cwd=os.path.dirname(os.path.dirname(__file__)))
+
+
+def test_hdf5_on_a_full_disk_is_one_sentence_at_any_size(tmp_path):
+    path = tmp_path / "a.hdf5"
+    assert _fill(path, 1 << 30).returncode == 0
+    size, whole = path.stat().st_size, path.read_bytes()
+    with h5py.File(path) as file:
+        numbers = np.random.default_rng(0)
+        for k in range(30):
+            np.testing.assert_array_equal(file[f"data/layer {k}/0"][()], numbers.random(700 + k, dtype="f4"))
+        np.testing.assert_array_equal(file["grown"][()], numbers.random((32, 50, 50), dtype="f4"))
+    for limit in (*np.linspace(0, size - 1, 12, dtype=int), size - 1, size - 4096, 96, 2048):
+        for check in ((), ("check",))[:1 + limit % 2]:
+            failed = _fill(path, limit, *check)
+            assert failed.returncode == 1, (limit, failed.stderr)
+            assert failed.stderr.startswith(f"one sentence: {path}: cannot be written: File too large"), failed.stderr
+            assert failed.stderr.count("\n") == 1
+    assert path.read_bytes() == whole and os.listdir(tmp_path) == ["a.hdf5"]
+    assert _fill(path, size).returncode == 0
