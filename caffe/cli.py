@@ -13,11 +13,10 @@ import torch
 from caffe import glog, mode, training
 from caffe.errors import CaffeError, check
 from caffe.fusion import fuse
-from caffe.net import net_state
 from caffe.parallel import train_on
 from caffe.pycaffe import Net
 from caffe.version import __version__
-from caffe_proto import CaffeFileError, caffe_pb2, read_net, read_solver
+from caffe_proto import CaffeFileError, caffe_pb2, net_state, read_net, read_solver
 
 FATAL_STATUS = 134  # what a shell sees of BVLC Caffe's abort
 INTERRUPTED_STATUS = 130  # what a shell sees of BVLC Caffe's end by Ctrl-C before training or outside it

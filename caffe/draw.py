@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from caffe_proto import CaffeFileError, caffe_pb2, read_net, write_file
+from caffe_proto import CaffeFileError, caffe_pb2, filter_net, net_state, read_net, write_file
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
@@ -87,26 +87,19 @@ def _extent(param, stem, field, default):
     return str(sizes[0]) if len(set(sizes)) == 1 else "x".join(map(str, sizes))
 
 
-def _in_phase(layer, phase):
-    """True if the layer belongs to `phase` (None: any), going by its rules' phases alone."""
-    if phase is None:
-        return True
-    included = not layer.include or any(rule.phase == phase for rule in layer.include)
-    return included and not any(rule.phase == phase for rule in layer.exclude)
-
-
 def get_pydot_graph(caffe_net, rankdir, label_edges=True, phase=None, display_lrm=False):
     """The pydot.Dot graph of a NetParameter.
 
-    rankdir: direction of the graph, one of LR, RL, TB, BT. phase: TRAIN or TEST draws only that phase's layers.
+    rankdir: direction of the graph, one of LR, RL, TB, BT. phase: TRAIN or TEST draws the layers of a net in that
+    phase (with the file's own level and stages); None draws all.
     Raises ImportError without pydot.
     """
     pydot = _pydot()
     graph = pydot.Dot(caffe_net.name or "Net", graph_type="digraph", rankdir=rankdir)
     nodes, edges = {}, []
+    if phase is not None:
+        caffe_net = filter_net(net_state(caffe_net, phase, caffe_net.state.level))
     for layer in caffe_net.layer:
-        if not _in_phase(layer, phase):
-            continue
         in_place = len(layer.bottom) == 1 and list(layer.bottom) == list(layer.top)
         style = NEURON_LAYER_STYLE if in_place else {**LAYER_STYLE_DEFAULT,
                                                      "fillcolor": choose_color_by_layertype(layer.type)}

@@ -9,52 +9,10 @@ from caffe import glog, mode
 from caffe.blob import Blob
 from caffe.errors import check
 from caffe.layer import load_blob, make_layer, save_layer
-from caffe_proto import CaffeFileError, atomic_hdf5, caffe_pb2, read_weights, write_message
+from caffe_proto import CaffeFileError, atomic_hdf5, caffe_pb2, filter_net, read_weights, write_message
 
 
 # -- what of a prototxt belongs to a net ---------------------------------------------------------------------------
-def rule_is_met(state, rule, name):
-    """True if all conditions of NetStateRule `rule` hold in NetState `state`; logs the first that does not."""
-    if rule.HasField("phase") and rule.phase != state.phase:
-        glog.info(f"The NetState phase ({state.phase}) differed from the phase ({rule.phase}) specified by a rule in "
-                 f"layer {name}")
-        return False
-    if rule.HasField("min_level") and state.level < rule.min_level:
-        glog.info(f"The NetState level ({state.level}) is above the min_level ({rule.min_level}) specified by a rule "
-                  f"in layer {name}")
-        return False
-    if rule.HasField("max_level") and state.level > rule.max_level:
-        glog.info(f"The NetState level ({state.level}) is above the max_level ({rule.max_level}) specified by a rule "
-                  f"in layer {name}")
-        return False
-    for stage in rule.stage:
-        if stage not in state.stage:
-            glog.info(f"The NetState did not contain stage '{stage}' specified by a rule in layer {name}")
-            return False
-    for stage in rule.not_stage:
-        if stage in state.stage:
-            glog.info(f"The NetState contained a not_stage '{stage}' specified by a rule in layer {name}")
-            return False
-    return True
-
-
-def filter_net(param):
-    """The NetParameter with only the layers that its `state` keeps (include and exclude rules)."""
-    result = caffe_pb2.NetParameter()
-    result.CopyFrom(param)
-    del result.layer[:]
-    for layer in param.layer:
-        check(not (layer.include and layer.exclude),
-              f"layer '{layer.name}': Specify either include rules or exclude rules; not both.")
-        if layer.include:
-            keep = any(rule_is_met(param.state, rule, layer.name) for rule in layer.include)
-        else:
-            keep = not any(rule_is_met(param.state, rule, layer.name) for rule in layer.exclude)
-        if keep:
-            result.layer.append(layer)
-    return result
-
-
 def insert_splits(param):
     """The NetParameter with a Split layer after every blob that is used more than once."""
     producer = {}  # blob name -> (layer index, top index) of its latest production
@@ -121,7 +79,7 @@ class Net:
     # -- construction --------------------------------------------------------------------------------------------
     def _build(self, param):
         self.phase = param.state.phase
-        param = filter_net(param)
+        param = filter_net(param, glog.info)
         if mode.root_solver():
             glog.info("Initializing net from parameters: \n" + text_format.MessageToString(param))
         param = insert_splits(param)
@@ -533,13 +491,3 @@ class Net:
 
 def _mean_abs(tensor):
     return glog.g(tensor.abs().sum() / max(tensor.numel(), 1))
-
-
-def net_state(param, phase, level=0, stages=()):
-    """A copy of NetParameter `param` whose state is this phase, level and stages (as files are loaded)."""
-    result = caffe_pb2.NetParameter()
-    result.CopyFrom(param)
-    result.state.phase = int(phase)
-    result.state.level = level
-    result.state.stage.extend(stages)
-    return result

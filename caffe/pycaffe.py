@@ -8,7 +8,7 @@ import numpy as np
 
 from caffe import glog, net
 from caffe.layers.data import MemoryData
-from caffe_proto import read_net
+from caffe_proto import net_state, read_net
 
 
 class Net(net.Net):
@@ -36,7 +36,7 @@ class Net(net.Net):
         for path in (network_file, weights):
             if path is not None and not os.access(path, os.R_OK):
                 raise RuntimeError(f"Could not open file {os.fspath(path)}")
-        self._finish(net.net_state(read_net(os.fspath(network_file)), phase, level, stages or ()))
+        self._finish(net_state(read_net(os.fspath(network_file)), phase, level, stages or ()))
         if weights is not None:
             self.copy_from(weights)
 

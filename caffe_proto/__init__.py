@@ -23,6 +23,7 @@ from caffe_proto.files import (
     read_weights,
     write_message,
 )
+from caffe_proto.filtering import filter_net, is_kept, net_state
 
 __all__ = [
     "CaffeFileError",
@@ -32,7 +33,10 @@ __all__ = [
     "atomic_hdf5",
     "blobproto_to_array",
     "caffe_pb2",
+    "filter_net",
+    "is_kept",
     "make_folder",
+    "net_state",
     "read_net",
     "read_solver",
     "read_solver_state",

@@ -15,7 +15,7 @@ import lrp.elementwise
 import lrp.linear
 import lrp.pooling
 import lrp.shaping  # noqa: F401 (importing these modules registers their layer types)
-from caffe_proto import read_net, read_weights
+from caffe_proto import caffe_pb2, filter_net, net_state, read_net, read_weights
 from lrp import merging, propagation
 from lrp.composites import DEFAULT, find_composite
 from lrp.elementwise import Affine, Identity, ReLU
@@ -83,19 +83,6 @@ class Explanation:
         return np.divide(total, self.score, out=np.full(len(total), np.nan), where=self.score != 0)
 
 
-def _rule_met(rule, phase):
-    if rule.HasField("phase") and rule.phase != phase:
-        return False
-    return not rule.stage and not rule.HasField("min_level") or (rule.HasField("min_level") and rule.min_level <= 0)
-
-
-def _in_test_phase(param):
-    test = 1
-    if param.include:
-        return any(_rule_met(rule, test) for rule in param.include)
-    return not any(_rule_met(rule, test) for rule in param.exclude)
-
-
 class Network:
     """A trained network.
 
@@ -135,9 +122,7 @@ class Network:
         current, self._nodes, leaves, names = {}, [], {}, {}
         owners = {}
         head = None
-        for param in net.layer:
-            if not _in_test_phase(param):
-                continue
+        for param in filter_net(net_state(net, caffe_pb2.TEST)).layer:
             where = f"{self._where}: layer {param.name}"
             if param.type in DATA_TYPES:
                 shapes = [tuple(shape.dim) for shape in param.input_param.shape] if param.type == "Input" else []

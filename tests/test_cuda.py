@@ -17,8 +17,7 @@ from google.protobuf import text_format
 
 import caffe
 from caffe import mode
-from caffe.net import net_state
-from caffe_proto import caffe_pb2
+from caffe_proto import caffe_pb2, net_state
 from tests.parity import solver_cases, values
 from tests.parity.compare import NET_TOLERANCE, differences
 

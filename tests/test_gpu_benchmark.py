@@ -12,8 +12,7 @@ from google.protobuf import text_format
 
 import caffe
 from benchmarks.handwritten import Loop, network
-from caffe.net import net_state
-from caffe_proto import caffe_pb2
+from caffe_proto import caffe_pb2, net_state
 from models.networks import NETWORKS
 
 ROOT = Path(__file__).parents[1]
