@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from caffe_proto import CaffeFileError
+from caffe_proto import CaffeFileError, WriteError
 from lrp.baselines import METHODS
 from lrp.composites import COMPOSITES
 from lrp.errors import LRPError
@@ -48,7 +48,7 @@ def exit_code(program, work, stopped="nothing was left half-written"):
     """
     try:
         work()
-    except (LRPError, CaffeFileError) as error:
+    except (LRPError, CaffeFileError, WriteError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
     except OSError as error:

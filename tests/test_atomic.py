@@ -196,3 +196,83 @@ def test_hdf5_on_a_full_disk_is_one_sentence_at_any_size(tmp_path):
             assert failed.stderr.count("\n") == 1
     assert path.read_bytes() == whole and os.listdir(tmp_path) == ["a.hdf5"]
     assert _fill(path, size).returncode == 0
+
+
+# -- the commands ---------------------------------------------------------------------------------------------------
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from {module} import main
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit},) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _limited(module, limit, folder, *arguments):
+    root = os.path.dirname(os.path.dirname(__file__))
+    return subprocess.run([sys.executable, "-c", LIMITED.format(module=module, limit=limit), *map(str, arguments)],
+                          capture_output=True, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": root})
+
+
+NET = """name: "one"
+layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: 4 dim: 50 } } }
+layer { name: "w" type: "InnerProduct" bottom: "x" top: "w"
+  inner_product_param { num_output: 100 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "Reduction" bottom: "w" top: "loss" loss_weight: 1 }
+"""
+SOLVER = 'net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 2 snapshot: 1 snapshot_prefix: "s" '
+DEPLOY = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 50 } } }' + NET.split("\n", 2)[2]
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A folder with net.prototxt, solver.prototxt, deploy.prototxt, one.hdf5 and HDF5 snapshots of two iterations."""
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "deploy.prototxt").write_text(DEPLOY[: DEPLOY.index('layer { name: "loss"')])
+    (tmp_path / "solver.prototxt").write_text(SOLVER + "snapshot_format: HDF5")
+    with h5py.File(tmp_path / "one.hdf5", "w") as file:
+        file["data"] = np.ones((1, 50), np.float32)
+    done = _limited("caffe.cli", -1, tmp_path, "train", "-solver=solver.prototxt")
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def test_hdf5_snapshots_on_a_full_disk_are_one_sentence(trained):
+    before = {path.name: path.read_bytes() for path in trained.glob("s_iter_*")}
+    size = len(before["s_iter_2.solverstate.h5"])
+    for limit in (1, 3000, size // 2, size - 1):
+        failed = _limited("caffe.cli", limit, trained, "train", "-solver=solver.prototxt")
+        assert failed.returncode == 134, (limit, failed.returncode, failed.stderr)
+        fatal = [line for line in failed.stderr.splitlines() if line.startswith("F")]
+        assert len(fatal) == 1 and "cannot be written (File too large)" in fatal[0], failed.stderr
+        assert "Traceback" not in failed.stderr and not leftovers(trained)
+    assert before["s_iter_1.solverstate.h5"] == (trained / "s_iter_1.solverstate.h5").read_bytes()
+
+
+def test_relevance_on_a_full_disk_is_one_sentence(trained):
+    arguments = ("--model", "deploy.prototxt", "--weights", "s_iter_2.caffemodel.h5", "--input", "one.hdf5", "--save")
+    assert _limited("lrp.cli", -1, trained, *arguments, "r.hdf5").returncode == 0
+    whole = (trained / "r.hdf5").read_bytes()
+    for limit in (1, 2000, len(whole) // 2, len(whole) - 1):
+        failed = _limited("lrp.cli", limit, trained, *arguments, "r.hdf5")
+        assert failed.returncode == 1, (limit, failed.returncode, failed.stderr)
+        assert failed.stderr.strip().splitlines()[-1].startswith("lrp: r.hdf5: cannot be written: File too large")
+        assert "Traceback" not in failed.stderr and not leftovers(trained)
+    assert (trained / "r.hdf5").read_bytes() == whole
+
+
+def test_relevance_is_saved_through_links_and_into_pipes(trained):
+    arguments = ("--model", "deploy.prototxt", "--weights", "s_iter_2.caffemodel.h5", "--input", "one.hdf5", "--save")
+    (trained / "link").symlink_to("real.hdf5")
+    assert _limited("lrp.cli", -1, trained, *arguments, "link").returncode == 0
+    os.mkfifo(trained / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((trained / "pipe").read_bytes()))
+    reader.start()
+    assert _limited("lrp.cli", -1, trained, *arguments, "pipe").returncode == 0
+    reader.join(20)
+    assert (trained / "link").is_symlink() and stat.S_ISFIFO((trained / "pipe").lstat().st_mode)
+    (trained / "piped.hdf5").write_bytes(read[0])
+    with h5py.File(trained / "real.hdf5") as real, h5py.File(trained / "piped.hdf5") as piped:
+        assert sorted(real) == sorted(piped)
+        np.testing.assert_array_equal(real["relevance"][()], piped["relevance"][()])
