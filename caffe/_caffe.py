@@ -1,4 +1,4 @@
-"""The functions and raw classes of pycaffe's extension module, under its name (caffe_semantics section 6.1)."""
+"""The functions and raw classes of pycaffe's extension module, under its name (docs/engine.md section 6.1)."""
 
 import time
 

@@ -74,7 +74,7 @@ class Storage:
 
 
 class Blob:
-    """An N-d float32 array and its gradient (caffe_semantics: blobs and the data model).
+    """An N-d float32 array and its gradient (docs/engine.md section 0).
 
     value, grad: torch tensors on the current device, for layers. Assigning replaces the content; shapes must agree.
     data, diff: live, writable numpy views (float32, C order) for users; in GPU mode each access copies to the host.

@@ -1,4 +1,4 @@
-"""The `caffe` command line: train, test, time, device_query (caffe_semantics section 5).
+"""The `caffe` command line: train, test, time, device_query (docs/engine.md section 5).
 
 Flags are written as gflags takes them: -name=value, --name=value or -name value. All output is glog lines on stderr.
 """

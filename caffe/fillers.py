@@ -1,4 +1,4 @@
-"""Fillers: how parameters are initialised (caffe_semantics section 3). One filler is one function in FILLERS.
+"""Fillers: how parameters are initialised (docs/engine.md section 3). One filler is one function in FILLERS.
 
 All run on the CPU generator, in layer and blob order, so that a seed gives the same weights for CPU and GPU runs.
 """

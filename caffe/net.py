@@ -1,4 +1,4 @@
-"""Building and running a net: filtering, splits, shapes, gradients, parameter sharing (caffe_semantics section 1)."""
+"""Building and running a net: filtering, splits, shapes, gradients, parameter sharing (docs/engine.md section 1)."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Data-parallel training as `caffe train -gpu 0,1` does it (caffe_semantics section 4.11).
+"""Data-parallel training as `caffe train -gpu 0,1` does it (docs/engine.md section 4.11).
 
 One process per device, each with its own solver on its own share of the rows; after the backward pass gradients are
 averaged over the devices, so that one update is that of a single device with the devices' batches joined. The root

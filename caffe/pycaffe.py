@@ -1,4 +1,4 @@
-"""The Net that users see: pycaffe's constructors, dictionaries and array-level calls (caffe_semantics section 6.2)."""
+"""The Net that users see: pycaffe's constructors, dictionaries and array-level calls (docs/engine.md section 6.2)."""
 
 import os
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""Solvers: training and test nets, iterations, logs, snapshots (caffe_semantics section 4)."""
+"""Solvers: training and test nets, iterations, logs, snapshots (docs/engine.md section 4)."""
 
 import enum
 import json
@@ -154,7 +154,7 @@ class Solver:
 
     # -- training ------------------------------------------------------------------------------------------------
     def step(self, iterations):
-        """Do this many training iterations (section 4.2)."""
+        """Do this many training iterations (docs/engine.md section 4.2)."""
         param = self.param
         check_policy(param)
         stop, self._started = self.iter + iterations, self.iter
@@ -349,7 +349,7 @@ class Solver:
         return groups
 
     def apply_update(self):
-        """Clip, normalise, regularise, update (section 4.3) from the current gradients; returns the learning rate."""
+        """Clip, normalise, regularise, update (docs/engine.md section 4.3); returns the learning rate."""
         rate = self.lr
         self._log_rate(rate)
         norm = self._update(self._rates(rate))
@@ -455,7 +455,7 @@ class Solver:
 
     # -- the whole run -------------------------------------------------------------------------------------------
     def solve(self, resume_file=None):
-        """Train to max_iter with tests and snapshots (section 4.8)."""
+        """Train to max_iter with tests and snapshots (docs/engine.md section 4.8)."""
         param = self.param
         self._stop = False
         if param.snapshot_after_train:

@@ -1,4 +1,4 @@
-"""How each solver type turns gradients into steps (caffe_semantics section 4.4), and the learning rate policies (4.5).
+"""How each solver type turns gradients into steps, and the learning rate policies (docs/engine.md sections 4.4, 4.5).
 
 One rule is one class in RULES. `step` replaces the gradients g in place by the steps u; the solver then does data -= u.
 History tensors start at zero; a rule says how many it has per parameter.

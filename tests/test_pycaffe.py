@@ -1,4 +1,4 @@
-"""pycaffe's Net, Blob and solvers as scripts use them (caffe_semantics 6.2 to 6.4)."""
+"""pycaffe's Net, Blob and solvers as scripts use them (docs/engine.md sections 6.2 to 6.4)."""
 
 import gc
 import subprocess

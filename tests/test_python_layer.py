@@ -1,4 +1,4 @@
-"""Layers that users write in Python: their life cycle, parameters, errors (caffe_semantics 6.5)."""
+"""Layers that users write in Python: their life cycle, parameters, errors (docs/engine.md section 6.5)."""
 
 import sys
 import textwrap

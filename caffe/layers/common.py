@@ -1,4 +1,4 @@
-"""Layer types that rearrange, combine or normalise blobs (caffe_semantics: common layers)."""
+"""Layer types that rearrange, combine or normalise blobs (docs/engine.md section 2.3)."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Layer types that bring data into a net (caffe_semantics section 2.1)."""
+"""Layer types that bring data into a net (docs/engine.md section 2.1)."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""Layer types that compare predictions with labels (caffe_semantics: loss layers).
+"""Layer types that compare predictions with labels (docs/engine.md section 2.5).
 
 The weight of a loss is the gradient of its top 0. Shapes: O = product of the axes before the class axis (entries of
 the batch), K = classes, I = product of the axes behind it (positions).

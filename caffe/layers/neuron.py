@@ -1,4 +1,4 @@
-"""Layer types that work element by element: the top has the bottom's shape (caffe_semantics: neuron layers).
+"""Layer types that work element by element: the top has the bottom's shape (docs/engine.md section 2.4).
 
 In place (top 0 is bottom 0) the bottom's value is gone after the forward pass, as in Caffe: a backward formula that
 reads `bottom[0].value` then reads the top's value (BNLL and Clip, whose gradients in place are Caffe's, not the true

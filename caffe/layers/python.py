@@ -1,4 +1,4 @@
-"""Layers that users write in Python: `python_param { module layer param_str }` (caffe_semantics section 6.5)."""
+"""Layers that users write in Python: `python_param { module layer param_str }` (docs/engine.md section 6.5)."""
 
 import importlib
 

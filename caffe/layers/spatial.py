@@ -1,4 +1,4 @@
-"""Layer types over space beside convolution and pooling: LRN, Crop, Im2col and SPP (caffe_semantics section 2.2)."""
+"""Layer types over space beside convolution and pooling: LRN, Crop, Im2col and SPP (docs/engine.md section 2.2)."""
 
 import itertools
 

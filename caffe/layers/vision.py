@@ -1,4 +1,4 @@
-"""Layer types over space: convolution, pooling and the inner product (caffe_semantics sections 2.2 and 2.3)."""
+"""Layer types over space: convolution, pooling and the inner product (docs/engine.md sections 2.2 and 2.3)."""
 
 import math
 
