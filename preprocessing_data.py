@@ -311,10 +311,21 @@ def _defect(recording: Recording, found: str, wanted: str) -> Defect:
 # the destination: one run at a time, and it remembers what made it
 
 
+def check_owner(destination: Path) -> None:
+    """Refuse a folder that holds somebody else's files. Raises CorpusError, WriteError."""
+    try:
+        names = set(os.listdir(destination)) - {LOCK}
+    except OSError as error:
+        raise write_error(destination, error) from None
+    if names and MANIFEST not in names:
+        found = f"holds {min(names)} and no {MANIFEST}"
+        raise CorpusError(f"{destination}: {found}; wanted an empty folder or one made here")
+
+
 @contextmanager
 def locked(destination: Path) -> Iterator[None]:
     """Hold the destination for this process; a killed process lets go by itself."""
-    with open(destination / LOCK, "w") as file:
+    with open(destination / LOCK, "a") as file:  # a link's target is not emptied
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -338,8 +349,6 @@ def check_manifest(destination: Path, source: Path, seed: int) -> None:
                 f"{destination}: was made with {key} {theirs.get(key)}; wanted {key} {mine[key]} (choose another "
                 f"destination, or remove this one)"
             )
-    elif any(destination.rglob("*.hdf5")):
-        raise CorpusError(f"{destination}: holds HDF5 files and no {MANIFEST}; wanted an empty folder or one made here")
     else:
         write_file(path, (json.dumps(mine, indent=1) + "\n").encode())
 
@@ -470,11 +479,13 @@ def preprocess(
     labelled = [r for r in recordings if r.relative not in without_label]
     labels = {r: tuple(splits.labels(digits[r], meta[r.speaker])) for r in labelled}
 
-    for speaker in {r.speaker for r in labels} | {"."}:
-        make_folder(destination / speaker)
+    make_folder(destination)
+    check_owner(destination)
     with locked(destination):
-        check_manifest(destination, source, seed)
+        check_manifest(destination, source, seed)  # first of all files: it says whose folder this is
         remove_leftovers(destination)
+        for speaker in {r.speaker for r in labels}:
+            make_folder(destination / speaker)
         journal = Journal(destination / JOURNAL)
         work = [Job(r, row, journal.made_from.get(r.relative)) for r, row in labels.items()]
         check_space(destination, work, len(splits.columns))

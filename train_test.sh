@@ -243,7 +243,7 @@ train_and_test() {
     folder="$RUNS/$name"
     mkdir -p "$folder" || return 1
     if command -v flock >/dev/null; then
-        exec {lock}>"$folder/.lock"
+        exec {lock}>>"$folder/.lock" # appending: a link's target is not emptied
         flock --nonblock "$lock" || {
             say "$name: another process works on $folder"
             return 1

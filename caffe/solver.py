@@ -3,6 +3,7 @@
 import enum
 import json
 import os
+import tempfile
 import time
 
 import h5py
@@ -82,14 +83,14 @@ class Solver:
         if not mode.root_solver():
             return
         check(param.snapshot_prefix, "solver: snapshot is set; wanted snapshot_prefix as well")
-        probe = f"{param.snapshot_prefix}_iter_{param.max_iter}.tempfile"
-        try:
-            with open(probe, "w"):
-                pass
+        stem = f"{param.snapshot_prefix}_iter_{param.max_iter}."
+        try:  # a new file, whose name is as long as that of the longest snapshot (.solverstate.h5)
+            handle, probe = tempfile.mkstemp(".probe", os.path.basename(stem), os.path.dirname(stem) or os.curdir)
+            os.close(handle)
             os.unlink(probe)
-        except OSError:
+        except OSError as error:
             raise CaffeError(f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the "
-                             "directory exists and is writable.") from None
+                             f"directory exists and is writable: {error.strerror}") from None
 
     def _load(self, source, base, *states):
         """A net from a file name or NetParameter, its state: `base`, then the prototxt's own, then `states`."""

@@ -249,7 +249,7 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     speakers = make_speakers(count, seed)
     meta = {speaker.number: speaker.metadata() for speaker in speakers}
     write_file(destination / META_NAME, (json.dumps(meta, indent=4) + "\n").encode())
-    if count < SPEAKERS:  # with all sixty AudioMNIST's own splits apply
+    if count < SPEAKERS and not (destination / SPLITS_NAME).exists():  # with all sixty AudioMNIST's own splits apply
         genders = {speaker.number: GENDERS.index(speaker.gender) for speaker in speakers}
         splits = make_splits(genders, min(5, max(MIN_FOLDS, count // 4)), seed, destination / SPLITS_NAME)
         write_file(splits.path, splits.to_json().encode())

@@ -2,8 +2,9 @@
 
     <output>/<experiment>/*.csv *.png *.wav and outcome.json
 
-`outcome.json` is written last and holds the fingerprint of everything that the experiment was made from: an experiment
-whose fingerprint is unchanged and whose files are there is not made again.
+`outcome.json` holds the fingerprint of everything that the experiment was made from: an experiment whose fingerprint is
+unchanged and whose files are there is not made again. It says which files of its folder are the experiment's, and only
+those are ever removed. While they are written it has no fingerprint.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from experiments.trained import trained_runs
 from lrp import drawing
 
 RECORD = "outcome.json"
+KINDS = (".csv", ".png", ".wav")  # of an outcome's files
 
 
 @dataclass(frozen=True)
@@ -119,34 +121,56 @@ def is_made(folder: Path, made_from: dict[str, object]) -> bool:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         there = all((folder / name).exists() for name in record["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     return there and record.get("made_from") == made_from
+
+
+def earlier_files(folder: Path) -> list[str]:
+    """The names of the files that an earlier outcome has left in the folder, by its record.
+
+    Raises ExperimentError for a folder that holds files and no record: they are somebody else's.
+    """
+    wanted = "an empty folder, or one with an earlier outcome was wanted"
+    try:
+        listed = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        own = [name for name in listed if Path(name).name == name and Path(name).suffix in KINDS]
+    except FileNotFoundError:
+        other = min((path.name for path in folder.iterdir()), default=None) if folder.is_dir() else None
+        if other is not None:
+            raise ExperimentError(f"{folder}: {other} and no {RECORD} found; {wanted}") from None
+        return []
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ExperimentError(f"{folder / RECORD}: no experiment's record found; {wanted}") from None
+    return [name for name in own if (folder / name).is_file() or (folder / name).is_symlink()]
 
 
 def write(
     outcome: Outcome, experiment: Experiment, made_from: dict[str, object], setting: Setting, folder: Path
 ) -> Path:
-    """Write an outcome's files, each whole or not at all, the record last; returns the record's path."""
+    """Write an outcome's files, each whole or not at all, in place of the earlier ones; returns the record's path.
+
+    Raises ExperimentError for a folder that holds somebody else's files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)
-    for old in (p for p in folder.iterdir() if p.suffix in (".csv", ".png", ".wav")):
-        old.unlink()
-    files = []
+    earlier = earlier_files(folder)
+    names = [*(f"{stem}.csv" for stem in outcome.tables), *(f"{stem}.png" for stem in outcome.figures),
+             *(f"{stem}.wav" for stem in outcome.sounds)]
+    # what a killed process leaves is known as this experiment's
+    _write_record(folder, {"files": sorted({*earlier, *names})})
+    for name in earlier:
+        (folder / name).unlink(missing_ok=True)
     for stem, table in outcome.tables.items():
-        files.append(f"{stem}.csv")
-        write_file(folder / files[-1], table.to_csv(index=False, float_format="%.8g"))
+        write_file(folder / f"{stem}.csv", table.to_csv(index=False, float_format="%.8g"))
     for stem, (figure, _) in outcome.figures.items():
-        files.append(f"{stem}.png")
-        drawing.write(figure, os.fspath(folder / files[-1]))
+        drawing.write(figure, os.fspath(folder / f"{stem}.png"))
     for stem, (sound, _) in outcome.sounds.items():
-        files.append(f"{stem}.wav")
-        write_file(folder / files[-1], sound)
+        write_file(folder / f"{stem}.wav", sound)
     record = {
         "title": experiment.title,
         "made_from": made_from,
         "setting": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(setting).items()},
-        "files": files,
+        "files": names,
         "tables": [f"{stem}.csv" for stem in outcome.tables],
         "figures": {f"{stem}.png": caption for stem, (_, caption) in outcome.figures.items()},
         "sounds": {f"{stem}.wav": caption for stem, (_, caption) in outcome.sounds.items()},
@@ -154,14 +178,18 @@ def write(
         "conclusions": [asdict(conclusion) | {"holds": bool(conclusion.holds)} for conclusion in outcome.conclusions],
         "unverified": outcome.unverified,
     }
-    write_file(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    _write_record(folder, record)
     return folder / RECORD
+
+
+def _write_record(folder: Path, record: dict[str, object]) -> None:
+    write_file(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def carry_out(experiment: Experiment, setting: Setting, output: Path) -> tuple[Path, bool]:
     """Make an experiment unless it is there already; returns (its folder, whether it was made now).
 
-    Raises ExperimentError when what it needs is missing.
+    Raises ExperimentError when what it needs is missing, or its folder holds somebody else's files.
     """
     if experiment.reads in ("data", "both") and not setting.data.is_dir():
         raise ExperimentError(f"{setting.data}: no folder found; one with recordings was wanted")
@@ -169,5 +197,6 @@ def carry_out(experiment: Experiment, setting: Setting, output: Path) -> tuple[P
     made_from = fingerprint(experiment, setting)
     if is_made(folder, made_from):
         return folder, False
+    earlier_files(folder)  # refused before the work, not after it
     write(experiment.make(setting), experiment, made_from, setting, folder)
     return folder, True

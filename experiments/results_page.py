@@ -56,8 +56,9 @@ def sections(output: Path) -> list[Section]:
     found = []
     for name in EXPERIMENTS:
         path = output / name / RECORD
-        if path.exists():
-            found.append(Section(name, path.parent, json.loads(path.read_text(encoding="utf-8"))))
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if "made_from" in record:  # else its files are not all written
+            found.append(Section(name, path.parent, record))
     return found
 
 

@@ -109,11 +109,11 @@ class Run:
             from lrp.report import Report
 
             self.report = Report(options.report, self.network, options.seed, options.dtype, len(self.paths))
-        first = options.save or options.report or options.output or options.audible
-        self.progress = Progress(first, self._settings()) if len(self.paths) > AT_ONCE else None
         for folder in (options.output, options.audible) if options.list else ():
             if folder:
                 os.makedirs(folder, exist_ok=True)
+        first = options.save or options.report or options.output or options.audible
+        self.progress = Progress(first, self._settings()) if len(self.paths) > AT_ONCE else None  # last: it is held
 
     @cached_property
     def weights_hash(self):
@@ -276,6 +276,10 @@ def main(arguments=None):
 
     def work():
         runs.append(Run(options))
-        runs[0].carry_out()
+        try:
+            runs[0].carry_out()
+        finally:
+            if runs[0].progress:
+                runs[0].progress.close()
 
     return exit_code("lrp", work, lambda: runs[0].stopped() if runs else "nothing was written")

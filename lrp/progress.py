@@ -3,22 +3,26 @@
 A run over a list makes parts of some recordings each. A part is kept in the folder `<output>.partial`, whole or not at
 all, under a name that is made from its recordings' names and contents; settings.json beside it says what made the parts
 (network, weights, composites with their rules, target, precision, code). The same command finds them again; a command
-with other settings is refused.
+with other settings is refused, and so is a second one while the first one lives.
 """
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
-import shutil
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from caffe_proto import atomic_hdf5, write_file
+from caffe_proto import atomic_hdf5, remove_leftovers, write_file
 from lrp.errors import LRPError
 from lrp.results import file_hash, string_kind
 
-SETTINGS = "settings.json"
+SETTINGS, LOCK = "settings.json", ".lock"
+_PART = re.compile(r"[0-9a-f]{64}\.hdf5")
 
 
 def code_hash():
@@ -52,20 +56,48 @@ class Progress:
     """The kept parts of one run.
 
     output: path that the run makes; settings: {name: JSON value}, whatever decides what the parts hold. The folder is
-    made with the first part. Raises LRPError where it holds the parts of a run with other settings.
+    made and held at once, until `remove` or `close`. Raises LRPError where another run holds it, or it holds the parts
+    of a run with other settings or somebody else's files.
     """
 
     def __init__(self, output, settings):
         self.folder = os.fspath(output).rstrip(os.sep) + ".partial"
         self.settings = json.loads(json.dumps(settings))
-        path = os.path.join(self.folder, SETTINGS)
-        if not os.path.exists(path):
-            return
+        self._lock = None
+        os.makedirs(self.folder, exist_ok=True)
         try:
-            with open(path, encoding="utf-8") as file:
-                found = json.load(file)
-        except ValueError:
-            found = {}
+            self._check_owner()
+            self._hold()
+            self._check_settings()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _check_owner(self):
+        remove_leftovers(self.folder)
+        names = set(os.listdir(self.folder)) - {LOCK}
+        if names and SETTINGS not in names:
+            raise LRPError(f"{self.folder}: {min(names)} and no {SETTINGS} found; an empty folder, or one with an "
+                           "unfinished run's parts wanted")
+
+    def _hold(self):
+        self._lock = open(os.path.join(self.folder, LOCK), "a")  # noqa: SIM115 (held until the run ends)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else the file system has no locks
+                raise LRPError(f"{self.folder}: another run is working on this output; one at a time wanted") from None
+
+    def _check_settings(self):
+        path = os.path.join(self.folder, SETTINGS)
+        found = {}
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError), \
+                open(path, encoding="utf-8") as file:
+            found = dict(json.load(file))
+        ours = not os.path.exists(path) or found.keys() == self.settings.keys()
+        if ours and not self.started:
+            write_file(path, json.dumps(self.settings, indent=1))
+            return
         different = sorted(name for name in {*found, *self.settings} if found.get(name) != self.settings.get(name))
         if different:
             raise LRPError(f"{self.folder}: an unfinished run with other settings found ({', '.join(different)}); that "
@@ -74,7 +106,7 @@ class Progress:
     @property
     def started(self):
         """Whether something is kept."""
-        return os.path.isdir(self.folder)
+        return os.path.isdir(self.folder) and any(map(_PART.fullmatch, os.listdir(self.folder)))
 
     @staticmethod
     def key(paths):
@@ -90,10 +122,6 @@ class Progress:
 
     def keep(self, key, part):
         """Store a `Part`."""
-        os.makedirs(self.folder, exist_ok=True)
-        settings = os.path.join(self.folder, SETTINGS)
-        if not os.path.exists(settings):
-            write_file(settings, json.dumps(self.settings, indent=1))
         with atomic_hdf5(self._path(key)) as stream:
             for name in TEXTS:
                 stream.file[name] = json.dumps(getattr(part, name))
@@ -115,8 +143,26 @@ class Progress:
             return None
 
     def remove(self):
-        """Forget all parts: everything is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Forget all parts: everything is done. What is not this run's own stays."""
+        for name in filter(_PART.fullmatch, os.listdir(self.folder)):
+            os.unlink(os.path.join(self.folder, name))
+        self.close()
+
+    def close(self):
+        """Let go of the folder, so that the same command can go on. Without parts it is removed."""
+        if self._lock and not self.started:
+            remove_leftovers(self.folder)
+            for name in (SETTINGS, LOCK):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.folder, name))
+            with contextlib.suppress(OSError):  # somebody else's files are in it
+                os.rmdir(self.folder)
+        self._let_go()
+
+    def _let_go(self):
+        if self._lock:
+            self._lock.close()
+            self._lock = None
 
 
 def _values(stored):

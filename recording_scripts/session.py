@@ -106,7 +106,7 @@ class Session:
         """Keep other processes from changing the session until this one ends. Raises SessionError."""
         if self.folder is None or fcntl is None or self._lock is not None:
             return
-        self._lock = open(self.folder / LOCK, "w")  # noqa: SIM115 (held as long as the process lives)
+        self._lock = open(self.folder / LOCK, "a")  # noqa: SIM115 (held as long as the process lives)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

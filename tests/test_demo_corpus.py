@@ -103,7 +103,9 @@ def test_an_unfinished_corpus_is_completed(made, tmp_path):
     options = {"format": demo_corpus.FORMAT, "seed": 0, "speakers": SPEAKERS, "repetitions": 2, "complete": False}
     (folder / demo_corpus.MANIFEST).write_text(json.dumps(options))
     (folder / "01/.0123abcd-4567cdef.part").write_bytes(b"half")
+    (folder / corpus.SPLITS_NAME).write_text("somebody's own")
     assert make(folder, "--repetitions", "2").returncode == 0
+    assert (folder / corpus.SPLITS_NAME).read_text() == "somebody's own"
     assert recordings(folder) == whole and not list(folder.rglob("*.part"))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -14,13 +15,14 @@ from experiments import (
     faithfulness,
     gender_hypothesis,
     relevance,
+    results_page,
     table1,
     training_curves,
     waveform_relevance,
 )
 from experiments.catalogue import EXPERIMENTS
 from experiments.command import main
-from experiments.outcome import RECORD, carry_out
+from experiments.outcome import RECORD, Experiment, Outcome, carry_out
 from experiments.setting import ExperimentError, Setting
 from experiments.trained import trained_runs
 from models.summary import Result
@@ -297,6 +299,73 @@ def test_same_inputs_same_bytes_and_other_inputs_are_noticed(setting, tmp_path):
         log.write("I0101 00:00:00.000000     1 solver.cpp:1] Iteration 30, loss = 0.5\n")
     assert carry_out(experiment, own, tmp_path / "a")[1] is True
     assert carry_out(experiment, dataclasses.replace(own, seed=1), tmp_path / "a")[1] is True
+
+
+def stub(*stems, stop=False):
+    """An experiment of the recordings whose outcome is a table for each stem; with `stop` Ctrl-C hits the second."""
+    class Table(pd.DataFrame):
+        def to_csv(self, *arguments, **options):
+            if stop and self.attrs["stem"] != stems[0]:
+                raise KeyboardInterrupt
+            return super().to_csv(*arguments, **options)
+
+    def make(setting):
+        tables = {stem: Table({"x": [1]}) for stem in stems}
+        for stem, table in tables.items():
+            table.attrs["stem"] = stem
+        return Outcome(tables=tables)
+
+    return Experiment("own", "A stub", make, reads="data")
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_of_somebody_else_is_left_alone(setting, tmp_path):
+    folder = tmp_path / "own"
+    (folder / "01").mkdir(parents=True)
+    for name in ("my.wav", "notes.csv", "p.png", "01/0_01_0.wav"):
+        (folder / name).write_bytes(b"precious")
+    before = contents(tmp_path)
+    with pytest.raises(ExperimentError, match=f"^{re.escape(str(folder))}: 01 and no outcome.json found; .* wanted$"):
+        carry_out(stub("table"), setting, tmp_path)
+    assert contents(tmp_path) == before
+    for text in ("", "[]", "{}", '{"files": 3}', '{"files": [3]}', "[" * 100_000):
+        (folder / RECORD).write_text(text)
+        with pytest.raises(ExperimentError, match="outcome.json: no experiment's record found; .* was wanted$"):
+            carry_out(stub("table"), setting, tmp_path)
+    (folder / RECORD).unlink()
+    assert contents(tmp_path) == before
+
+
+def test_only_what_the_earlier_record_lists_is_removed(setting, tmp_path):
+    outside = tmp_path / "outside.csv"
+    outside.write_bytes(b"precious")
+    carry_out(stub("old", "both"), setting, tmp_path)
+    folder = tmp_path / "own"
+    for name in ("notes.csv", "thesis.txt"):
+        (folder / name).write_bytes(b"precious")
+    (folder / "folder.csv").mkdir()
+    record = json.loads((folder / RECORD).read_text())
+    record["files"] += ["../outside.csv", str(outside), "thesis.txt", "..", ".", "", "folder.csv", "gone.csv"]
+    (folder / RECORD).write_text(json.dumps(record))
+    carry_out(stub("both", "new"), dataclasses.replace(setting, seed=1), tmp_path)
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"both.csv", "new.csv", "notes.csv", "thesis.txt", "folder.csv", RECORD}
+    assert outside.read_bytes() == (folder / "notes.csv").read_bytes() == (folder / "thesis.txt").read_bytes()
+
+
+def test_a_stopped_experiment_can_be_made_again_and_is_on_no_page(setting, tmp_path, monkeypatch):
+    carry_out(stub("old"), setting, tmp_path)
+    seeded = dataclasses.replace(setting, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(stub("first", "second", stop=True), seeded, tmp_path)
+    monkeypatch.setattr(results_page, "EXPERIMENTS", {"own": None})
+    assert results_page.sections(tmp_path) == []
+    _, made = carry_out(stub("third"), seeded, tmp_path)
+    assert made and {path.name for path in (tmp_path / "own").iterdir()} == {"third.csv", RECORD}
+    assert [section.record["title"] for section in results_page.sections(tmp_path)] == ["A stub"]
 
 
 def test_table1_reports_the_logged_accuracies(setting, tmp_path):

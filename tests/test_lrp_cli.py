@@ -245,6 +245,68 @@ def test_only_what_is_missing_is_explained(long_list, tmp_path, capsys, monkeypa
     assert call(capsys, *arguments)[0] == 0 and counted == [LONG]  # a finished run leaves no parts
 
 
+def test_a_partial_folder_of_somebody_else_is_left_alone(long_list, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "AT_ONCE", 2)
+    counted = count_explained(monkeypatch)
+    arguments = [*long_list, "--save", tmp_path / "r.hdf5"]
+    partial = tmp_path / "r.hdf5.partial"
+    partial.mkdir()
+    for found, words in ((["thesis.txt"], "thesis.txt and no settings.json found"),
+                         (["settings.json", "thesis.txt"], "an unfinished run with other settings found")):
+        for name in found:
+            (partial / name).write_text("precious")
+        code, out, err = call(capsys, *arguments)
+        assert code == 1 and f"lrp: {partial}: {words}" in err and err.count("\n") == 1 and counted == [0]
+        assert sorted(path.name for path in partial.iterdir() if path.name != ".lock") == found
+        assert {path.read_text() for path in partial.glob("*.*") if path.name != ".lock"} == {"precious"}
+    for path in partial.iterdir():
+        path.unlink()
+    assert call(capsys, *arguments)[0] == 0 and not partial.exists()  # an empty folder is as good as none
+
+
+def test_what_comes_into_the_partial_folder_stays(long_list, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "AT_ONCE", 2)
+    arguments = [*long_list, "--save", tmp_path / "r.hdf5"]
+    with monkeypatch.context() as patched:
+        count_explained(patched, fail_at=5)
+        assert call(capsys, *arguments)[0] == 130
+    partial = tmp_path / "r.hdf5.partial"
+    (partial / "thesis.hdf5").write_text("precious")
+    (partial / "folder").mkdir()
+    assert call(capsys, *arguments)[0] == 0 and (tmp_path / "r.hdf5").exists()
+    assert sorted(os.listdir(partial)) == ["folder", "thesis.hdf5"]
+    assert (partial / "thesis.hdf5").read_text() == "precious"
+
+
+def test_a_run_without_a_part_leaves_no_folder(long_list, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "AT_ONCE", 2)
+    arguments = [*long_list, "--save", tmp_path / "r.hdf5"]
+    with monkeypatch.context() as patched:
+        count_explained(patched, fail_at=0)
+        code, _, err = call(capsys, *arguments)
+    assert code == 130 and "nothing was left half-written" in err and sorted(os.listdir(tmp_path)) == ["in"]
+
+
+def test_a_second_run_on_an_output_is_refused_at_its_start(long_list, tmp_path, capsys, monkeypatch):
+    """While one works on an output, another one, of the same settings or not, touches nothing; then it may."""
+    monkeypatch.setattr(cli, "AT_ONCE", 2)
+    arguments = [*map(str, long_list), "--save", str(tmp_path / "r.hdf5")]
+    slow = f"import time; {SLOWED.replace('sys.exit', 'lrp.cli.explain = lambda *_: time.sleep(60); sys.exit')}"
+    with subprocess.Popen([sys.executable, "-c", slow, *arguments], cwd=ROOT, stderr=subprocess.DEVNULL) as first:
+        while not (tmp_path / "r.hdf5.partial" / "settings.json").exists():
+            assert first.poll() is None
+            time.sleep(0.01)
+        counted = count_explained(monkeypatch)
+        for other in ([], ["--dtype", "float64"]):
+            code, out, err = call(capsys, *arguments, *other)
+            assert code == 1 and out == "" and counted == [0]
+            assert "r.hdf5.partial: another run is working on this output; one at a time wanted" in err
+            assert err.count("\n") == 1
+        first.kill()
+    assert call(capsys, *arguments, "--dtype", "float64")[0] == 0  # nothing was kept: other settings may follow
+    assert sorted(os.listdir(tmp_path)) == ["in", "r.hdf5"]
+
+
 def test_a_report_continues(audionet, tmp_path, capsys, monkeypatch):
     folder, network = audionet
     monkeypatch.setattr(cli, "AT_ONCE", 1)

@@ -295,13 +295,39 @@ def test_other_parameters_are_refused_not_mixed(tmp_path, capsys, what):
     assert contents(out) | lists(out) == before
 
 
-def test_a_folder_of_unknown_origin_is_left_alone(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["01/AlexNet_0_01_0.hdf5", "rejected.csv", ".movie.part", "AlexNet_digit_0_test.txt"])
+def test_a_folder_of_unknown_origin_is_left_alone(tmp_path, capsys, name):
     source, out = make_corpus(tmp_path / "in"), tmp_path / "out"
-    (out / "01").mkdir(parents=True)
-    (out / "01/AlexNet_0_01_0.hdf5").write_bytes(b"precious")
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_bytes(b"precious")
     assert run(source, out) == 1
-    assert "holds HDF5 files and no preprocessing.json" in capsys.readouterr().err
-    assert (out / "01/AlexNet_0_01_0.hdf5").read_bytes() == b"precious"
+    wanted = "wanted an empty folder or one made here"
+    assert f"{out}: holds {name.split('/')[0]} and no preprocessing.json; {wanted}" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == {out / name: b"precious"}
+    (out / name).unlink()
+    if "/" not in name:
+        assert run(source, out) == 0
+
+
+def test_a_run_stopped_before_its_first_recording_is_continued(tmp_path, monkeypatch):
+    source, out = make_corpus(tmp_path / "in"), tmp_path / "out"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    for step in ("check_manifest", "remove_leftovers", "check_space"):
+        with monkeypatch.context() as patched:
+            patched.setattr(preprocessing, step, stop)
+            assert run(source, out) == 1
+    assert run(source, out) == 0
+
+
+def test_a_lock_that_is_a_link_leaves_its_target_as_it_is(tmp_path):
+    source, out, own = make_corpus(tmp_path / "in"), tmp_path / "out", tmp_path / "own.txt"
+    own.write_text("precious")
+    out.mkdir()
+    (out / preprocessing.LOCK).symlink_to(own)
+    assert run(source, out) == 0 and own.read_text() == "precious"
 
 
 def test_two_runs_at_once(tmp_path, capsys):

@@ -212,6 +212,16 @@ def test_sessions_are_found_by_name_and_alias_and_locked(tmp_path):
         a.extend(0)
 
 
+def test_a_lock_that_is_a_link_leaves_its_target_as_it_is(tmp_path):
+    made, own = Session.create(tmp_path, 1, seed=0), tmp_path / "own.txt"
+    made.release()
+    own.write_text("precious")
+    (made.folder / ".lock").unlink()
+    (made.folder / ".lock").symlink_to(own)
+    Session.load(made.folder).acquire()
+    assert own.read_text() == "precious"
+
+
 # ---- questions
 
 

@@ -217,6 +217,35 @@ def test_solve_notices_an_unwritable_prefix_before_training(tmp_path, monkeypatc
     assert solver.iter == 2
 
 
+def test_no_file_is_touched_by_the_look_whether_snapshots_can_be_written(tmp_path, monkeypatch):
+    """Neither a file of the name that was once used for it, nor the target of a link of that name."""
+    monkeypatch.chdir(tmp_path)
+    solver = small_solver(tmp_path, "snapshot: 2 max_iter: 2 base_lr: 0")
+    target = tmp_path / "target"
+    for path in (target, tmp_path / "w_iter_2.tempfile"):
+        path.write_text("precious")
+    (tmp_path / "w_iter_2.tempfile.h5").symlink_to(target)
+    before = set(tmp_path.iterdir())
+    solver._check_snapshot_writable()
+    assert set(tmp_path.iterdir()) == before
+    assert target.read_text() == (tmp_path / "w_iter_2.tempfile").read_text() == "precious"
+    (tmp_path / "w_iter_2.tempfile").unlink()
+    (tmp_path / "w_iter_2.tempfile").symlink_to(target)
+    solver._check_snapshot_writable()
+    assert target.read_text() == "precious" and (tmp_path / "w_iter_2.tempfile").is_symlink()
+
+
+def test_a_prefix_that_is_too_long_for_a_snapshot_is_noticed_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    longest = 255 - len("_iter_2.solverstate.h5")
+    solver = small_solver(tmp_path, "snapshot: 2 max_iter: 2 base_lr: 0")
+    solver.param.snapshot_prefix = "x" * longest
+    solver._check_snapshot_writable()
+    solver.param.snapshot_prefix = "x" * (longest + 1)
+    with pytest.raises(caffe.CaffeError, match="Cannot write to snapshot prefix 'x+'.*: File name too long"):
+        solver._check_snapshot_writable()
+
+
 def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     solver = small_solver(tmp_path, "")

@@ -258,6 +258,15 @@ def test_an_engine_that_is_not_there(home):
     assert "./cafe not found; a Caffe command was wanted" in done.stderr
 
 
+def test_a_lock_that_is_a_link_leaves_its_target_as_it_is(home):
+    folder, own = home / "ru ns" / "AlexNet_digit_0", home / "own.txt"
+    folder.mkdir(parents=True)
+    own.write_text("precious")
+    (folder / ".lock").symlink_to(own)
+    assert call(home, "--max-iter", "2", "AlexNet", "digit", "0").returncode == 0
+    assert own.read_text() == "precious"
+
+
 def test_a_relative_engine_is_found_from_the_preprocessed_folder(home):
     program = home / "my-caffe"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{home}/engine.py" "$@"\n')
