@@ -8,6 +8,7 @@ from caffe_proto.errors import CaffeFileError
 from caffe_proto.files import (
     array_to_blobproto,
     blobproto_to_array,
+    check_finite,
     read_net,
     read_solver,
     read_solver_state,
@@ -21,6 +22,7 @@ __all__ = [
     "array_to_blobproto",
     "blobproto_to_array",
     "caffe_pb2",
+    "check_finite",
     "read_net",
     "read_solver",
     "read_solver_state",
