@@ -5,6 +5,7 @@ Flags are written as gflags takes them: -name=value, --name=value or -name value
 
 import argparse
 import ctypes
+import math
 import sys
 import time
 
@@ -13,6 +14,7 @@ import torch
 from caffe import glog, mode, training
 from caffe.errors import CaffeError, check
 from caffe.fusion import fuse
+from caffe.layers.loss import LabelReader
 from caffe.parallel import train_on
 from caffe.pycaffe import Net
 from caffe.version import __version__
@@ -179,14 +181,30 @@ def test(flags):
     net.copy_from(flags.weights)
     net.frugal = True
     fuse(net)
+    batch = 0
+
+    def check_numbers(name, values):
+        for value in values:
+            check(math.isfinite(value), f"{flags.weights}: batch {batch}: {name} {glog.g(value)} found; finite numbers "
+                                        "were wanted (look at weights and data)")
+
+    def check_scores(i):  # Accuracy makes ordinary numbers of NaN, which are no measure of anything
+        if isinstance(net.layers[i], LabelReader):
+            scores = net.bottom_vecs[i][0].value
+            check_numbers(f"layer '{net._layer_names[i]}' is given scores:", scores[~scores.isfinite()].tolist())
+
+    net.after_forward(check_scores)
     glog.info(f"Running for {flags.iterations} iterations.")
     total, means = 0.0, None
     for batch in range(flags.iterations):
-        total += float(net.forward_tensors())
+        loss = float(net.forward_tensors())
+        total += loss
         scores = net.output_scores()
         for name, _, values in scores:
             for value in values:
                 glog.info(f"Batch {batch}, {name} = {glog.g(value)}")
+        for name, values in (*((f"output {name}:", values) for name, _, values in scores), ("the loss:", [loss])):
+            check_numbers(name, values)
         if means is None:
             means = [(name, weight, values.copy()) for name, weight, values in scores]
         else:
@@ -198,7 +216,6 @@ def test(flags):
         for value in values / flags.iterations:
             suffix = f" (* {glog.g(weight)} = {glog.g(weight * value)} loss)" if weight else ""
             glog.info(f"{name} = {glog.g(value)}{suffix}")
-    check(loss == loss, f"{flags.weights}: the test loss is nan; a number was wanted (weights or data are not finite)")
     return 0
 
 

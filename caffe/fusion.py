@@ -8,6 +8,10 @@ On the CPU convolution, ReLU and MAX pooling in overlapping windows become one b
 images at a time. The convolution's result, the largest array of these networks, stays in cache and never exists for the
 whole batch; kept for the backward pass are the pooled values and, as small integers, the winners. Values are the same
 bit for bit, gradients up to rounding (a bias's gradient is summed over the winners only).
+
+One value differs: oneDNN's ReLU makes NaN 0, and only a pass of its own over the result would keep it. NaN is therefore
+looked for where it comes from: data and weights are checked on loading, weights and losses at each display, test and
+snapshot (caffe.solver), the scores that are compared with labels in `caffe test`.
 """
 
 import itertools

@@ -12,7 +12,7 @@ from caffe import mode
 from caffe.blob import Blob, BlobVec
 from caffe.errors import CaffeError, check
 from caffe.fillers import fill
-from caffe_proto import array_to_blobproto, blobproto_to_array, caffe_pb2
+from caffe_proto import array_to_blobproto, blobproto_to_array, caffe_pb2, check_finite
 
 LAYERS = {}
 
@@ -101,8 +101,9 @@ class Layer:
         index = len(self.blobs)
         if len(given):
             self.check(index < len(given), f"found {len(given)} blobs in the prototxt; wanted more")
-            load_blob(blob, blobproto_to_array(given[index], self.where),
-                      f"{self.where}: Incorrect {'weight' if index == 0 else 'bias'} shape")
+            array = blobproto_to_array(given[index], self.where)
+            check_finite(array, f"{self.where}: blob {index} in the prototxt")
+            load_blob(blob, array, f"{self.where}: Incorrect {'weight' if index == 0 else 'bias'} shape")
         else:
             fill(blob, filler, self.where)
         self.blobs.append(blob)

@@ -22,6 +22,7 @@ from caffe_proto import (
     atomic_hdf5,
     blobproto_to_array,
     caffe_pb2,
+    check_finite,
     read_net,
     read_solver,
     read_solver_state,
@@ -214,6 +215,7 @@ class Solver:
         self._check_finite(loss)
         self._smooth(loss)
         if self._displays:
+            self._check_weights()
             self._display()
 
     # -- training by replays of a graph --------------------------------------------------------------------------
@@ -273,6 +275,23 @@ class Solver:
                          "(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
                          + self._first_not_finite())
 
+    def _check_weights(self, history=False):
+        """Raise CaffeError naming the first parameter (or, if asked, history blob) that holds NaN or infinite numbers.
+
+        The loss alone does not show them: a convolution that oneDNN rectifies as it writes makes NaN 0 (caffe.fusion).
+        """
+        blobs = {f"param {j} of layer '{self.net._layer_names[i]}'": blob
+                 for (_, _, i, j), blob in zip(self.net.owned_params(), self.net.learnable_params, strict=True)}
+        if history:
+            blobs |= {f"history blob {k}": blob for k, blob in enumerate(self.history)}
+        # a sum shows each of them at a fraction of the cost; finite numbers may overflow it, so that we look again
+        if not blobs or bool(torch.stack([blob.value.sum() for blob in blobs.values()]).isfinite().all()):
+            return
+        for name, blob in blobs.items():
+            wrong = blob.count - int(blob.value.isfinite().sum())
+            check(not wrong, f"Iteration {self.iter}: {name} holds NaN or infinite numbers ({wrong} of {blob.count}); "
+                             "no snapshot was written (earlier ones are untouched): look at learning rate and data")
+
     def _first_not_finite(self):
         """Names the first blob that is not finite, from another forward pass over the same data."""
         net = self.net
@@ -306,14 +325,21 @@ class Solver:
         self._timer, self._timed_from = time.monotonic(), self.iter
         self._log_scores("Train", self.net.output_scores())
 
-    @staticmethod
-    def _log_scores(kind, scores):
+    def _log_scores(self, kind, scores):
+        """Log the outputs [(name, weight, values)] of a net; raises CaffeError if one is not finite."""
         number = 0
         for name, weight, values in scores:
             for value in values:
                 suffix = f" (* {glog.g(weight)} = {glog.g(weight * value)} loss)" if weight else ""
                 glog.info(f"    {kind} net output #{number}: {name} = {glog.g(value)}{suffix}")
                 number += 1
+        for name, _, values in scores:
+            self._check_output(f"{kind.lower()} net output {name}", values)
+
+    def _check_output(self, name, values):
+        for value in np.ravel(values):
+            check(np.isfinite(value), f"Iteration {self.iter}: {name} is {glog.g(value)}; a finite number was wanted "
+                                      "(earlier snapshots are untouched): look at learning rate and data")
 
     @property
     def lr(self):
@@ -411,6 +437,7 @@ class Solver:
     def test_all(self):
         """Run every test net over its test_iter batches and log the mean outputs."""
         self._settle()
+        self._check_weights()
         for i in range(len(self.test_nets)):
             if self._stop:
                 break
@@ -449,6 +476,7 @@ class Solver:
                         into += values
         if param.test_compute_loss:
             glog.info(f"Test loss: {glog.g(float(loss) / total)}")
+        self._check_output(f"the loss of test net #{i}", float(loss))
         means = [(name, weight, values / total) for name, weight, values in sums or []]
         self._log_scores("Test", means)
         for listener in self.listeners:
@@ -474,7 +502,9 @@ class Solver:
             glog.info("Optimization stopped early.")
             return
         if param.display and self.iter % param.display == 0:
+            self._check_weights()
             loss = float(self.net.forward_tensors())
+            self._check_output("the training loss", loss)
             self._smooth(loss)
             if mode.root_solver():
                 glog.info(f"Iteration {self.iter}, loss = {glog.g(self._smoothed)}")
@@ -498,13 +528,10 @@ class Solver:
         """Write model, solver state and resume file `<prefix>_iter_<iter>.*`; the state comes last, each atomically.
 
         The resume file (`.resume`, JSON) holds what BVLC Caffe's solverstate lacks: random state and data positions.
-        Weights that are not finite are refused with CaffeError: nobody could go on from them.
+        Weights and history that are not finite are refused with CaffeError: nobody could go on from them.
         """
         self._settle()
-        for (_, _, i, j), blob in zip(self.net.owned_params(), self.net.learnable_params, strict=True):
-            check(bool(torch.isfinite(blob.value).all()),
-                  f"Iteration {self.iter}: param {j} of layer '{self.net._layer_names[i]}' holds NaN or infinite "
-                  "numbers; no snapshot was written (earlier ones are untouched): look at learning rate and data")
+        self._check_weights(history=True)
         param = self.param
         stem = f"{self.param.snapshot_prefix}_iter_{self.iter}"
         hdf5 = param.snapshot_format == param.HDF5
@@ -560,6 +587,7 @@ class Solver:
                                                  f"wanted {len(self.history)}")
         for i, (blob, array) in enumerate(zip(self.history, history, strict=True)):
             check(array.size == blob.count, f"{path}: history blob {i} has {array.size} numbers; wanted {blob.count}")
+            check_finite(array, f"{path}: history blob {i}")
         if model:
             self.net.copy_from(model)
         self.iter, self.current_step = iteration, step

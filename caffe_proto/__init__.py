@@ -17,6 +17,7 @@ from caffe_proto.errors import CaffeFileError
 from caffe_proto.files import (
     array_to_blobproto,
     blobproto_to_array,
+    check_finite,
     read_net,
     read_solver,
     read_solver_state,
@@ -33,6 +34,7 @@ __all__ = [
     "atomic_hdf5",
     "blobproto_to_array",
     "caffe_pb2",
+    "check_finite",
     "filter_net",
     "is_kept",
     "make_folder",

@@ -94,12 +94,28 @@ def read_weights(path):
 
     Returns a dict {layer name: [float32 arrays]} in the file's order; binary arrays have the stored shape (legacy
     4-axis dims stay 4-axis). HDF5 files hold `/data/<layer>/<index>`; a blob that the file leaves out because it is
-    shared from another layer is returned as None. Raises CaffeFileError.
+    shared from another layer is returned as None. Raises CaffeFileError, also for numbers that are not finite: some
+    layers make ordinary values of them (oneDNN's convolution with a ReLU makes NaN 0), and nobody would notice.
     """
     if not os.path.isfile(path):
         raise CaffeFileError(f"File not found: {path}")
-    if is_hdf5(path):
-        return _read_hdf5_weights(path)
+    with np.errstate(over="ignore"):  # a double that is too large for float32 becomes infinite, which is refused below
+        weights = _read_hdf5_weights(path) if is_hdf5(path) else _read_binary_weights(path)
+    for layer, arrays in weights.items():
+        for index, array in enumerate(arrays):
+            if array is not None:
+                check_finite(array, f"{path}: layer {layer}: blob {index}")
+    return weights
+
+
+def check_finite(array, where):
+    """Raise CaffeFileError, which says how many of its numbers are wrong, unless all of `array` are finite."""
+    wrong = array.size - np.count_nonzero(np.isfinite(array))
+    if wrong:
+        raise CaffeFileError(f"{where}: {wrong} of {array.size} numbers are NaN or infinite; finite ones were wanted")
+
+
+def _read_binary_weights(path):
     net = read_binary_net(path)
     if not net.layer:
         raise CaffeFileError(f"{path}: no layers found; trained weights (a NetParameter with blobs) were wanted")

@@ -10,7 +10,7 @@ import inspect
 import numpy as np
 
 from lrp.composites import DEFAULT
-from lrp.errors import LRPError
+from lrp.errors import LRPError, NotFiniteError
 from lrp.network import Explanation
 
 METHODS = {}
@@ -35,6 +35,7 @@ def method(function):
         defaults = list(inspect.signature(function).parameters.values())[4:]
         given = ", ".join(f"{one.name}={settings.get(one.name, one.default)!r}" for one in defaults)
         name = f"{function.__name__}({given})" if given else function.__name__
+        network.check_finite(f"relevance by {name}", values)
         return Explanation(values, scores, start.sum(axis=1, dtype=np.float64), prediction, chosen, name, {})
 
     METHODS[function.__name__] = explained
@@ -133,7 +134,10 @@ def occlusion(network, x, target, dtype, size=None, stride=None, baseline=None):
             copies = np.repeat(x[n:n + 1], len(batch), axis=0)
             for copy, (a, b) in zip(copies, batch, strict=True):
                 copy[:, a:a + size[0], b:b + size[1]] = fill[n]
-            drops = (scores[n] - network.forward(copies, dtype)) @ explained[n]
+            try:
+                drops = (scores[n] - network.forward(copies, dtype)) @ explained[n]
+            except NotFiniteError as error:
+                raise NotFiniteError(n, error.what) from None  # of the recording, not of the copy
             for drop, (a, b) in zip(drops, batch, strict=True):
                 values[n, :, a:a + size[0], b:b + size[1]] += drop
     return (values / covered).astype(dtype)

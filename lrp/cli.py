@@ -18,7 +18,7 @@ from lrp.baselines import METHODS, explain
 from lrp.command import exit_code, how, labels, positive
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
 from lrp.errors import LRPError
-from lrp.inputs import joined, read_list, read_recording, sound
+from lrp.inputs import joined, named, read_list, read_recording, sound
 from lrp.network import Network
 from lrp.progress import Part, Progress, code_hash
 from lrp.results import attributes, check_alike, columns, file_hash, writing
@@ -109,9 +109,6 @@ class Run:
             from lrp.report import Report
 
             self.report = Report(options.report, self.network, options.seed, options.dtype, len(self.paths))
-        for folder in (options.output, options.audible) if options.list else ():
-            if folder:
-                os.makedirs(folder, exist_ok=True)
         first = options.save or options.report or options.output or options.audible
         self.progress = Progress(first, self._settings()) if len(self.paths) > AT_ONCE else None  # last: it is held
 
@@ -167,12 +164,20 @@ class Run:
             signal = audible.of_spectrogram(heard, explanation.relevance[item], o.formula)
         audible.write_wav(path, signal)
 
-    def _explain(self, recording, part):
-        """Add the results of a group of recordings that are alike to a `Part`; draws their pictures."""
+    def _explain(self, recording):
+        """(explanations by the composites, the report's entries) of a group of recordings that are alike."""
         o = self.options
         target = targets(o.target, recording, self.network.classes(recording.data.shape), o.label_column)
-        explanations = [explain(self.network, recording.data, one, target, o.dtype, o.absorbed)
-                        for one in self.composites]
+        with named(recording.sources):
+            explanations = [explain(self.network, recording.data, one, target, o.dtype, o.absorbed)
+                            for one in self.composites]
+        items = range(len(recording.sources)) if self.report else ()
+        return explanations, [self.report.entry(recording.item(item), self.composites) for item in items]
+
+    def _put(self, recording, explanations, entries, part):
+        """Add the results of a group of recordings to a `Part`; draws their pictures."""
+        o = self.options
+        part.entries.extend(entries)
         if o.save:
             part.groups.append(columns(explanations[0], recording.data, recording.label, recording.sources))
             part.about = attributes(explanations[0])
@@ -188,8 +193,6 @@ class Run:
             if o.audible:
                 self._listen(files["audible"], recording, item, explanations[0])
             part.files.extend(files.values())
-            if self.report:
-                part.entries.append(self.report.entry(recording.item(item), self.composites))
             for caption, explanation in zip(captions, explanations, strict=True):
                 line = caption.split("\n")[0]
                 part.lines.append(f"{source}: {line}" if o.list else line)
@@ -208,8 +211,13 @@ class Run:
         made_before = part is not None and all(map(os.path.exists, part.files))
         if not made_before:
             part = Part()
-            for recording in joined([read_recording(path, self.shape, self.options.seed) for path in paths]):
-                self._explain(recording, part)
+            groups = list(joined([read_recording(path, self.shape, self.options.seed) for path in paths]))
+            explained = [self._explain(recording) for recording in groups]  # all of them before anything is drawn
+            for folder in (self.options.output, self.options.audible) if self.options.list else ():
+                if folder:
+                    os.makedirs(folder, exist_ok=True)
+            for recording, results in zip(groups, explained, strict=True):
+                self._put(recording, *results, part)
         for made in part.groups:
             self.names = self.names or list(made)
             check_alike(made, self.names)

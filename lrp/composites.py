@@ -73,7 +73,10 @@ def _read_rule(value, where):
         text = setting in ("bias", "one_sided")
         if isinstance(given, bool) or not isinstance(given, str if text else (int, float)):
             raise LRPError(f"{where}: {setting} {given!r} found; a {'name' if text else 'number'} wanted")
-    return RULES[name](**settings)
+    try:
+        return RULES[name](**settings)
+    except LRPError as error:
+        raise LRPError(f"{where}: {error}") from None
 
 
 def _parse(path):

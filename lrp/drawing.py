@@ -159,6 +159,8 @@ def compare(data, relevances, texts, title=""):
         if relevance.shape != data.shape or data.ndim != 3:
             raise LRPError(f"drawing: relevance {relevance.shape} over an input {data.shape} found; two arrays of one "
                            "shape (C, H, W) wanted")
+        if not (np.isfinite(relevance).all() and np.isfinite(data).all()):
+            raise LRPError("drawing: numbers that are NaN or infinite found; finite ones wanted")
     spectrogram, line = data.shape == SPECTROGRAM, data.shape[0] == data.shape[1] == 1
     columns = min(3, 1 + len(relevances)) if spectrogram else 1
     rows = -(-(spectrogram + len(relevances)) // columns)

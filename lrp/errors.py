@@ -1,4 +1,4 @@
-"""The error that every wrong network, input or choice raises."""
+"""The errors that every wrong network, input or choice raises."""
 
 
 class LRPError(ValueError):
@@ -6,3 +6,11 @@ class LRPError(ValueError):
 
     The message is one sentence: where, what was found, what was wanted.
     """
+
+
+class NotFiniteError(LRPError):
+    """Item `item` of a batch gives numbers that are NaN or infinite; `what` is the message without the item."""
+
+    def __init__(self, item, what):
+        super().__init__(f"item {item}: {what}")
+        self.item, self.what = item, what

@@ -19,7 +19,7 @@ from lrp import command, drawing
 from lrp.baselines import explain, silence
 from lrp.composites import DEFAULT
 from lrp.errors import LRPError
-from lrp.inputs import joined, read_list, read_recording
+from lrp.inputs import joined, named, read_list, read_recording
 from lrp.network import Network
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -132,7 +132,8 @@ def run(options):
         raise LRPError(f"{options.list}: recordings of {len(groups)} kinds found; one shape of data and labels wanted")
     x = groups[0].data
     labels = command.labels(groups[0], network.classes(x.shape), options.label_column)
-    relevances = {name: explain(network, x, name, labels).relevance for name in options.composite}
+    with named(groups[0].sources):
+        relevances = {name: explain(network, x, name, labels).relevance for name in options.composite}
     curves = compare(network.forward, x, labels, relevances)
     for one in curves:
         print(f"{one.order}: area {one.area:.4f}")

@@ -1,11 +1,12 @@
 """Recordings for a network: preprocessed HDF5 files and WAV files."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 
 import numpy as np
 
-from lrp.errors import LRPError
+from lrp.errors import LRPError, NotFiniteError
 
 WAV, HDF5 = (".wav",), (".hdf5", ".h5")
 
@@ -127,6 +128,18 @@ def read_list(path):
     if not files:
         raise LRPError(f"{path}: no lines found; one recording a line wanted")
     return files
+
+
+@contextlib.contextmanager
+def named(sources):
+    """Context in which a NotFiniteError about an item of a batch becomes an LRPError that names its file.
+
+    sources: the items' files, in order.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        raise LRPError(f"{sources[error.item]}: {error.what}") from None
 
 
 def joined(recordings):

@@ -19,7 +19,7 @@ from caffe_proto import caffe_pb2, filter_net, net_state, read_net, read_weights
 from lrp import merging, propagation
 from lrp.composites import DEFAULT, find_composite
 from lrp.elementwise import Affine, Identity, ReLU
-from lrp.errors import LRPError
+from lrp.errors import LRPError, NotFiniteError
 from lrp.layer import Layer, read_layer
 from lrp.shaping import Head
 
@@ -264,13 +264,23 @@ class Network:
                            "finite numbers wanted")
         return x
 
+    def check_finite(self, what, values):
+        """`values` (N, ...); NotFiniteError for the first item that holds NaN or infinite numbers. what: their name."""
+        finite = np.isfinite(values).reshape(len(values), -1)
+        if not finite.all():
+            item = int(finite.all(axis=1).argmin())
+            wrong = f"{np.count_nonzero(~finite[item])} of {finite[item].size} numbers NaN or infinite"
+            raise NotFiniteError(item, f"{what}: {wrong} found; finite ones wanted of {self._where}")
+        return values
+
     def forward(self, x, dtype=np.float32, workers=None):
         """Scores (N, classes) of a batch x (N, C, H, W): the values before softmax, in `dtype`.
 
-        workers: see `relevance`.
+        workers: see `relevance`. Raises NotFiniteError for scores that are NaN or infinite.
         """
         x = self.check_input(x, dtype)
-        return np.concatenate(self._by_chunks(x, lambda part, start: self._forward(part)[0][self._output], workers))
+        return self.check_finite("scores", np.concatenate(
+            self._by_chunks(x, lambda part, start: self._forward(part)[0][self._output], workers)))
 
     def relevance(self, x, target=None, composite=DEFAULT, dtype=np.float32, layers=False, absorbed=False,
                   workers=None):
@@ -281,7 +291,8 @@ class Network:
         composite: name or `Composite`. dtype: float32 or float64, of the whole computation. layers, absorbed: also
         return the relevance of every layer's output, and what biases and stabilisers absorbed. workers: threads that
         explain items side by side, each with a BLAS of one thread (without threadpoolctl there is one); default: the
-        processors of this process. Returns `Explanation`.
+        processors of this process. Returns `Explanation`. Raises NotFiniteError for scores or relevance that are NaN or
+        infinite.
         """
         x = self.check_input(x, dtype)
         composite = find_composite(composite)
@@ -302,23 +313,31 @@ class Network:
         sums = {}
         for layer, kind in keys:
             sums.setdefault(layer, {})[kind] = np.concatenate([piece["absorbed"][layer][kind] for piece in pieces])
-        return Explanation(
+        made = Explanation(
             joined("relevance"), joined("scores"), joined("score"), joined("prediction"), joined("target"),
             composite.name, {name: repr(rule) for name, rule in rules.items()}, joined_maps("layers"), sums)
+        self.check_finite("scores", made.scores)
+        self.check_finite(f"relevance by {made.composite}", made.relevance)
+        for layer, values in made.layers.items():
+            self.check_finite(f"relevance by {made.composite} of layer {layer}", values)
+        for layer, kinds in sums.items():
+            for kind, values in kinds.items():
+                self.check_finite(f"relevance by {made.composite} absorbed by the {kind} of layer {layer}", values)
+        return made
 
     def gradient(self, x, target=None, dtype=np.float32, relu="gradient", workers=None):
         """Gradient of the target's score with respect to the batch x; an array of its shape.
 
         target: as in `relevance` (a given relevance of the scores weighs their gradients). relu: what happens at ReLU
         layers, one of `lrp.elementwise.RELU_WAYS`. Where the maximum of a pooling window is tied, the winners share.
-        workers: see `relevance`.
+        workers: see `relevance`. Raises NotFiniteError for gradients that are NaN or infinite.
         """
         x = self.check_input(x, dtype)
 
         def explain(part, start):
             return self._gradient(part, self._target_of(target, start, len(part), len(x)), relu)
 
-        return np.concatenate(self._by_chunks(x, explain, workers))
+        return self.check_finite("gradient", np.concatenate(self._by_chunks(x, explain, workers)))
 
     # --- the passes --------------------------------------------------------------------------------------------------
     def _values(self, shape):
@@ -329,7 +348,7 @@ class Network:
         """[work(chunk, index of its first item)] over the batch x, cut so that what is held at once fits in `MEMORY`.
 
         Chunks run on `workers` threads: numpy lets go of the interpreter's lock while it computes. Results keep the
-        order of the items.
+        order of the items. What overflows gives no warning: the results are checked.
         """
         if len(x) == 0:
             raise LRPError("input: no items found; at least one wanted")
@@ -343,12 +362,17 @@ class Network:
         count = min(len(x), -(-count // workers) * workers)
         ends = [len(x) * k // count for k in range(count + 1)]
         chunks = [(x[a:b], a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+        def quiet(chunk):
+            with np.errstate(over="ignore", invalid="ignore"):  # of this thread alone
+                return work(*chunk)
+
         # one item alone too: with more threads the products add up in another order, and its company would show
         with one_blas_thread():
             if workers == 1:
-                return [work(*chunk) for chunk in chunks]
+                return [quiet(chunk) for chunk in chunks]
             with ThreadPoolExecutor(workers) as pool:
-                return list(pool.map(lambda chunk: work(*chunk), chunks))
+                return list(pool.map(quiet, chunks))
 
     def _forward(self, x, rules=None):
         """All blobs {number: array} of a batch and the denominators {node index: Denominators}."""

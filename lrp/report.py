@@ -16,7 +16,7 @@ from lrp import audible, drawing
 from lrp.baselines import METHODS, explain
 from lrp.composites import find_composite
 from lrp.errors import LRPError
-from lrp.inputs import sound
+from lrp.inputs import named, sound
 
 PAGE = Path(__file__).with_name("report.html")
 PLACE = "/*DATA*/"
@@ -62,7 +62,8 @@ class Report:
         explanations, rules = {}, {}
         for how in composites:
             name = how if isinstance(how, str) and how in METHODS else find_composite(how).name
-            made = explain(self.network, copies, how, every, self.dtype)
+            with named(recording.sources * classes):
+                made = explain(self.network, copies, how, every, self.dtype)
             rules[name] = drawing.rule_summary(made.rules) or made.composite
             explanations[name] = {}
             for k in range(classes):  # JSON's keys are text
@@ -87,7 +88,7 @@ class Report:
     def add(self, entry):
         """Put an `entry` on the page; LRPError as soon as the page can be seen to become too large."""
         self.entries.append(entry)
-        self.size += len(json.dumps(entry))
+        self.size += len(json.dumps(entry, allow_nan=False))
         whole = self.size / len(self.entries) * max(self.count, len(self.entries))
         if whole > LARGEST:
             raise LRPError(f"{self.folder}: a page of {whole / 2**20:.0f} MB found for {self.count} recordings; "
@@ -110,7 +111,8 @@ class Report:
             "classes": list(next(iter(first["explanations"].values()))),
             "rules": first["rules"], "recordings": self.entries,
         }
-        text = json.dumps(data).replace("<", "\\u003c")  # so that no name can end the script element
+        # no NaN, which is no JSON: the page would stay empty; no <, so that no name can end the script element
+        text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
         os.makedirs(self.folder, exist_ok=True)
         path = os.path.join(self.folder, "index.html")
         write_file(path, PAGE.read_text(encoding="utf-8").replace(PLACE, text))

@@ -8,6 +8,7 @@ Selectors (`positive`, `square`, ...) are plain functions on arrays; x_k and w_k
 prepared form of W+ from one call to the next. Letters: x input, w weight, b bias, z output, R relevance.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -122,6 +123,17 @@ class Rule:
                     f"one of {', '.join(BIAS_TREATMENTS)} wanted"
                 )
 
+    def _check_number(self, name, least=None):
+        """Raise LRPError unless setting `name` is a finite number, and not below `least`."""
+        value = getattr(self, name)
+        try:
+            good = math.isfinite(value) and (least is None or value >= least)
+        except OverflowError:  # an integer beyond all floats
+            good = False
+        if not good:
+            wanted = "a finite number" if least is None else f"a finite number of at least {least}"
+            raise LRPError(f"rule {type(self).__name__}: {name} {value!r} found; {wanted} wanted")
+
     @property
     def stabiliser(self):
         """What is added to the denominator, with the denominator's sign (plus at zero)."""
@@ -143,6 +155,10 @@ class Epsilon(Rule):
 
     epsilon: float = EPSILON
     bias: str = "keep"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_number("epsilon", 0)
 
     @property
     def stabiliser(self):
@@ -176,6 +192,10 @@ class Gamma(Rule):
 
     gamma: float = 0.25
     bias: str = "keep"
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_number("gamma", 0)
 
     def parts(self):
         up, down = Raised(self.gamma, positive), Raised(self.gamma, negative)
@@ -211,6 +231,8 @@ class AlphaBeta(Rule):
 
     def __post_init__(self):
         super().__post_init__()
+        self._check_number("alpha")
+        self._check_number("beta")
         if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-12:
             raise LRPError(
                 f"rule AlphaBeta: alpha {self.alpha:g} and beta {self.beta:g} found; alpha - beta = 1 and beta >= 0 "
@@ -244,6 +266,14 @@ class ZBox(Rule):
 
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("low", "high"):
+            if getattr(self, name) is not None:
+                self._check_number(name)
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise LRPError(f"rule ZBox: low {self.low:g} and high {self.high:g} found; low < high wanted")
 
     def parts(self):
         return (

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from caffe import mode
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
-from caffe_proto import blobproto_to_array, caffe_pb2
+from caffe_proto import blobproto_to_array, caffe_pb2, check_finite
 
 FLT_MIN = torch.finfo(torch.float32).tiny  # smallest probability that SoftmaxWithLoss takes the logarithm of
 LOG_THRESHOLD = 1e-20  # the same for MultinomialLogisticLoss and InfogainLoss
@@ -131,6 +131,8 @@ class SoftmaxWithLoss(LabelReader, LossLayer):
 class Accuracy(LabelReader, Layer):
     """Share of entries whose label is among the top_k highest scores; other classes that tie with it count against it.
 
+    So does a class whose score is NaN, and an entry whose label's score is NaN is wrong. The original, for which NaN
+    ties with nothing, calls such entries right: an accuracy of 1 where all scores are NaN.
     Entries labelled ignore_label do not count. Top 1 (K): accuracy of each class, 0 for absent ones. No gradient.
     """
 
@@ -156,8 +158,9 @@ class Accuracy(LabelReader, Layer):
         layout = _, classes, _ = self.layout(bottom[0])
         scores = bottom[0].value.reshape(layout)
         labels, keep = self.read_labels(bottom)
-        rivals = (scores >= scores.gather(1, labels)).sum(1, keepdim=True) - 1
-        right = rivals < self.top_k
+        true = scores.gather(1, labels)
+        rivals = (~(scores < true)).sum(1, keepdim=True) - 1  # NaN is not less either
+        right = (rivals < self.top_k) & ~true.isnan()
         keep = torch.ones_like(right) if keep is None else keep
         right &= keep
         top[0].value = right.sum() / keep.sum().clamp_min(1)
@@ -362,7 +365,9 @@ class InfogainLoss(LabelReader, LossLayer):
                 proto.ParseFromString(file.read())
         except (OSError, DecodeError) as error:
             raise CaffeError(f"{self.where}: {source}: no infogain matrix (BlobProto) could be read: {error}") from None
-        return torch.from_numpy(blobproto_to_array(proto, source))
+        matrix = blobproto_to_array(proto, source)
+        check_finite(matrix, f"{self.where}: {source}")
+        return torch.from_numpy(matrix)
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)

@@ -133,7 +133,7 @@ class Convolution(ConvolutionBase):
         bias = self.blobs[1].value if len(self.blobs) > 1 else None
         if self.is_thin(x):
             return convolution.thin_result(x, self.out_sizes(x.shape[2:]), weight, bias, self.stride, self.pad, relu)
-        if relu and self.planar(x):
+        if relu and self.planar(x):  # this ReLU makes NaN 0 (see caffe.fusion)
             return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, self.pad, self.stride, self.dilation,
                                                            self.group, "relu", [], "")
         y = torch.convolution(x, weight, bias, *self.geometry())
