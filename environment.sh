@@ -5,10 +5,15 @@
 # requirements.in). It is the active environment (VIRTUAL_ENV, CONDA_PREFIX or the python3 on PATH) where that has it
 # all, and is left as it is; otherwise .venv in the repository, made from the pinned requirements-NAME.txt. Messages go
 # to stderr; the function returns 1 after one line that says what is missing.
+#
+# No Python that is started takes code from the folder it works in, which may be one of somebody's data: from Python
+# 3.11 on PYTHONSAFEPATH sees to that. Python 3.10 does not know it, so work in the repository, and elsewhere start
+# "${PYTHON_MODULE[@]}" NAME ARGUMENT..., which is `python -m NAME ARGUMENT...` without the current folder.
 
 ENVIRONMENT_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly ENVIRONMENT_ROOT
 readonly ENVIRONMENT_VENV="$ENVIRONMENT_ROOT/.venv"
+export PYTHONSAFEPATH=1
 
 # environment_say TEXT: a line of progress or the reason of a failure
 environment_say() {
@@ -117,6 +122,9 @@ prepare_environment() {
         exec {lock}<&-
         PYTHON="$ENVIRONMENT_VENV/bin/python"
     fi
+    # shellcheck disable=SC2034  # for the scripts that source this file
+    PYTHON_MODULE=("$PYTHON" -c 'import sys; sys.path[:] = filter(None, sys.path); import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)')
     # the project's packages are importable from any working directory
     export PYTHONPATH="$ENVIRONMENT_ROOT${PYTHONPATH:+:$PYTHONPATH}"
 }

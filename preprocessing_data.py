@@ -480,10 +480,10 @@ def preprocess(
     labels = {r: tuple(splits.labels(digits[r], meta[r.speaker])) for r in labelled}
 
     make_folder(destination)
+    remove_leftovers(destination)  # also of a run that was killed while it wrote its manifest
     check_owner(destination)
     with locked(destination):
         check_manifest(destination, source, seed)  # first of all files: it says whose folder this is
-        remove_leftovers(destination)
         for speaker in {r.speaker for r in labels}:
             make_folder(destination / speaker)
         journal = Journal(destination / JOURNAL)

@@ -35,6 +35,7 @@ set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly ROOT
+readonly CALLER="$PWD" # where relative paths begin
 # shellcheck source=environment.sh
 source "$ROOT/environment.sh"
 
@@ -69,7 +70,7 @@ fail() {
 absolute() {
     case "$1" in
         /*) printf '%s\n' "$1" ;;
-        *) printf '%s\n' "$PWD/$1" ;;
+        *) printf '%s\n' "$CALLER/$1" ;;
     esac
 }
 
@@ -133,9 +134,9 @@ parse_arguments() {
 # Split CAFFE into words as a shell would (quotes protect spaces), a relative program path made absolute: the engine
 # runs in the preprocessed folder, where the paths in the lists begin.
 choose_engine() {
-    local words
+    local words name="${CAFFE:-$PYTHON -m caffe}"
     if [[ -z "${CAFFE:-}" ]]; then
-        ENGINE=("$PYTHON" -m caffe)
+        ENGINE=("${PYTHON_MODULE[@]}" caffe) # what lies in the preprocessed folder is data, whatever its name
     else
         words="$("$PYTHON" -c 'import shlex, sys; print("\n".join(shlex.split(sys.argv[1])))' "$CAFFE")" ||
             fail "CAFFE=$CAFFE: not a command line"
@@ -152,7 +153,7 @@ choose_engine() {
             ;;
         *) DEVICE_ARGUMENTS=(-gpu "$DEVICE") ;;
     esac
-    say "engine: ${ENGINE[*]}, ${DEVICE_ARGUMENTS[*]:-CPU}"
+    say "engine: $name, ${DEVICE_ARGUMENTS[*]:-CPU}"
 }
 
 has_recordings() {
@@ -293,7 +294,8 @@ paper() {
     local extras=()
     [[ " $* " != *" --demo "* ]] || extras=(demo)
     prepare_environment "${extras[@]}" || exit 1
-    exec "$PYTHON" -m experiments.study "$@"
+    cd "$CALLER"
+    exec "${PYTHON_MODULE[@]}" experiments.study "$@"
 }
 
 # explain_examples NETWORK TASK SPLIT: pictures of relevance for some test recordings of a tested run
@@ -312,6 +314,7 @@ explain_examples() {
 
 main() {
     local run network task split failed=() tested=() extras=()
+    cd "$ROOT"
     if [[ "${1:-}" == --paper ]]; then
         shift
         paper "$@"

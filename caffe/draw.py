@@ -22,6 +22,7 @@ LAYER_COLORS = {
 }
 RANKDIRS = ("LR", "RL", "TB", "BT")
 EMPTY_LABEL = '""'
+_ESCAPED = str.maketrans({'"': '\\"', "\\": "\\\\"})  # what would end a quoted text, or begin something special
 LEARNED_LAYERS = ("Convolution", "Deconvolution", "InnerProduct")  # those whose lr_mult `display_lrm` shows
 
 
@@ -58,12 +59,12 @@ def get_layer_label(layer, rankdir, display_lrm=False):
     layer: LayerParameter. display_lrm: add the learning rate multipliers of convolutions and inner products.
     """
     kind = layer.type
-    parts = [layer.name]
+    parts = [layer.name.translate(_ESCAPED)]
     if kind == "Pooling":
         pool = layer.pooling_param
         parts.append(f"(Pooling {get_pooling_types_dict()[pool.pool]})")
     else:
-        parts.append(f"({kind})")
+        parts.append(f"({kind.translate(_ESCAPED)})")
     if kind in ("Convolution", "Deconvolution", "Pooling"):
         param = layer.pooling_param if kind == "Pooling" else layer.convolution_param
         parts.append(f"kernel size: {_extent(param, 'kernel', 'kernel_size', 1)}")
@@ -73,6 +74,11 @@ def get_layer_label(layer, rankdir, display_lrm=False):
         weight, bias = get_layer_lr_mult(layer)
         parts.append(f"lr mult: {weight}, {bias}")
     return '"' + (" " if rankdir in ("TB", "BT") else "\\n").join(parts) + '"'
+
+
+def _quoted(name):
+    """A name as Graphviz reads it: in quotes, so that none of it is taken for anything but text."""
+    return f'"{name.translate(_ESCAPED)}"'
 
 
 def _extent(param, stem, field, default):
@@ -95,7 +101,7 @@ def get_pydot_graph(caffe_net, rankdir, label_edges=True, phase=None, display_lr
     Raises ImportError without pydot.
     """
     pydot = _pydot()
-    graph = pydot.Dot(caffe_net.name or "Net", graph_type="digraph", rankdir=rankdir)
+    graph = pydot.Dot(_quoted(caffe_net.name or "Net"), graph_type="digraph", rankdir=rankdir)
     nodes, edges = {}, []
     if phase is not None:
         caffe_net = filter_net(net_state(caffe_net, phase, caffe_net.state.level))
@@ -107,10 +113,10 @@ def get_pydot_graph(caffe_net, rankdir, label_edges=True, phase=None, display_lr
         box = f"{layer.name}_{layer.type}"
         nodes[box] = pydot.Node(label, **style)
         for blob in layer.bottom:
-            nodes[f"{blob}_blob"] = pydot.Node(blob, **BLOB_STYLE)
+            nodes[f"{blob}_blob"] = pydot.Node(_quoted(blob), **BLOB_STYLE)
             edges.append((f"{blob}_blob", box, EMPTY_LABEL))
         for blob in layer.top:
-            nodes[f"{blob}_blob"] = pydot.Node(blob)  # stays plain unless a later layer reads it: an output stands out
+            nodes[f"{blob}_blob"] = pydot.Node(_quoted(blob))  # plain unless a later layer reads it: outputs stand out
             edges.append((box, f"{blob}_blob", get_edge_label(layer) if label_edges else EMPTY_LABEL))
     for node in nodes.values():
         graph.add_node(node)

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
 from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+ROOT = Path(__file__).resolve().parents[1]
 CHUNK = 16  # items handed to a worker at once
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -29,9 +31,17 @@ def context(*preload: str) -> BaseContext:
     methods = multiprocessing.get_all_start_methods()
     if "forkserver" not in methods:
         return multiprocessing.get_context("spawn")
-    forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(list(preload))
-    return forkserver
+    from multiprocessing import forkserver
+
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(list(preload))
+    here = os.getcwd()
+    os.chdir(ROOT)  # the server imports from the folder that it is started in; its processes come back to this one
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.chdir(here)
+    return found
 
 
 def die_with_parent() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 DIGITS = 10
 SERIES_LENGTH = 10  # digits shown one after the other
+MAX_REPETITIONS = 10_000  # of each digit; a day has time for 8,640
 
 Prompt = tuple[int, int]  # digit, repetition
 

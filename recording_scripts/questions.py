@@ -11,7 +11,7 @@ from data.corpus import GENDERS, META_NAME, read_metadata
 
 AGES = range(3, 121)
 MAX_TEXT = 100  # characters
-_ALIAS = re.compile(r"[a-z0-9][a-z0-9-]*")  # what file names, lists of files and AudioMNIST's grammar can hold
+_ALIAS = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # what file names, lists of files and AudioMNIST's grammar can hold
 
 CONSENT = "\n".join((
     "You will be shown series of ten digits. Say each one, in English, as soon as it turns green.",
@@ -36,12 +36,22 @@ class Question:
     understand: Callable[[str], object]  # raises AnswerError
 
 
+def is_alias(text: object) -> bool:
+    """Whether it can name a speaker: up to 32 of the letters a-z, digits and hyphens."""
+    return isinstance(text, str) and _ALIAS.fullmatch(text) is not None
+
+
+def is_text(text: object) -> bool:
+    """Whether it can be an answer in words: up to 100 printable characters."""
+    return isinstance(text, str) and len(text) <= MAX_TEXT and text.isprintable()
+
+
 def _alias(taken: Collection[str]) -> Callable[[str], str]:
     names = {alias.casefold() for alias in taken}  # file systems may not tell case apart
 
     def understand(text: str) -> str:
         alias = text.strip().casefold()
-        if not _ALIAS.fullmatch(alias) or len(alias) > 32:
+        if not is_alias(alias):
             raise AnswerError(f"{text!r} found; wanted up to 32 of the letters a-z, digits and hyphens")
         if alias in names:
             raise AnswerError(f"the alias {alias} is taken; wanted another one")
@@ -70,7 +80,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 def _text(text: str) -> str:
     text = " ".join(text.split())
-    if not text or len(text) > MAX_TEXT or not text.isprintable():
+    if not text or not is_text(text):
         raise AnswerError(f"{text!r:.40} found; wanted 1 to {MAX_TEXT} characters (or: unknown)")
     return text
 

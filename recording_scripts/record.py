@@ -20,7 +20,7 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]  # run as a script, 
 
 from caffe_proto.atomic import WriteError  # noqa: E402
 from data.corpus import CorpusError  # noqa: E402
-from recording_scripts.plan import DIGITS, Prompt, series_count  # noqa: E402
+from recording_scripts.plan import DIGITS, MAX_REPETITIONS, Prompt, series_count  # noqa: E402
 from recording_scripts.prompter import LEAD, TAIL, Prompter, Timing  # noqa: E402
 from recording_scripts.questions import taken_aliases  # noqa: E402
 from recording_scripts.session import (  # noqa: E402
@@ -67,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _positive(text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} found; wanted a whole number of at least 1")
+    if not 1 <= number <= MAX_REPETITIONS:
+        raise argparse.ArgumentTypeError(f"{text} found; wanted at least 1, up to {MAX_REPETITIONS}")
     return number
 
 

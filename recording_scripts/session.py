@@ -4,15 +4,18 @@
     <recordings>/sessions/<name>/takes/0001.wav    48 kHz, mono, 16 bit; never changed once written
 
 A take is written before its event: a process that dies in between costs that take and nothing else. Every event is on
-the disk before the call that adds it returns.
+the disk before the call that adds it returns. A log may come from somebody else: what it says is checked when it is
+loaded, so that nothing is read outside the session's folder, and nothing written outside the corpus.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +24,8 @@ import numpy as np
 
 from caffe_proto.atomic import WriteError, make_folder, write_error, write_file
 from data.wav import wav_bytes
-from recording_scripts.plan import Prompt, missing_prompts, series_count, shuffled_prompts
+from recording_scripts.plan import DIGITS, MAX_REPETITIONS, Prompt, missing_prompts, series_count, shuffled_prompts
+from recording_scripts.questions import is_alias, is_text
 
 try:
     import fcntl
@@ -36,6 +40,86 @@ DATE_FORMAT = "%y-%m-%d-%H-%M-%S"  # AudioMNIST's recordingdate
 
 class SessionError(ValueError):
     """A session that cannot be used; the message is one sentence for the user."""
+
+
+def _whole(value: object, first: int, last: float = math.inf) -> bool:
+    return type(value) is int and first <= value <= last
+
+
+def _seconds(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < 1e6
+
+
+def _prompts(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(prompt, list) and len(prompt) == 2 and _whole(prompt[0], 0, DIGITS - 1)
+        and _whole(prompt[1], 0, MAX_REPETITIONS - 1) for prompt in value
+    )  # fmt: skip
+
+
+def _marks(value: object) -> bool:
+    return isinstance(value, list) and all(
+        mark is None or isinstance(mark, list) and len(mark) == 2 and all(map(_seconds, mark)) and mark[0] <= mark[1]
+        for mark in value
+    )
+
+
+def _metadata(value: object) -> bool:
+    return isinstance(value, dict) and is_alias(value.get("alias")) and is_text(value.get("gender")) and all(
+        is_text(key) and (is_text(answer) or _whole(answer, -9999, 9999)) for key, answer in value.items()
+    )  # fmt: skip
+
+
+_TAKE = "the number of a take", lambda value: _whole(value, 1)
+_PROMPTS = f"pairs of a digit and a repetition below {MAX_REPETITIONS}", _prompts
+# what the events must say: {event: {field: (what is wanted, whether a value is that)}}
+FIELDS: dict[str, dict[str, tuple[str, Callable[[object], bool]]]] = {
+    "session": {
+        "repetitions": (f"1 to {MAX_REPETITIONS}", lambda value: _whole(value, 1, MAX_REPETITIONS)),
+        "seed": ("a whole number", lambda value: type(value) is int),
+    },
+    "speaker": {"metadata": ("an alias of a-z, 0-9 and hyphens, a gender, and short answers", _metadata)},
+    "take": {
+        "take": _TAKE,
+        "file": (f"{TAKES}/<number>.wav", lambda value: isinstance(value, str) and bool(_TAKE_FILE.fullmatch(value))),
+        "series": _PROMPTS,
+        "onsets": ("seconds", lambda value: isinstance(value, list) and all(map(_seconds, value))),
+    },
+    "reject": {"take": ("the number of a take, or null", lambda value: value is None or _whole(value, 1)),
+               "prompts": _PROMPTS},
+    "lost": {"take": _TAKE, "prompts": _PROMPTS},
+    "cuts": {"take": _TAKE, "by": ("text", is_text), "marks": ("null, or two times in seconds", _marks)},
+    "corpus": {"path": ("text", lambda value: isinstance(value, str))},
+}  # fmt: skip
+_TAKE_FILE = re.compile(rf"{TAKES}/[0-9]{{1,9}}\.wav")
+
+
+def check_events(path: Path, events: Iterable[tuple[int, Mapping]]) -> None:
+    """Check what (line number, event) of the log `path` say, as far as it is used. Raises SessionError."""
+    lengths: dict[int, int] = {}  # prompts of each take
+    folder = path.parent.resolve()
+
+    def refuse(number: int, found: str, wanted: str) -> None:
+        raise SessionError(f"{path} line {number}: {found}; wanted {wanted}")
+
+    for number, event in events:
+        kind = event["event"]
+        for name, (wanted, is_that) in FIELDS.get(kind, {}).items():
+            if name not in event:
+                refuse(number, f"{kind} without {name}", wanted)
+            if not is_that(event[name]):
+                refuse(number, f"{kind} with {name} {event[name]!r:.60}", wanted)
+        if kind == "take":
+            count = len(event["series"])
+            if not count or count != len(event["onsets"]):
+                refuse(number, f"take of {count} digits with {len(event['onsets'])} onsets", "one for each digit")
+            if event["take"] in lengths:
+                refuse(number, f"a second take {event['take']}", "a number of its own")
+            lengths[event["take"]] = count
+            if not (folder / event["file"]).resolve().is_relative_to(folder):
+                refuse(number, f"{event['file']} is a link to elsewhere", "a file in the session's folder")
+        elif kind == "cuts" and len(event["marks"]) != lengths.get(event["take"]):
+            refuse(number, f"{len(event['marks'])} marks for take {event['take']}", "one for each digit of a take")
 
 
 @dataclass(frozen=True)
@@ -94,13 +178,16 @@ class Session:
             except json.JSONDecodeError:
                 # a line is torn where the power went: at the end, or where an earlier run went on after one
                 continue
+            except (ValueError, RecursionError):  # numbers of thousands of digits, thousands of lists in lists
+                event = ""
             if event is not None:
                 if not isinstance(event, dict) or not isinstance(event.get("event"), str):
                     raise SessionError(f"{path} line {number}: {line!r:.60}; wanted an event")
-                events.append(event)
-        if not events or events[0]["event"] != "session":
-            raise SessionError(f"{path}: does not begin with a session; wanted the log of a session")
-        return cls(Path(folder), events)
+                events.append((number, event))
+        if not events or events[0][1]["event"] != "session" or not is_text(events[0][1].get("date")):
+            raise SessionError(f"{path}: does not begin with a session and its date; wanted the log of a session")
+        check_events(path, events)
+        return cls(Path(folder), [event for _, event in events])
 
     def acquire(self) -> None:
         """Keep other processes from changing the session until this one ends. Raises SessionError."""

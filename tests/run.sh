@@ -35,8 +35,8 @@ main() {
             exit 0
             ;;
     esac
-    prepare_environment demo dev zennit || exit 1
     cd "$ROOT"
+    prepare_environment demo dev zennit || exit 1
     local status=0
     lint || status=1
     "$PYTHON" -m pytest "$@" || status=1

@@ -1,6 +1,7 @@
 """caffe.draw: the graph that the original hands to pydot (golden/pycaffe), and the command."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,34 @@ def test_labels_show_both_axes_where_they_differ(settings, shown):
 def test_global_pooling_label():
     layer = caffe_pb2.LayerParameter(name="p", type="Pooling", pooling_param={"global_pooling": True})
     assert caffe.draw.get_layer_label(layer, "LR") == '"p\\n(Pooling MAX)\\nkernel size: all\\nstride: 1\\npad: 0"'
+
+
+NASTY = ['a" [URL="javascript:alert(1)"]; "b', '" [URL="x"]; "', "ends in \\\\", 'b\\" [URL=x]', '"', "a:b", "<b>x</b>",
+         "ä -> b"]
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("place", ["net", "layer", "type", "bottom", "top", "in place"])
+def test_no_name_leaves_its_quotes(name, place, tmp_path):
+    """By Graphviz' grammar: a quoted text ends at a quote that no backslash escapes."""
+    pytest.importorskip("pydot", reason="drawing NOT TESTED: pydot is not installed")
+    net = caffe_pb2.NetParameter(name="n")
+    layer = net.layer.add(name="l", type="Split", bottom=["x"], top=["y"])
+    if place == "net":
+        net.name = name
+    if place == "layer":
+        layer.name = name
+    if place == "type":
+        layer.type = name
+    if place in ("bottom", "in place"):
+        layer.bottom[0] = name
+    if place in ("top", "in place"):
+        layer.top[0] = name
+    caffe.draw.draw_net_to_file(net, str(tmp_path / "net.dot"))
+    text = (tmp_path / "net.dot").read_text()
+    quoted = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+    assert '"' not in quoted.sub("", text) and not re.search(r"URL|javascript|<|ä", quoted.sub("", text)), text
+    assert any(name in re.sub(r"\\(.)", r"\1", inside) for inside in quoted.findall(text)), text
 
 
 @pytest.fixture

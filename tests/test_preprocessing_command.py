@@ -82,6 +82,19 @@ def test_any_number_of_jobs_gives_the_same_bytes(tmp_path):
 # every defect at once
 
 
+def test_the_processes_take_no_code_from_the_folder_they_are_started_in(tmp_path):
+    source, out, here = make_corpus(tmp_path / "in"), tmp_path / "out", tmp_path / "here"
+    here.mkdir()
+    for name in ("data", "h5py", "random", "selectors", "signal"):
+        (here / f"{name}.py").write_text(f"open({str(tmp_path / 'PWNED')!r}, 'a').write(__name__ + '\\n')\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([*command(source, Path("../out")), "--jobs", "2"], cwd=here, env=environment,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "PWNED").exists(), (tmp_path / "PWNED").read_text()
+    assert len(contents(out)) == 2 * len(list(source.glob("*/*.wav")))
+
+
 def make_dirty(folder):
     """A corpus with one of every defect; returns it and {file: what the message says}."""
     source = make_corpus(folder, {**GENDERS, "07": "male", "08": "diverse", "09": "male"})

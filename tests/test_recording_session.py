@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caffe_proto import atomic
-from data.wav import read_wav
+from data.wav import read_wav, wav_bytes
 from recording_scripts import cut, record, session
 from recording_scripts.picture import Bar, Text, picture
 from recording_scripts.plan import missing_prompts, next_series, shuffled_prompts
@@ -556,6 +556,114 @@ while True:
         found = find_session(folder, None, unfinished=True)
         assert found.takes and all(len(read_wav(take.path)[0]) == 48000 for take in found.takes)
         assert len(found.missing) == 10000 - 10 * len(found.takes)
+
+
+# ---- logs from somebody else
+
+
+LOG = [  # as a recorder wrote it
+    {"event": "session", "repetitions": 1, "seed": 0, "sample_rate": 48000, "date": "26-01-01-12-00-00"},
+    {"event": "take", "take": 1, "file": "takes/0001.wav", "series": [[7, 0], [3, 0]], "onsets": [0.5, 1.5]},
+    {"event": "reject", "take": None, "prompts": [[4, 0]], "reason": "key"},
+    {"event": "speaker", "metadata": {**UNDERSTOOD, "recordingdate": "26-01-01-12-00-00"}},
+    {"event": "cuts", "take": 1, "by": "auto", "marks": [None, [0.1, 0.4]], "confidence": [0, 1]},
+    {"event": "lost", "take": 1, "prompts": [[7, 0]], "reason": "nothing heard"},
+    {"event": "corpus", "path": "/nowhere", "speaker": "zoe"},
+    {"event": "later versions may say more", "take": "x"},
+]  # fmt: skip
+
+
+def write_log(folder, log):
+    """A session with a take of a second of speech-like noise; returns its folder."""
+    made = folder / "sessions" / "20260101-120000"
+    (made / "takes").mkdir(parents=True)
+    noise = np.random.default_rng(0).normal(0, 20, 96000)
+    noise[10000:24000] += 8000 * np.sin(np.arange(14000) / 10)
+    (made / "takes" / "0001.wav").write_bytes(wav_bytes(noise.astype(np.int16), 48000))
+    (made / "session.jsonl").write_text("".join(json.dumps(event) + "\n" for event in log))
+    return made
+
+
+def test_a_log_is_read_whoever_wrote_it(tmp_path):
+    found = Session.load(write_log(tmp_path, LOG))
+    assert found.events == LOG and found.takes[0].series == ((7, 0), (3, 0)) and len(found.missing) == 9
+    assert found.missing[-2:] == [(4, 0), (7, 0)]
+
+
+HOSTILE = [
+    *((3, "metadata", {**UNDERSTOOD, "alias": alias})
+      for alias in ("../../OUT", "/OUT", "..", ".", "", "a/b", "a\\b", "zoe\n", "Zoe", "x" * 33, 3, None, ["zoe"])),
+    *((3, "metadata", value) for value in (
+        None, [], "zoe", {}, {"alias": "zoe"}, {**UNDERSTOOD, "age": 10**400}, {**UNDERSTOOD, "gender": 1},
+        {**UNDERSTOOD, "gender": "\x1b[2J"}, {**UNDERSTOOD, "accent": ["x"]}, {**UNDERSTOOD, "origin": "x" * 101},
+        {**UNDERSTOOD, "x" * 101: ""})),
+    *((1, "file", name) for name in (
+        "/etc/shadow", "../../x.wav", "takes/../x.wav", "takes/link.wav", "takes//etc/x.wav", "session.jsonl", "", 1,
+        None, "takes/0001.wav\n", "takes/٣.wav")),
+    *((row, field, [prompt, [3, 0]]) for row, field in ((1, "series"), (2, "prompts"), (5, "prompts")) for prompt in (
+        ["../../x", 0], [10, 0], [-1, 0], [7, "0"], [7, -1], [7, 10**9], [7.0, 0], [True, 0], [7], [7, 0, 0], 7, "70",
+        None)),
+    *((1, "series", value) for value in (None, 3, "ab", {"7": 0, "3": 0}, [], [[7, 0]])),
+    *((1, "onsets", value) for value in (
+        None, 3, [0.5], ["0.5", 1], [None, 1], [float("nan"), 1], [float("inf"), 1], [-1, 1], [True, 1])),
+    *((0, "repetitions", value) for value in (10**9, 1e9, 0, -1, "1", None, True, 1.0)),
+    *((0, "seed", value) for value in ("0", None, 0.5, [])),
+    *((0, "date", value) for value in (3, None, "\x1b[2J", "x" * 101)),
+    *((row, "take", value) for row in (1, 4, 5) for value in ("1", None, 0, [1], {})),
+    *((2, "take", value) for value in ("1", [1], {})),
+    *((4, "by", value) for value in (None, 3, [])),
+    *((4, "marks", value) for value in (
+        None, [], [None], "ab", [[0, 1]] * 3, [None, [0.1]], [None, [0.4, 0.1]], [None, [-1, 1]], [None, ["0", "1"]],
+        [None, [0, float("inf")]], [None, [float("nan"), 1]], [None, 3])),
+    *((6, "path", value) for value in (None, 3, [])),
+]  # fmt: skip
+
+
+def files_under(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+@pytest.mark.parametrize("row, field, value", HOSTILE)
+def test_hostile_logs_are_refused_in_a_sentence_and_nothing_is_written(row, field, value, tmp_path, capsys):
+    log = [dict(event) for event in LOG]
+    log[row][field] = value
+    folder = write_log(tmp_path / "in", log)
+    before = files_under(tmp_path)
+    assert cut.main([str(folder)]) == 1
+    error = capsys.readouterr().err
+    line = "" if row == 0 and field == "date" else f" line {row + 1}"
+    assert error.startswith(f"cut.py: {folder / 'session.jsonl'}{line}: ") and error.count("\n") == 1, error
+    assert "wanted" in error and files_under(tmp_path) == before
+
+
+@pytest.mark.parametrize("row, field", sorted({(row, field) for row, field, _ in HOSTILE}))
+def test_what_is_missing_in_a_log_is_a_sentence(row, field, tmp_path):
+    log = [dict(event) for event in LOG]
+    del log[row][field]
+    with pytest.raises(SessionError, match="wanted"):
+        Session.load(write_log(tmp_path, log))
+
+
+@pytest.mark.parametrize("line", ['{"event": "take", "take": 1' + "0" * 5000 + "}", "[" * 100_000, "3", '{"event": 3}'])
+def test_lines_that_are_no_events_are_named(line, tmp_path):
+    folder = write_log(tmp_path, LOG)
+    with open(folder / "session.jsonl", "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(SessionError, match=r"session\.jsonl line 9: .{1,70}; wanted an event$"):
+        Session.load(folder)
+
+
+def test_a_second_take_of_a_number_is_refused(tmp_path):
+    with pytest.raises(SessionError, match="line 9: a second take 1; wanted a number of its own"):
+        Session.load(write_log(tmp_path, [*LOG, LOG[1]]))
+
+
+def test_a_take_that_is_a_link_to_elsewhere_is_not_read(tmp_path):
+    folder = write_log(tmp_path / "in", LOG)
+    (folder / "takes" / "0001.wav").rename(tmp_path / "private.wav")
+    (folder / "takes" / "0001.wav").symlink_to(tmp_path / "private.wav")
+    with pytest.raises(SessionError, match="line 2: takes/0001.wav is a link to elsewhere"):
+        Session.load(folder)
 
 
 # ---- a corpus is never harmed

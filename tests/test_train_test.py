@@ -281,6 +281,66 @@ def test_help_is_the_usage():
         assert option in done.stdout
 
 
+# -- folders that hold code --------------------------------------------------------------------------------------------
+
+
+def lay_traps(folder, mark):
+    """Modules with the names of ours, of libraries and of Python's own, which append their name to `mark`."""
+    code = f"open({str(mark)!r}, 'a').write(__name__ + '\\n')\n"
+    for name in ("data.py", "h5py.py", "random.py", "selectors.py", "runpy.py", "lrp.py", "models/__init__.py",
+                 "caffe/__init__.py", "experiments/__init__.py", "shlex.py"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code)
+
+
+@pytest.fixture(params=["this Python", "a Python without PYTHONSAFEPATH, as 3.10"])
+def virtual_env(request, tmp_path):
+    """VIRTUAL_ENV: of this Python, or of one that does not know PYTHONSAFEPATH."""
+    if request.param == "this Python":
+        return sys.prefix
+    python = tmp_path / "old" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nunset PYTHONSAFEPATH\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return str(tmp_path / "old")
+
+
+def test_nothing_runs_that_lies_in_the_current_or_the_preprocessed_folder(home, virtual_env):
+    mark = home / "PWNED"
+    for folder in (home, home / "in puts"):
+        lay_traps(folder, mark)
+    own = call(home, "--cpu", "--max-iter", "1", "AudioNet", "digit", "0", CAFFE="", VIRTUAL_ENV=virtual_env)
+    assert "AudioNet_digit_0: training failed (exit status 134)" in own.stderr  # our engine, and the inputs are missing
+    assert "01/AudioNet_" in (home / "ru ns" / "AudioNet_digit_0" / "train.log").read_text()
+    assert call(home, "--max-iter", "1", "AudioNet", "digit", "1", VIRTUAL_ENV=virtual_env).returncode == 0
+    listed = subprocess.run([SCRIPT, "--paper", "--list", "--preprocessed", "in puts"], cwd=home, capture_output=True,
+                            text=True, env=environment(home, VIRTUAL_ENV=virtual_env))  # fmt: skip
+    assert listed.returncode == 0 and len(listed.stdout.splitlines()) == 18, listed.stderr
+    assert not mark.exists(), mark.read_text()
+
+
+@pytest.mark.parametrize("module", ["data.validate", "models.runs", "caffe", "lrp", "experiments.study"])
+def test_a_module_is_started_from_any_folder(home, virtual_env, module):
+    mark = home / "PWNED"
+    lay_traps(home, mark)
+    script = f'source "{ROOT}/environment.sh"; prepare_environment; "${{PYTHON_MODULE[@]}}" {module} --help'
+    done = subprocess.run(["bash", "-c", script], env=environment(home, VIRTUAL_ENV=virtual_env), cwd=home,
+                          capture_output=True, text=True)  # fmt: skip
+    assert module == "caffe" or done.returncode == 0, done.stderr
+    assert "usage" in (done.stdout + done.stderr).lower()
+    assert not mark.exists(), mark.read_text()
+
+
+def test_from_python_3_11_on_dash_m_takes_nothing_from_the_current_folder(home):
+    mark = home / "PWNED"
+    lay_traps(home, mark)
+    script = f'source "{ROOT}/environment.sh"; prepare_environment; env; "$PYTHON" -m data.validate --help'
+    done = subprocess.run(["bash", "-c", script], env=environment(home), cwd=home, capture_output=True, text=True)
+    assert "PYTHONSAFEPATH=1" in done.stdout.splitlines()
+    assert mark.exists() == (sys.version_info < (3, 11)) == (done.returncode != 0)
+
+
 # -- the environment --------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,10 @@
 """Layers that users write in Python: `python_param { module layer param_str }` (docs/engine.md section 6.5)."""
 
 import importlib
+import importlib.util
+import sys
 
+from caffe import glog
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 
@@ -15,12 +18,15 @@ class Python(Layer):
         """The user's layer for `layer_param`; errors inside the user's module keep their own type."""
         param = layer_param.python_param
         where = f"layer '{layer_param.name}' (Python)"
+        if not param.module.isprintable() or not all(param.module.split(".")):
+            raise CaffeError(f"{where}: module {param.module!r} found; wanted the name of a module on sys.path")
         try:
+            glog.info(f"importing {param.module} from {_origin(param.module)}")
             module = importlib.import_module(param.module)
         except ModuleNotFoundError as error:
-            if error.name != param.module:
-                raise
-            raise CaffeError(f"{where}: module '{param.module}' was not found on sys.path") from None
+            if f"{param.module}.".startswith(f"{error.name}."):
+                raise CaffeError(f"{where}: module '{param.module}' was not found on sys.path") from None
+            raise
         cls = getattr(module, param.layer, None)
         if cls is None:
             raise CaffeError(f"{where}: module '{param.module}' has no class '{param.layer}'")
@@ -30,3 +36,13 @@ class Python(Layer):
         layer.param_str = param.param_str
         layer.bottoms = layer.tops = (0, None)
         return layer
+
+
+def _origin(name):
+    """The file that importing a module runs, or has run (what else it is, where it is none)."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None) or "memory"
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(name=name)
+    return spec.origin or "a folder"
