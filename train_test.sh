@@ -165,7 +165,7 @@ has_recordings() {
 prepare_data() {
     local options=()
     if [[ -n "$DEMO" ]]; then
-        "$PYTHON" -m data.demo_corpus "$DATA" --repetitions "$DEMO_REPETITIONS" || fail "$DATA: no demo corpus made"
+        "$PYTHON" -m audiomnist demo-corpus "$DATA" --repetitions "$DEMO_REPETITIONS" || fail "$DATA: no demo corpus made"
     fi
     if [[ ! -f "$PREPROCESSED/splits.json" ]] && ! has_recordings; then
         say "$DATA: no recordings found; <speaker>/<digit>_<speaker>_<repetition>.wav files were wanted. Three ways on:"
@@ -174,13 +174,13 @@ prepare_data() {
         echo "  3. synthetic speakers, in some minutes: ./train_test.sh --demo" >&2
         exit 1
     fi
-    SELECTED_RUNS="$("$PYTHON" -m models.runs --data "$DATA" --preprocessed "$PREPROCESSED" "${SELECTION[@]}")" ||
+    SELECTED_RUNS="$("$PYTHON" -m audiomnist runs --data "$DATA" --preprocessed "$PREPROCESSED" "${SELECTION[@]}")" ||
         exit "$?"
     if [[ "$SELECTED_RUNS" == *raw* ]]; then
         has_recordings || fail "$PREPROCESSED: lists of the selected runs missing, and no recordings found in $DATA"
         [[ -z "$SEED" ]] || options+=(--seed "$SEED")
         [[ -z "$SKIP_INVALID" ]] || options+=(--skip-invalid)
-        "$PYTHON" -m data.validate "$DATA" >&2 || [[ -n "$SKIP_INVALID" ]] ||
+        "$PYTHON" -m audiomnist validate "$DATA" >&2 || [[ -n "$SKIP_INVALID" ]] ||
             fail "$DATA: errors found (listed above; --skip-invalid leaves defective recordings out)"
         "$PYTHON" "$ROOT/preprocessing_data.py" -src "$DATA" -dst "$PREPROCESSED" "${options[@]}" >&2 ||
             fail "preprocessing of $DATA stopped (its messages are above; --skip-invalid leaves defective recordings out)"
@@ -234,7 +234,7 @@ render() {
     [[ -z "$SNAPSHOT" ]] || options+=(--snapshot "$SNAPSHOT")
     [[ -z "$SEED" ]] || options+=(--seed "$SEED")
     [[ -z "$QUICK" ]] || options+=(--demo)
-    "$PYTHON" -m models.render "$1" "$2" "$3" --preprocessed "$PREPROCESSED" --run "$4" --engine "$engine" \
+    "$PYTHON" -m audiomnist render "$1" "$2" "$3" --preprocessed "$PREPROCESSED" --run "$4" --engine "$engine" \
         "${options[@]}"
 }
 
@@ -295,7 +295,7 @@ paper() {
     [[ " $* " != *" --demo "* ]] || extras=(demo)
     prepare_environment "${extras[@]}" || exit 1
     cd "$CALLER"
-    exec "${PYTHON_MODULE[@]}" experiments.study "$@"
+    exec "${PYTHON_MODULE[@]}" audiomnist study "$@"
 }
 
 # explain_examples NETWORK TASK SPLIT: pictures of relevance for some test recordings of a tested run
@@ -340,7 +340,7 @@ main() {
     done 3<<<"$SELECTED_RUNS"
     trap - INT
     if ((${#tested[@]})); then
-        "$PYTHON" -m models.summary "$RUNS" || failed+=("summary")
+        "$PYTHON" -m audiomnist summary "$RUNS" || failed+=("summary")
     fi
     if [[ -n "$DEMO" ]]; then
         for run in "${tested[@]}"; do

@@ -1,6 +1,6 @@
 """Speed and memory of the project's engine beside the original BVLC Caffe 1.0, on the paper's networks.
 
-    python benchmarks/engines.py [--iterations N] [--rounds N] [--original COMMAND]
+    python -m benchmarks.engines [--iterations N] [--rounds N] [--original COMMAND]
 
 Both engines run `caffe time` (forward + backward, batch 100, TRAIN phase, constant data made by the net itself) in
 alternation, so that a change of the machine's load meets both; a call's figure is its median iteration after the first.
@@ -20,15 +20,13 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from audiomnist.corpus.splits import load_splits
+from audiomnist.runs.networks import NETWORKS
+from audiomnist.runs.render import render
+from audiomnist.runs.run_folder import RunName
+from caffe_proto import caffe_pb2
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from caffe_proto import caffe_pb2  # noqa: E402
-from data.corpus import load_splits  # noqa: E402
-from models.networks import NETWORKS  # noqa: E402
-from models.render import render  # noqa: E402
-from models.runs import RunName  # noqa: E402
-
 BATCH = 100
 ITERATION = re.compile(r"forward-backward time: ([\d.]+) ms")
 

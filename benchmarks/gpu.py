@@ -1,7 +1,7 @@
 """The engine on a GPU in one call of a few minutes: is it right, how quick is it, how far from the best.
 
-    python benchmarks/gpu.py [--log FILE] [--section NAME ...]      on the GPU box
-    python benchmarks/gpu.py --cpu                                  the same code on the CPU with tiny sizes, no figures
+    python -m benchmarks.gpu [--log FILE] [--section NAME ...]      on the GPU box
+    python -m benchmarks.gpu --cpu                                  the same code on the CPU with tiny sizes, no figures
 
 Sections (each in processes of its own, so that one that fails costs only its own lines):
 
@@ -32,24 +32,22 @@ import time
 import traceback
 from pathlib import Path
 
+import numpy as np
+import torch
+from google.protobuf import text_format
+
+from audiomnist.corpus.splits import load_splits
+from audiomnist.runs.networks import NETWORKS
+from audiomnist.runs.render import render
+from audiomnist.runs.run_folder import RunName
+from benchmarks.handwritten import Loop
+from caffe import graph, mode
+from caffe.fusion import fuse
+from caffe.layers.data import HDF5Data, RowOrder
+from caffe.solver import Solver
+from caffe_proto import caffe_pb2
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT)]
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from google.protobuf import text_format  # noqa: E402
-
-from benchmarks.handwritten import Loop  # noqa: E402
-from caffe import graph, mode  # noqa: E402
-from caffe.fusion import fuse  # noqa: E402
-from caffe.layers.data import HDF5Data, RowOrder  # noqa: E402
-from caffe.solver import Solver  # noqa: E402
-from caffe_proto import caffe_pb2  # noqa: E402
-from data.corpus import load_splits  # noqa: E402
-from models.networks import NETWORKS  # noqa: E402
-from models.render import render  # noqa: E402
-from models.runs import RunName  # noqa: E402
-
 RESULT = "RESULT "  # marks a line of a section's process that holds a result
 ROWS = {"fsdd": 1800, "AudioMNIST": 18000}  # recordings that train
 PASS_TOLERANCE, STEP_TOLERANCE = 1e-4, 1e-4  # relative, of norms: CPU against CUDA
@@ -385,9 +383,9 @@ def together(sizes, name):
     """Processes prepare, wait for each other, and count their iterations for the same seconds."""
     for count in sizes.together:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, __file__, *(["--cpu"] if sizes.cpu else []), "--only", "one_of",
+            command = [sys.executable, "-m", "benchmarks.gpu", *(["--cpu"] if sizes.cpu else []), "--only", "one_of",
                        f"{name}:{folder}:{count}"]
-            workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+            workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(count)]
             texts = [worker.communicate(timeout=sizes.timeout)[0] for worker in workers]
         print(*texts, flush=True)
         steps = [json.loads(line[len(RESULT):])["one"] for text in texts for line in text.splitlines()
@@ -474,12 +472,12 @@ PARTS_OF = {"parity": each_network, "engine": each_network, "torch_": each_netwo
 # -- all of it --------------------------------------------------------------------------------------------------------
 def run_section(name, what, flags, log):
     """The results of one section's process; a failure is a result as well."""
-    command = [sys.executable, str(Path(__file__).resolve()), *(["--cpu"] if flags.cpu else []), "--only", name, what]
+    command = [sys.executable, "-m", "benchmarks.gpu", *(["--cpu"] if flags.cpu else []), "--only", name, what]
     log.write(f"\n=== {name} {what}\n")
     begin = time.monotonic()
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                              timeout=flags.timeout)
+                              timeout=flags.timeout, cwd=ROOT)
         text, reason = done.stdout, f"exit status {done.returncode}" if done.returncode else None
     except subprocess.TimeoutExpired as error:
         text, reason = (error.stdout or b"").decode(errors="replace"), f"not done after {flags.timeout} s"

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Recordings explained per second on the CPU, beside zennit and torch's forward pass, in one run.
 
-    python benchmarks/lrp.py [--batch 16] [--rounds 5] [--threads 2] [--composite NAME ...] [--network NAME ...]
+    python -m benchmarks.lrp [--batch 16] [--rounds 5] [--threads 2] [--composite NAME ...] [--network NAME ...]
 
 Both explain the same batch of the same networks (random weights, float32). Rounds alternate between the two, the best
 round counts, and the relevances are compared, so that no speed is bought with other numbers (each with its own
@@ -12,10 +11,6 @@ import argparse
 import os
 import sys
 import time
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 COMPOSITES = ("epsilon_plus", "epsilon_alpha2_beta1")
 NETWORKS = ("AlexNet", "AudioNet")
@@ -114,12 +109,12 @@ def main():
     options = parser.parse_args()
 
     import numpy as np
-    import random_networks
     import torch
     from google.protobuf import text_format
 
     from caffe_proto import caffe_pb2
     from lrp import AlphaBeta, Composite, Epsilon, Network
+    from tests import random_networks
 
     without_torchvision()
 

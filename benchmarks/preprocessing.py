@@ -31,8 +31,8 @@ import numpy as np
 import scipy.io.wavfile
 import scipy.signal
 
-from data.workers import available_cores
-from preprocessing_data import padding_offset
+from audiomnist.signal.inputs import padding_offset
+from audiomnist.workers import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEAKERS = 10
@@ -124,8 +124,9 @@ def measure(source: Path, few: Path, folder: Path, jobs: int, rounds: int) -> di
 
 def run_steps(source: Path, count: int) -> dict[str, float]:
     """Milliseconds a recording of our steps, in this process."""
-    import preprocessing_data as ours
-    from data.wav import read_wav
+    from audiomnist.preprocessing import store
+    from audiomnist.signal import inputs
+    from audiomnist.signal.wav import read_wav
 
     paths = sorted(source.glob("*/*.wav"))[:count]
     spent = dict.fromkeys(("read", "resample", "spectrogram", "waveform", "HDF5 bytes"), 0.0)
@@ -138,12 +139,12 @@ def run_steps(source: Path, count: int) -> dict[str, float]:
 
     for path in paths:
         samples, rate = timed("read", read_wav, path)
-        signal = timed("resample", ours.resample, samples, rate)
-        padded = ours.embed(signal, 0)
-        spectrogram = timed("spectrogram", ours.spectrogram_db, padded)
-        waveform = timed("waveform", ours.scaled_waveform, padded)
-        timed("HDF5 bytes", ours.hdf5_bytes, spectrogram.reshape(1, 1, 227, 227), (0, 0))
-        timed("HDF5 bytes", ours.hdf5_bytes, waveform.reshape(1, 1, 1, 8000), (0, 0))
+        signal = timed("resample", inputs.resample, samples, rate)
+        padded = inputs.embed(signal, 0)
+        spectrogram = timed("spectrogram", inputs.spectrogram_db, padded)
+        waveform = timed("waveform", inputs.scaled_waveform, padded)
+        timed("HDF5 bytes", store.hdf5_bytes, spectrogram.reshape(1, 1, 227, 227), (0, 0))
+        timed("HDF5 bytes", store.hdf5_bytes, waveform.reshape(1, 1, 1, 8000), (0, 0))
     return spent
 
 

@@ -4,7 +4,7 @@
 # Fetches AudioMNIST's 30,000 recordings and their metadata into DIR (default: this folder), about 1 GB over the network
 # and 3 GB of disk while it works. Only the data of the newest version are fetched, a speaker at a time: an interrupted
 # download goes on where it stopped. Every file is checked against the hash that the repository has for it, then
-# `python -m data.validate` looks at the whole.
+# `audiomnist validate` looks at the whole.
 #
 # AUDIOMNIST_URL names another repository to fetch from. Needs git; validating needs this project's environment.
 # Exit code: 0 fetched and whole, 1 failed, 2 misused.
@@ -124,10 +124,10 @@ main() {
     echo "$((${#names[@]} - 1)) speakers in $target, every file equal to the repository's"
 
     local python="${PYTHON:-python3}"
-    if (cd "$here/.." && "$python" -c "import data.validate") 2>/dev/null; then
-        (cd "$here/.." && "$python" -m data.validate "$target" --corrections)
+    if (cd "$here/.." && "$python" -c "import audiomnist.corpus.validate") 2>/dev/null; then
+        (cd "$here/.." && "$python" -m audiomnist validate "$target" --corrections)
     else
-        echo "not validated: $python lacks this project's requirements; then run: python -m data.validate $target" >&2
+        echo "not validated: $python lacks this project's requirements; then run: audiomnist validate $target" >&2
     fi
 }
 

@@ -1,7 +1,7 @@
-"""`python -m lrp`."""
+"""`python -m lrp`: the command `lrp`, a door to `audiomnist.explain`, which knows of recordings and sound."""
 
 import sys
 
-from lrp.cli import main
+from audiomnist.explain.cli import main
 
 sys.exit(main())

@@ -202,13 +202,13 @@ corpus() {
         || fail "wrong labels"
     say "validation and preprocessing"
     cd "$ROOT"
-    "$PYTHON" -m data.make_splits "$FOLDER/recordings/corpus" --force --make-splits 3 || fail "no splits"
+    "$PYTHON" -m audiomnist make-splits "$FOLDER/recordings/corpus" --force --make-splits 3 || fail "no splits"
     "$PYTHON" preprocessing_data.py -src "$FOLDER/recordings/corpus" -dst "$FOLDER/preprocessed" \
         || fail "the preprocessing rejects the corpus"
     local count
     count="$(find "$FOLDER/preprocessed/robot-1" -name '*.hdf5' | wc -l)"
     ((count == 2 * 10 * REPETITIONS)) || fail "$count inputs of the new speaker; wanted $((2 * 10 * REPETITIONS))"
-    "$PYTHON" -m data.validate "$FOLDER/recordings/corpus" || fail "the corpus is not valid"
+    "$PYTHON" -m audiomnist validate "$FOLDER/recordings/corpus" || fail "the corpus is not valid"
 }
 
 main() {
@@ -229,7 +229,7 @@ main() {
     mkdir -p "$FOLDER/words"
     FOLDER="$(cd "$FOLDER" && pwd)"
     "$PYTHON" "$ROOT/tests/robot_speaker.py" words "$FOLDER/words"
-    (cd "$ROOT" && "$PYTHON" -m data.demo_corpus "$FOLDER/recordings/corpus" --speakers 8 --repetitions 1)
+    (cd "$ROOT" && "$PYTHON" -m audiomnist demo-corpus "$FOLDER/recordings/corpus" --speakers 8 --repetitions 1)
     start_sound
     start_screen
     : >"$FOLDER/markers"

@@ -24,8 +24,8 @@ PLAY = ["paplay", "--latency-msec=30"]
 def make_words(folder):
     from synthetic_takes import word
 
-    from data.wav import wav_bytes
-    from recording_scripts.session import SAMPLE_RATE
+    from audiomnist.recording.session import SAMPLE_RATE
+    from audiomnist.signal.wav import wav_bytes
 
     for digit in range(10):
         samples = np.rint(word(digit, voice=0) * 12000).astype(np.int16)
@@ -36,7 +36,7 @@ def speak(folder):
     """One stream that never ends: streams of their own would be faded in, and lose their beginnings."""
     import sounddevice
 
-    from data.wav import read_wav
+    from audiomnist.signal.wav import read_wav
 
     words = [read_wav(folder / f"{digit}.wav")[0].astype(np.int16) for digit in range(10)]
     pending = [np.zeros(0, np.int16)]
@@ -55,7 +55,7 @@ def speak(folder):
 
 def check(folder, recordings):
     """Every recording correlates best with the word that its name says. Returns the exit code."""
-    from data.wav import read_wav
+    from audiomnist.signal.wav import read_wav
 
     words = [read_wav(folder / f"{digit}.wav")[0] for digit in range(10)]
     paths = sorted(recordings.glob("*.wav"))
@@ -75,9 +75,9 @@ def check(folder, recordings):
 
 def check_sound(folder):
     """Noise that is played must come back bit by bit; a microphone whose server dies must be told. Exit code."""
-    from data.wav import wav_bytes
-    from recording_scripts.session import SAMPLE_RATE
-    from recording_scripts.sound import Microphone, SoundError
+    from audiomnist.recording.session import SAMPLE_RATE
+    from audiomnist.recording.sound import Microphone, SoundError
+    from audiomnist.signal.wav import wav_bytes
 
     noise = (np.random.default_rng(0).standard_normal(3 * SAMPLE_RATE) * 3000).astype(np.int16)
     silence = np.zeros(SAMPLE_RATE, np.int16)  # the server may fade a stream in

@@ -6,11 +6,11 @@ Everything lies where the real commands put it and has their formats: only the l
 import numpy as np
 
 import caffe
-import preprocessing_data
+from audiomnist.preprocessing import command
+from audiomnist.runs import render
+from audiomnist.runs.networks import NETWORKS
+from audiomnist.runs.run_folder import RunName
 from caffe_proto import caffe_pb2, read_solver, write_message
-from models import render
-from models.networks import NETWORKS
-from models.runs import RunName
 from tests.small_corpus import make_corpus
 
 RUNS = [RunName(network, task, 0) for network in NETWORKS for task in ("digit", "gender")]
@@ -68,7 +68,7 @@ def make_study(folder):
     """Make data/, preprocessed/ and runs/ in `folder`: six speakers, three digits, both networks, both tasks."""
     make_corpus(folder / "data")
     source, destination = folder / "data", folder / "preprocessed"
-    assert preprocessing_data.main(["-src", str(source), "-dst", str(destination), "--jobs", "1"]) == 0
+    assert command.main(["-src", str(source), "-dst", str(destination), "--jobs", "1"]) == 0
     for seed, run in enumerate(RUNS):
         (folder / "runs" / str(run)).mkdir(parents=True)
         make_run(folder / "runs" / str(run), run, destination, seed)

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from scipy.signal import butter, resample_poly, sosfilt
 
-from data.demo_corpus import WORDS, Synthesiser
+from audiomnist.corpus.demo_corpus import WORDS, Synthesiser
 
 RATE = 48000  # Hz
 LEAD, TAIL = 0.5, 0.8  # s

@@ -251,10 +251,10 @@ def test_hdf5_snapshots_on_a_full_disk_are_one_sentence(trained):
 
 def test_relevance_on_a_full_disk_is_one_sentence(trained):
     arguments = ("--model", "deploy.prototxt", "--weights", "s_iter_2.caffemodel.h5", "--input", "one.hdf5", "--save")
-    assert _limited("lrp.cli", -1, trained, *arguments, "r.hdf5").returncode == 0
+    assert _limited("audiomnist.explain.cli", -1, trained, *arguments, "r.hdf5").returncode == 0
     whole = (trained / "r.hdf5").read_bytes()
     for limit in (1, 2000, len(whole) // 2, len(whole) - 1):
-        failed = _limited("lrp.cli", limit, trained, *arguments, "r.hdf5")
+        failed = _limited("audiomnist.explain.cli", limit, trained, *arguments, "r.hdf5")
         assert failed.returncode == 1, (limit, failed.returncode, failed.stderr)
         assert failed.stderr.strip().splitlines()[-1].startswith("lrp: r.hdf5: cannot be written: File too large")
         assert "Traceback" not in failed.stderr and not leftovers(trained)
@@ -264,12 +264,12 @@ def test_relevance_on_a_full_disk_is_one_sentence(trained):
 def test_relevance_is_saved_through_links_and_into_pipes(trained):
     arguments = ("--model", "deploy.prototxt", "--weights", "s_iter_2.caffemodel.h5", "--input", "one.hdf5", "--save")
     (trained / "link").symlink_to("real.hdf5")
-    assert _limited("lrp.cli", -1, trained, *arguments, "link").returncode == 0
+    assert _limited("audiomnist.explain.cli", -1, trained, *arguments, "link").returncode == 0
     os.mkfifo(trained / "pipe")
     read = []
     reader = threading.Thread(target=lambda: read.append((trained / "pipe").read_bytes()))
     reader.start()
-    assert _limited("lrp.cli", -1, trained, *arguments, "pipe").returncode == 0
+    assert _limited("audiomnist.explain.cli", -1, trained, *arguments, "pipe").returncode == 0
     reader.join(20)
     assert (trained / "link").is_symlink() and stat.S_ISFIFO((trained / "pipe").lstat().st_mode)
     (trained / "piped.hdf5").write_bytes(read[0])

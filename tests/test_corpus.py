@@ -6,7 +6,8 @@ from itertools import combinations
 import pytest
 from small_corpus import GENDERS, make_corpus, speech, wav_file
 
-from data import corpus, make_splits
+from audiomnist.corpus import layout, make_splits, metadata
+from audiomnist.corpus.splits import OFFICIAL_SPLITS, PARTS, check_splits, find_splits, load_splits, members
 
 FEMALE = {12, 26, 28, 36, 43, 47, 52, 56, 57, 58, 59, 60}
 
@@ -16,11 +17,11 @@ FEMALE = {12, 26, 28, 36, 43, 47, 52, 56, 57, 58, 59, 60}
 
 
 def speakers(split):
-    return [set(map(int, split[part])) for part in corpus.PARTS]
+    return [set(map(int, split[part])) for part in PARTS]
 
 
 def test_official_digit_splits():
-    splits = corpus.load_splits(corpus.OFFICIAL_SPLITS).folds["digit"]
+    splits = load_splits(OFFICIAL_SPLITS).folds["digit"]
     assert len(splits) == 5
     for k, split in enumerate(splits):
         train, validate, test = speakers(split)
@@ -35,7 +36,7 @@ def test_official_digit_splits():
 
 
 def test_official_gender_splits():
-    splits = corpus.load_splits(corpus.OFFICIAL_SPLITS).folds["gender"]
+    splits = load_splits(OFFICIAL_SPLITS).folds["gender"]
     assert len(splits) == 4
     for k, split in enumerate(splits):
         train, validate, test = speakers(split)
@@ -49,7 +50,7 @@ def test_official_gender_splits():
 
 
 def test_official_tasks_have_caffes_two_columns():
-    splits = corpus.load_splits(corpus.OFFICIAL_SPLITS)
+    splits = load_splits(OFFICIAL_SPLITS)
     assert splits.columns == ("digit", "gender") and splits.column("digit") == 0 and splits.column("gender") == 1
     assert splits.labels(7, {"gender": "female"}) == [7, 1] and splits.labels(0, {"gender": " Male"}) == [0, 0]
 
@@ -69,13 +70,13 @@ def test_scanning_finds_every_recording_and_names_everything_else(tmp_path):
     for name in [*wrong, "01/.hidden.wav", ".trash/1_01_0.wav", "01/notes.txt"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(wav)
-    found, defects = corpus.scan(tmp_path)
+    found, defects = layout.scan(tmp_path)
     grid = [(s, d, r) for s in ("01", "b2") for d in (0, 9) for r in range(11)]
     assert [r.relative for r in found] == [f"{s}/{d}_{s}_{r}.wav" for s, d, r in grid]
     assert all(r.path.is_file() for r in found)
     assert {d.where: d.recordings for d in defects} == {name: (name,) for name in wrong}
     for defect in defects:
-        assert wrong[defect.where] in defect.found and defect.wanted == corpus.GRAMMAR
+        assert wrong[defect.where] in defect.found and defect.wanted == layout.GRAMMAR
 
 
 def test_a_speakers_folder_may_be_a_link_and_links_may_be_circles(tmp_path):
@@ -83,15 +84,15 @@ def test_a_speakers_folder_may_be_a_link_and_links_may_be_circles(tmp_path):
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/01").symlink_to(tmp_path / "real/01", target_is_directory=True)
     (tmp_path / "linked/loop").symlink_to(tmp_path / "linked", target_is_directory=True)
-    found, _ = corpus.scan(tmp_path / "linked")
+    found, _ = layout.scan(tmp_path / "linked")
     assert len(found) == 3
 
 
 def test_a_corpus_that_is_none():
-    with pytest.raises(corpus.CorpusError, match="/nowhere: not there; wanted a folder"):
-        corpus.scan("/nowhere")
-    with pytest.raises(corpus.CorpusError, match="not a folder"):
-        corpus.scan(__file__)
+    with pytest.raises(layout.CorpusError, match="/nowhere: not there; wanted a folder"):
+        layout.scan("/nowhere")
+    with pytest.raises(layout.CorpusError, match="not a folder"):
+        layout.scan(__file__)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -112,16 +113,16 @@ def test_metadata_that_is_none(tmp_path, content, message):
     path = tmp_path / "meta.txt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(corpus.CorpusError, match=message):
-        corpus.read_metadata(path)
+    with pytest.raises(layout.CorpusError, match=message):
+        metadata.read_metadata(path)
 
 
 def test_speakers_without_a_usable_gender(tmp_path):
     make_corpus(tmp_path, digits=(1,))
     said = {"01": "MALE ", "03": "m", "04": None, "05": "female"}
     meta = {"02": {}} | {speaker: {"gender": gender} for speaker, gender in said.items()}
-    found, _ = corpus.scan(tmp_path)
-    defects = corpus.check_metadata(found, meta, tmp_path / "m.txt")
+    found, _ = layout.scan(tmp_path)
+    defects = metadata.check_metadata(found, meta, tmp_path / "m.txt")
     assert [str(d) for d in defects] == [
         "m.txt: speaker 02 (1 recording) has no gender; wanted male or female",
         "m.txt: speaker 03 (1 recording) has gender 'm'; wanted male or female",
@@ -140,7 +141,7 @@ FOLD = {"train": ["01", "02"], "validate": ["03", "04"], "test": ["05", "06"]}
 def load(tmp_path, content):
     path = tmp_path / "s.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return corpus.load_splits(path)
+    return load_splits(path)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def load(tmp_path, content):
     ],
 )
 def test_splits_that_cannot_be_read(tmp_path, content, message):
-    with pytest.raises(corpus.CorpusError, match=message) as caught:
+    with pytest.raises(layout.CorpusError, match=message) as caught:
         load(tmp_path, content)
     assert "s.json: " in str(caught.value) and "; wanted " in str(caught.value)
 
@@ -193,24 +194,24 @@ def test_tasks_beyond_the_paper_append_label_columns(tmp_path):
     assert splits.labels(1, {"age": "1234"})[4] == -1 and splits.labels(1, {"age": "?"})[4] == -1
     path = tmp_path / "again.json"
     path.write_text(splits.to_json())
-    again = corpus.load_splits(path)
+    again = load_splits(path)
     assert again.folds == splits.folds and again.tasks == splits.tasks and again.columns == splits.columns
 
 
 def test_members_are_the_recordings_of_the_parts_speakers_with_a_class(tmp_path):
     splits = load(tmp_path, {"yesno": [{**FOLD, "train": ["02", "01"]}], "tasks": {"yesno": TASKS["yesno"]}})
-    found, _ = corpus.scan(make_corpus(tmp_path / "c", digits=(0, 1, 2), repetitions=2))
+    found, _ = layout.scan(make_corpus(tmp_path / "c", digits=(0, 1, 2), repetitions=2))
     rows = [(r, splits.labels(r.digit, {"gender": "male"})) for r in found]
-    names = [(r.stem, label) for r, label in corpus.members(splits, "yesno", 0, "train", rows)]
+    names = [(r.stem, label) for r, label in members(splits, "yesno", 0, "train", rows)]
     assert names == [(f"{d}_{s}_{r}", d) for s in ("02", "01") for d in (0, 1) for r in (0, 1)]
 
 
 def check(tmp_path, split, task="gender", genders=GENDERS, **tasks):
     splits = load(tmp_path, {task: [split], "tasks": tasks})
-    found, _ = corpus.scan(make_corpus(tmp_path / "c", genders))
+    found, _ = layout.scan(make_corpus(tmp_path / "c", genders))
     meta = {s: {"gender": g, "age": 20} for s, g in genders.items()}
     rows = [(r, splits.labels(r.digit, meta[r.speaker])) for r in found]
-    defects, unusable = corpus.check_splits(splits, rows, meta)
+    defects, unusable = check_splits(splits, rows, meta)
     return [str(d) for d in defects], unusable
 
 
@@ -275,7 +276,7 @@ def test_made_splits_are_disjoint_complete_and_balanced(men, women, folds, seed)
         sizes = [len(f["test"]) for f in made]
         assert max(sizes) - min(sizes) <= (1 if task == "digit" else 2)
         if task == "gender":
-            assert all(sum(genders[s] for s in f[p]) * 2 == len(f[p]) for f in made for p in corpus.PARTS)
+            assert all(sum(genders[s] for s in f[p]) * 2 == len(f[p]) for f in made for p in PARTS)
 
 
 def test_other_seeds_give_other_splits():
@@ -288,9 +289,9 @@ def test_the_command_writes_splits_and_overwrites_none(tmp_path, capsys):
     assert make_splits.main([str(tmp_path), "--make-splits", "3"]) == 1
     assert "is there already" in capsys.readouterr().err
     assert make_splits.main([str(tmp_path), "--make-splits", "3", "--force"]) == 0
-    splits = corpus.find_splits(tmp_path)
+    splits = find_splits(tmp_path)
     assert set(splits.folds) == {"digit", "gender"} and len(splits.folds["digit"]) == 3
     assert make_splits.main([str(tmp_path), "--make-splits", "2", "--force"]) == 1
     assert "2 folds; wanted 3" in capsys.readouterr().err
     assert make_splits.main([str(tmp_path), "--make-splits", "7", "--force"]) == 1
-    assert corpus.find_splits(tmp_path).folds == splits.folds
+    assert find_splits(tmp_path).folds == splits.folds

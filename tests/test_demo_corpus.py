@@ -10,16 +10,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import preprocessing_data
-from data import corpus, demo_corpus
-from data.wav import read_wav
+from audiomnist.corpus import demo_corpus, layout, metadata
+from audiomnist.corpus.splits import PARTS, SPLITS_NAME, find_splits
+from audiomnist.preprocessing import command
+from audiomnist.signal import inputs
+from audiomnist.signal.wav import read_wav
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEAKERS = 8
 
 
 def make(folder, *options, **environment):
-    command = [sys.executable, "-m", "data.demo_corpus", folder, "--speakers", str(SPEAKERS), "--repetitions", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "audiomnist",
+        "demo-corpus",
+        folder,
+        "--speakers",
+        str(SPEAKERS),
+        "--repetitions",
+        "1",
+    ]
     environment = {**os.environ, **environment}
     return subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True)
 
@@ -50,16 +62,16 @@ def test_the_sixty_have_audiomnists_numbers_and_sexes():
 
 
 def test_every_recording_is_one_that_preprocessing_takes(made, tmp_path):
-    found, defects = corpus.scan(made)
+    found, defects = layout.scan(made)
     assert len(found) == SPEAKERS * 20 and not defects
-    meta = corpus.read_metadata(made / corpus.META_NAME)
-    assert not corpus.check_metadata(found, meta, made / corpus.META_NAME)
+    meta = metadata.read_metadata(made / metadata.META_NAME)
+    assert not metadata.check_metadata(found, meta, made / metadata.META_NAME)
     for recording in found:
         with wave.open(str(recording.path)) as file:
             assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (48000, 1, 2)
             assert 0.1 < file.getnframes() / 48000 < 1
     options = ["-src", str(made), "-dst", str(tmp_path / "out"), "--jobs", "1"]
-    assert preprocessing_data.main(options) == 0
+    assert command.main(options) == 0
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_jobs_and_the_memory(made, tmp_path):
@@ -72,11 +84,11 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_jobs_and_the_memory(mad
 
 def test_speakers_digits_and_repetitions_differ(made):
     """Loudness apart, no two recordings are the same sound."""
-    found, _ = corpus.scan(made)
+    found, _ = layout.scan(made)
     shapes = []
     for recording in found[:60]:
-        padded = preprocessing_data.embed(preprocessing_data.resample(*read_wav(recording.path)), 0)
-        spectrogram = preprocessing_data.spectrogram_db(padded)
+        padded = inputs.embed(inputs.resample(*read_wav(recording.path)), 0)
+        spectrogram = inputs.spectrogram_db(padded)
         shapes.append((spectrogram - spectrogram.mean()).ravel() / spectrogram.std())
     likeness = np.array(shapes) @ np.array(shapes).T / len(shapes[0])
     assert likeness[~np.eye(len(shapes), dtype=bool)].max() < 0.99
@@ -103,14 +115,14 @@ def test_an_unfinished_corpus_is_completed(made, tmp_path):
     options = {"format": demo_corpus.FORMAT, "seed": 0, "speakers": SPEAKERS, "repetitions": 2, "complete": False}
     (folder / demo_corpus.MANIFEST).write_text(json.dumps(options))
     (folder / "01/.0123abcd-4567cdef.part").write_bytes(b"half")
-    (folder / corpus.SPLITS_NAME).write_text("somebody's own")
+    (folder / SPLITS_NAME).write_text("somebody's own")
     assert make(folder, "--repetitions", "2").returncode == 0
-    assert (folder / corpus.SPLITS_NAME).read_text() == "somebody's own"
+    assert (folder / SPLITS_NAME).read_text() == "somebody's own"
     assert recordings(folder) == whole and not list(folder.rglob("*.part"))
 
 
 def test_few_speakers_get_splits_of_their_own(made):
-    splits = corpus.find_splits(made)
-    assert splits.path == made / corpus.SPLITS_NAME
-    named = {s for fold in splits.folds["digit"] for part in corpus.PARTS for s in fold[part]}
+    splits = find_splits(made)
+    assert splits.path == made / SPLITS_NAME
+    named = {s for fold in splits.folds["digit"] for part in PARTS for s in fold[part]}
     assert named == {s.number for s in demo_corpus.make_speakers(SPEAKERS, 0)}

@@ -10,24 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import (
-    corpus,
-    faithfulness,
-    gender_hypothesis,
-    relevance,
-    results_page,
-    table1,
-    training_curves,
-    waveform_relevance,
-)
-from experiments.catalogue import EXPERIMENTS
-from experiments.command import main
-from experiments.outcome import RECORD, Experiment, Outcome, carry_out
-from experiments.setting import ExperimentError, Setting
-from experiments.trained import trained_runs
-from models.summary import Result
+from audiomnist.experiments import corpus, faithfulness, gender_hypothesis, table1, training_curves, waveform_relevance
+from audiomnist.runs.summary import Result
+from audiomnist.study import relevance, results_page
+from audiomnist.study.catalogue import catalogue
+from audiomnist.study.command import main
+from audiomnist.study.outcome import RECORD, Experiment, Outcome, carry_out
+from audiomnist.study.setting import ExperimentError, Setting
+from audiomnist.study.trained import trained_runs
 from tests.small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
 from tests.small_study import ACCURACY, ITERATIONS, RUNS
+
+EXPERIMENTS = catalogue()
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +355,7 @@ def test_a_stopped_experiment_can_be_made_again_and_is_on_no_page(setting, tmp_p
     seeded = dataclasses.replace(setting, seed=1)
     with pytest.raises(KeyboardInterrupt):
         carry_out(stub("first", "second", stop=True), seeded, tmp_path)
-    monkeypatch.setattr(results_page, "EXPERIMENTS", {"own": None})
+    monkeypatch.setattr(results_page, "catalogue", lambda: {"own": None})
     assert results_page.sections(tmp_path) == []
     _, made = carry_out(stub("third"), seeded, tmp_path)
     assert made and {path.name for path in (tmp_path / "own").iterdir()} == {"third.csv", RECORD}

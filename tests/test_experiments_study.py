@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from data.corpus import OFFICIAL_SPLITS
-from experiments import results_page, study
-from experiments.setting import Setting
-from models.networks import NETWORKS
+from audiomnist.corpus.splits import OFFICIAL_SPLITS
+from audiomnist.runs.networks import NETWORKS
+from audiomnist.study import results_page, study
+from audiomnist.study.setting import Setting
 from tests.small_corpus import make_corpus
 
 ROOT = Path(__file__).resolve().parent.parent
-SLURM = ROOT / "experiments" / "slurm.sh"
+SLURM = ROOT / "slurm.sh"
 
 # for train_test.sh: the environment that runs the tests is the active one
 ENVIRONMENT = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -112,7 +112,7 @@ def test_one_run_by_its_number(folders, stand_in):
 
 def test_stopping_stops_the_trainings(folders, stand_in, tmp_path):
     environment = {**os.environ, "WAITS": "60"}
-    code = ("import sys; from pathlib import Path; from experiments import study; "
+    code = ("import sys; from pathlib import Path; from audiomnist.study import study; "
             f"study.TRAIN_TEST = Path({str(tmp_path / 'stand_in.sh')!r}); sys.exit(study.main())")
     process = subprocess.Popen([sys.executable, "-c", code, *folders, "--steps", "train", "--jobs", "2", "--cpu"],
                                env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -169,7 +169,7 @@ def test_the_page_holds_everything_and_needs_no_other_file(results):
     output, _ = results
     page = Page((output / "index.html").read_text())
     records = [json.loads(path.read_text()) for path in output.glob("*/outcome.json")]
-    assert len(records) == len(study.EXPERIMENTS)
+    assert len(records) == len(study.catalogue())
     assert set(page.headings) == {results_page.TITLE, "What differs from the paper, and why",
                                   *(record["title"] for record in records)}
     assert len(page.sources) == sum(len(record["figures"]) + len(record["sounds"]) for record in records)
@@ -194,7 +194,7 @@ def test_nothing_is_made_twice(results, capsys):
     output, options = results
     before = {path: path.stat().st_mtime_ns for path in output.glob("*/*")}
     assert study.main(options) == 0
-    assert capsys.readouterr().err.count("made before from the same inputs") == len(study.EXPERIMENTS)
+    assert capsys.readouterr().err.count("made before from the same inputs") == len(study.catalogue())
     assert {path: path.stat().st_mtime_ns for path in output.glob("*/*")} == before
 
 
@@ -233,7 +233,7 @@ def test_slurm_gets_three_jobs_that_wait_for_each_other(folders, tmp_path):
         called = subprocess.run(["bash", "-c", shown], capture_output=True, text=True,
                                 env={**os.environ, "SLURM_ARRAY_TASK_ID": "17"}).stdout.splitlines()
         tail = ["--run-number", "17"] if step == "train" else []
-        assert called == [sys.executable, "-m", "experiments.study", *options, "--steps", step, *tail]
+        assert called == [sys.executable, "-m", "audiomnist", "study", *options, "--steps", step, *tail]
 
 
 def test_slurm_fails_before_submitting_where_it_cannot(folders, tmp_path):
@@ -261,12 +261,12 @@ def test_the_whole_study_from_recordings_to_the_page_and_again(tmp_path):
     data = make_corpus(tmp_path / "some data")
     options = ["--data", data, "--preprocessed", tmp_path / "pre", "--runs", tmp_path / "runs", "--output",
                tmp_path / "out", "--quick", "--max-iter", "1", "--cpu", "--limit", "1", "--composite", "epsilon_plus"]
-    command = [sys.executable, "-m", "experiments.study", *options]
+    command = [sys.executable, "-m", "audiomnist", "study", *options]
     first = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert first.stderr.count(": done after") == 4 and (tmp_path / "out" / "index.html").stat().st_size > 100_000
     weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/snapshots/*")}
     again = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0 and again.stderr.count("tested before") == 4
-    assert again.stderr.count("made before from the same inputs") == len(study.EXPERIMENTS)
+    assert again.stderr.count("made before from the same inputs") == len(study.catalogue())
     assert weights == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/snapshots/*")}

@@ -11,17 +11,17 @@ import torch
 from google.protobuf import text_format
 
 import caffe
+from audiomnist.runs.networks import NETWORKS
 from benchmarks.handwritten import Loop, network
 from caffe_proto import caffe_pb2, net_state
-from models.networks import NETWORKS
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = {"AlexNet": 12_808_906, "AudioNet": 17_107_162}
 
 
 def run(folder, *arguments):
-    command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--log", folder / "log", *arguments]
-    return subprocess.run(command, text=True, capture_output=True,
+    command = [sys.executable, "-m", "benchmarks.gpu", "--log", folder / "log", *arguments]
+    return subprocess.run(command, text=True, capture_output=True, cwd=ROOT,
                           env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"})
 
 

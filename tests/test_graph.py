@@ -16,6 +16,10 @@ import torch
 from google.protobuf import text_format
 
 import caffe
+from audiomnist.corpus.splits import load_splits
+from audiomnist.runs.networks import NETWORKS
+from audiomnist.runs.render import render
+from audiomnist.runs.run_folder import RunName
 from caffe import graph, mode, training
 from caffe.fusion import fuse
 from caffe.layers.common import Slice
@@ -23,10 +27,6 @@ from caffe.layers.data import HDF5Data
 from caffe.layers.neuron import ReLU
 from caffe.solver import Action
 from caffe_proto import caffe_pb2
-from data.corpus import load_splits
-from models.networks import NETWORKS
-from models.render import render
-from models.runs import RunName
 from tests.graph_emulator import EmulatedGraph, NotPermitted
 from tests.net_cases import log_messages
 from tests.parity.solver_cases import POLICIES, STEP, TYPES

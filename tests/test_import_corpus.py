@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from small_corpus import make_corpus, speech, wav_file
 
-from data import corpus, import_corpus
-from data.wav import read_wav
+from audiomnist.corpus import import_corpus, layout, metadata
+from audiomnist.corpus.splits import find_splits
+from audiomnist.signal.wav import read_wav
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,14 +38,14 @@ def test_fsdd(tmp_path, capsys):
     assert import_corpus.main([str(source), str(out), "--make-splits", "3", "--seed", "1"]) == 0
     captured = capsys.readouterr()
     assert "odd.wav: does not fit" in captured.err and "12 recordings" in captured.out
-    found, defects = corpus.scan(out)
+    found, defects = layout.scan(out)
     assert not defects and len(found) == 12
-    meta = corpus.read_metadata(out / corpus.META_NAME)
+    meta = metadata.read_metadata(out / metadata.META_NAME)
     assert {s: m["name"] for s, m in meta.items()} == {"01": "jackson", "02": "lucas", "03": "theo"}
     for r in found:
         original = source / f"{r.digit}_{meta[r.speaker]['name']}_{r.repetition}.wav"
         assert r.path.read_bytes() == original.read_bytes()
-    splits = corpus.find_splits(out)
+    splits = find_splits(out)
     assert len(splits.folds["digit"]) == 3 and "gender" not in splits.folds
     assert import_corpus.main([str(source), str(out)]) == 1  # never into what is there
     assert "not empty" in capsys.readouterr().err
@@ -62,9 +63,9 @@ def test_any_naming_and_unknown_speakers(tmp_path, capsys):
     options = ["--pattern", pattern, "--speakers", str(speakers)]
     assert import_corpus.main([str(source), str(tmp_path / "o"), *options]) == 0
     assert "speaker bob has no known gender" in capsys.readouterr().err
-    names = [r.relative for r in corpus.scan(tmp_path / "o")[0]]
+    names = [r.relative for r in layout.scan(tmp_path / "o")[0]]
     assert names == [f"{s}/7_{s}_{r}.wav" for s in ("01", "02") for r in (1, 2)]
-    meta = corpus.read_metadata(tmp_path / "o" / corpus.META_NAME)
+    meta = metadata.read_metadata(tmp_path / "o" / metadata.META_NAME)
     assert meta["01"] == {"gender": "female", "age": 40, "name": "anna k"} and meta["02"]["gender"] == "unknown"
 
 
@@ -74,7 +75,7 @@ def test_a_field_that_stands_twice_holds_the_same_twice(tmp_path, capsys):
     options = ["--pattern", "{speaker}/{digit}_{speaker}_{repetition}.wav"]
     assert import_corpus.main([str(source), str(tmp_path / "o"), *options]) == 0
     assert "anna/7_bob_5.wav: does not fit" in capsys.readouterr().err
-    names = [r.relative for r in corpus.scan(tmp_path / "o")[0]]
+    names = [r.relative for r in layout.scan(tmp_path / "o")[0]]
     assert names == [f"{s}/7_{s}_{r}.wav" for s in ("01", "02") for r in (0, 1)]
 
 
@@ -99,7 +100,7 @@ def test_trimming_cuts_silence_alone_and_says_so(tmp_path, capsys):
     assert import_corpus.main([str(source), str(tmp_path / "o"), "--trim"]) == 0
     captured = capsys.readouterr()
     assert "12 trimmed" in captured.out and captured.err.count(": cut 0.7") == 12
-    for r in corpus.scan(tmp_path / "o")[0]:
+    for r in layout.scan(tmp_path / "o")[0]:
         samples, rate = read_wav(r.path)
         whole, _ = read_wav(source / f"{r.digit}_{['jackson', 'lucas', 'theo'][int(r.speaker) - 1]}_{r.repetition}.wav")
         assert rate == 8000 and 0.4 < len(samples) / rate < 0.6

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from lrp import LRPError, audible
+from audiomnist.explain import audible
+from lrp import LRPError
 
 
 def test_formulas_by_hand():

@@ -17,12 +17,13 @@ import pytest
 import random_networks
 from test_lrp_network import SMALL, parse, small_input, small_weights
 
+from audiomnist.explain import audible as sounds
+from audiomnist.explain import cli
+from audiomnist.explain.drawing import FORMATS, SPECTROGRAM, WAVEFORM, compare, limit, zoom_window
+from audiomnist.explain.faithfulness import main as faithfulness
 from caffe_proto import array_to_blobproto, write_message
-from lrp import COMPOSITES, METHODS, AlphaBeta, Composite, Epsilon, Flat, LRPError, Network, ZBox, cli, read_composite
-from lrp import audible as sounds
+from lrp import COMPOSITES, METHODS, AlphaBeta, Composite, Epsilon, Flat, LRPError, Network, ZBox, read_composite
 from lrp.composites import DEFAULT
-from lrp.drawing import FORMATS, SPECTROGRAM, WAVEFORM, compare, limit, zoom_window
-from lrp.faithfulness import main as faithfulness
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -156,7 +157,7 @@ def test_list_with_labels(small, tmp_path, capsys):
 
 
 # --- long lists: parts are kept, stopped runs continue ---------------------------------------------------------------
-SLOWED = ("import sys, lrp.cli; lrp.cli.AT_ONCE = 2; sys.exit(lrp.cli.main(sys.argv[1:]))")
+SLOWED = "import sys; from audiomnist.explain import cli; cli.AT_ONCE = 2; sys.exit(cli.main(sys.argv[1:]))"
 LONG = 7  # recordings: three parts of two, and one
 
 
@@ -291,7 +292,7 @@ def test_a_second_run_on_an_output_is_refused_at_its_start(long_list, tmp_path, 
     """While one works on an output, another one, of the same settings or not, touches nothing; then it may."""
     monkeypatch.setattr(cli, "AT_ONCE", 2)
     arguments = [*map(str, long_list), "--save", str(tmp_path / "r.hdf5")]
-    slow = f"import time; {SLOWED.replace('sys.exit', 'lrp.cli.explain = lambda *_: time.sleep(60); sys.exit')}"
+    slow = f"import time; {SLOWED.replace('sys.exit', 'cli.explain = lambda *_: time.sleep(60); sys.exit')}"
     with subprocess.Popen([sys.executable, "-c", slow, *arguments], cwd=ROOT, stderr=subprocess.DEVNULL) as first:
         while not (tmp_path / "r.hdf5.partial" / "settings.json").exists():
             assert first.poll() is None
@@ -416,12 +417,12 @@ def test_wrong_composite_files(tmp_path, text, message):
 
 
 def test_wav_is_preprocessed_for_the_network(audionet, tmp_path, capsys):
-    import preprocessing_data
+    from audiomnist.signal import inputs
 
     folder, network = audionet
     code, _, err = call(capsys, *network, "--input", folder / "3_01_0.wav", "--seed", 4, "--save", tmp_path / "r.hdf5")
     assert (code, err) == (0, "")
-    wanted = preprocessing_data.network_inputs(folder / "3_01_0.wav", "3_01_0.wav", 4)["AudioNet"]
+    wanted = inputs.network_inputs(folder / "3_01_0.wav", "3_01_0.wav", 4)["AudioNet"]
     with h5py.File(tmp_path / "r.hdf5") as file:
         np.testing.assert_array_equal(file["input"], wanted)
 

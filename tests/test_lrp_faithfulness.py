@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from lrp import LRPError, faithfulness
+from audiomnist.explain import faithfulness
+from lrp import LRPError
 
 
 def batch(count=40, seed=0):

@@ -292,7 +292,7 @@ def test_unknown_type_and_composite_name_what_is_known():
 
 
 def test_no_engine_is_imported():
-    code = ("import sys, lrp, lrp.cli, lrp.network; "
+    code = ("import sys, lrp, lrp.network; "
             "print([m for m in ('torch', 'caffe', 'scipy', 'matplotlib', 'zennit') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, load_splits
+from audiomnist.runs.networks import NETWORKS, ROLES
+from audiomnist.runs.render import exact_batches, main, render
+from audiomnist.runs.run_folder import RunError, RunName, SelectionError, check_origin, progress, select, write_run
 from caffe_proto import caffe_pb2
-from data.corpus import OFFICIAL_SPLITS, SPLITS_NAME, load_splits
-from models.networks import NETWORKS, ROLES
-from models.render import exact_batches, main, render
-from models.runs import RunError, RunName, SelectionError, check_origin, progress, select, write_run
 
 ROOT = Path(__file__).resolve().parent.parent
 OFFICIAL_COUNTS = {"digit": {"validate": 6000, "test": 6000}, "gender": {"validate": 3000, "test": 3000}}

@@ -12,11 +12,11 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
+from audiomnist.corpus.splits import load_splits
+from audiomnist.runs.networks import NETWORKS
+from audiomnist.runs.render import render
+from audiomnist.runs.run_folder import RunName, list_name
 from caffe_proto import blobproto_to_array, caffe_pb2, read_solver_state, read_weights
-from data.corpus import load_splits
-from models.networks import NETWORKS
-from models.render import render
-from models.runs import RunName, list_name
 from tests.parity import network_pass
 from tests.parity.compare import NET_TOLERANCE, differences, norm_error
 from tests.parity.golden import ROOT

@@ -18,16 +18,16 @@ import pytest
 from google.protobuf import text_format
 
 import caffe
+from audiomnist.explain import cli as lrp_cli
+from audiomnist.explain.drawing import compare
+from audiomnist.explain.faithfulness import main as faithfulness_main
+from audiomnist.explain.report import Report
+from audiomnist.study.catalogue import catalogue
+from audiomnist.study.command import main as experiment_main
 from caffe import cli as caffe_cli
 from caffe import graph, training
 from caffe_proto import CaffeFileError, array_to_blobproto, caffe_pb2, read_weights, write_message
-from experiments.catalogue import EXPERIMENTS
-from experiments.command import main as experiment_main
 from lrp import AlphaBeta, Composite, Epsilon, Gamma, LRPError, Network, ZBox, read_composite
-from lrp import cli as lrp_cli
-from lrp.drawing import compare
-from lrp.faithfulness import main as faithfulness_main
-from lrp.report import Report
 from tests.graph_emulator import EmulatedGraph
 from tests.net_cases import log_messages
 from tests.small_corpus import speech, wav_file
@@ -370,7 +370,7 @@ def test_relevance_that_is_not_finite_is_refused(rule, output, here, capsys, mon
     Path("large.toml").write_text(f"default = {rule}")
     before = sorted(os.listdir())
     if output[0] == "--report":
-        monkeypatch.setattr("lrp.drawing.SPECTROGRAM", (CHANNELS, SIZE, SIZE))
+        monkeypatch.setattr("audiomnist.explain.drawing.SPECTROGRAM", (CHANNELS, SIZE, SIZE))
     status, error = relevance(capsys, "--list", "list.txt", "--composite", "large.toml", *output)
     assert status == 1 and error.count("\n") == 1 and sorted(os.listdir()) == before
     assert re.match(r"lrp: r0.hdf5: relevance by large: \d+ of 108 numbers NaN or infinite found", error), error
@@ -384,7 +384,7 @@ def test_the_faithfulness_command_names_the_recording(here, capsys):
     enlarge("r2.hdf5")
     capsys.readouterr()
     assert faithfulness_main(arguments) == 1 and not Path("curves.csv").exists()
-    assert capsys.readouterr().err.startswith("lrp.faithfulness: r2.hdf5: scores: ")
+    assert capsys.readouterr().err.startswith("deletion: r2.hdf5: scores: ")
 
 
 def test_the_library_names_the_item(here):
@@ -466,7 +466,7 @@ def spoilt_runs(small_study, tmp_path):
 
 
 def test_the_faithfulness_experiment_draws_no_conclusion(small_study, spoilt_runs, tmp_path, capsys):
-    status = experiment_main(EXPERIMENTS["faithfulness"], [
+    status = experiment_main(catalogue()["faithfulness"], [
         "--data", str(small_study / "data"), "--preprocessed", str(small_study / "preprocessed"), "--runs",
         str(spoilt_runs), "--output", str(tmp_path / "results"), "--limit", "2"])
     error = capsys.readouterr().err.splitlines()[-1]

@@ -7,7 +7,7 @@ import nbformat
 import papermill
 import pytest
 
-from experiments.catalogue import EXPERIMENTS
+from audiomnist.study.catalogue import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -18,7 +18,7 @@ def code(path):
 
 
 def test_there_is_a_notebook_for_every_experiment():
-    assert sorted(path.stem.partition("_")[2] for path in NOTEBOOKS) == sorted(EXPERIMENTS)
+    assert sorted(path.stem.partition("_")[2] for path in NOTEBOOKS) == sorted(catalogue())
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

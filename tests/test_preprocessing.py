@@ -11,9 +11,19 @@ import pytest
 import scipy.signal
 from small_corpus import speech, wav_file
 
-import preprocessing_data as preprocessing
-from data import resampling
-from data.wav import RecordingError
+from audiomnist.preprocessing import store
+from audiomnist.signal import resampling
+from audiomnist.signal.inputs import (
+    NETWORKS,
+    embed,
+    network_inputs,
+    padded_signal,
+    padding_offset,
+    resample,
+    scaled_waveform,
+    spectrogram_db,
+)
+from audiomnist.signal.wav import RecordingError
 
 FSDD = Path(os.environ.get("FSDD", Path(__file__).resolve().parents[2] / "shared/data/fsdd"))
 DB = 0.01  # dB that the spectrogram may differ
@@ -88,7 +98,7 @@ def assert_close(spectrogram, waveform, wanted_spectrogram, wanted_waveform):
 @pytest.mark.parametrize("length", [8, 9, 101, 640, 1009, 1250])
 def test_resampling_is_fourier_interpolation(rate, length):
     x = np.random.default_rng(length).standard_normal(length)
-    y = preprocessing.resample(x, rate)
+    y = resample(x, rate)
     assert y.dtype == np.float64 and len(y) == math.ceil(length * 8000 / rate)
     np.testing.assert_allclose(y, twin_resample(x, len(y)), rtol=0, atol=1e-9)
 
@@ -104,7 +114,7 @@ def test_resampling_both_ways_equals_scipy(length, target):
 def test_resampling_long_awkward_lengths_equals_scipy(length):
     x = speech(length, length / 48000, 48000).astype(np.float64)
     wanted = scipy.signal.resample(x, math.ceil(length / 6))
-    assert np.abs(preprocessing.resample(x, 48000) - wanted).max() < 1e-6 * np.abs(wanted).max()  # single precision
+    assert np.abs(resample(x, 48000) - wanted).max() < 1e-6 * np.abs(wanted).max()  # single precision
 
 
 @pytest.mark.parametrize("length", [*range(4096, 4110), 7919, 12288, 16385, 36863, 36864, 36865, 47981, 49152, 65537])
@@ -126,24 +136,24 @@ def test_the_kernels_polynomials_are_the_kernel():
 
 
 def test_the_offset_is_a_function_of_seed_and_name():
-    offsets = [preprocessing.padding_offset(f"{d}_01_{r}.wav", 3000, 5) for d in range(10) for r in range(400)]
-    assert offsets == [preprocessing.padding_offset(f"{d}_01_{r}.wav", 3000, 5) for d in range(10) for r in range(400)]
-    assert offsets != [preprocessing.padding_offset(f"{d}_01_{r}.wav", 3000, 6) for d in range(10) for r in range(400)]
+    offsets = [padding_offset(f"{d}_01_{r}.wav", 3000, 5) for d in range(10) for r in range(400)]
+    assert offsets == [padding_offset(f"{d}_01_{r}.wav", 3000, 5) for d in range(10) for r in range(400)]
+    assert offsets != [padding_offset(f"{d}_01_{r}.wav", 3000, 6) for d in range(10) for r in range(400)]
     # uniform over [0, 5000): the mean of 4,000 draws has a standard error of 23
     assert min(offsets) >= 0 and max(offsets) < 5000 and max(offsets) > 4950
     assert abs(np.mean(offsets) - 2499.5) < 5 * 23
-    assert preprocessing.padding_offset("x", 7999) == 0  # [0, 1) holds only 0
-    assert preprocessing.padding_offset("x", 8000) == 0
+    assert padding_offset("x", 7999) == 0  # [0, 1) holds only 0
+    assert padding_offset("x", 8000) == 0
     # fixed for ever: changing it would change everybody's data
-    assert [preprocessing.padding_offset("0_01_0.wav", n, 0) for n in (1, 4000, 7900)] == [4846, 3090, 90]
+    assert [padding_offset("0_01_0.wav", n, 0) for n in (1, 4000, 7900)] == [4846, 3090, 90]
 
 
 def test_embedding_keeps_the_signal_and_adds_zeros():
     signal = np.arange(1.0, 4.0)
-    padded = preprocessing.embed(signal, 17)
+    padded = embed(signal, 17)
     assert padded.shape == (8000,) and padded.sum() == 6
     np.testing.assert_array_equal(padded[17:20], signal)
-    np.testing.assert_array_equal(preprocessing.embed(np.ones(8000), 0), 1)
+    np.testing.assert_array_equal(embed(np.ones(8000), 0), 1)
 
 
 @pytest.mark.parametrize("kind", ["speech", "noise", "impulse", "tone", "edges"])
@@ -151,13 +161,13 @@ def test_the_spectrogram_is_the_papers(kind):
     rng = np.random.default_rng(3)
     t = np.arange(8000) / 8000
     padded = {
-        "speech": preprocessing.embed(speech(4).astype(float), 2000),
+        "speech": embed(speech(4).astype(float), 2000),
         "noise": rng.standard_normal(8000) * 1000,
         "impulse": np.where(np.arange(8000) == 4321, 30000.0, 0),
         "tone": 20000 * np.sin(2 * np.pi * 1000 * t),
         "edges": np.where((t < 0.01) | (t > 0.99), 5000.0, 0),
     }[kind]
-    found = preprocessing.spectrogram_db(padded)
+    found = spectrogram_db(padded)
     assert found.shape == (227, 227) and found.dtype == np.float32
     assert found.max() == 0 and found.min() >= -80
     assert np.abs(found - twin_spectrogram(padded)).max() <= DB
@@ -166,31 +176,31 @@ def test_the_spectrogram_is_the_papers(kind):
 @pytest.mark.parametrize("first", [0, 296, 297, 298, 331, 332, 4000, 7719, 7720, 7800, 7989])
 def test_frames_that_hear_nothing_are_silent_and_no_other(first):
     """Ten samples anywhere, most of all where a frame just reaches them or just does not."""
-    padded = preprocessing.embed(np.full(10, 20000.0), first)
-    assert np.abs(preprocessing.spectrogram_db(padded) - twin_spectrogram(padded)).max() <= DB
+    padded = embed(np.full(10, 20000.0), first)
+    assert np.abs(spectrogram_db(padded) - twin_spectrogram(padded)).max() <= DB
 
 
 def test_the_spectrogram_of_silence_is_flat():
-    np.testing.assert_array_equal(preprocessing.spectrogram_db(np.zeros(8000)), 0)
+    np.testing.assert_array_equal(spectrogram_db(np.zeros(8000)), 0)
     np.testing.assert_array_equal(twin_spectrogram(np.zeros(8000)), 0)
 
 
 def test_a_tone_lies_at_its_frequency():
     tone = 20000 * np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000)
-    assert np.argmax(preprocessing.spectrogram_db(tone)[:, 113]) == round(1000 * 455 / 8000)
+    assert np.argmax(spectrogram_db(tone)[:, 113]) == round(1000 * 455 / 8000)
 
 
 def test_a_quiet_signal_meets_the_amplitude_floor():
     """Below 1e-5 decibels are not told apart: a signal whose maximum is 4e-5 has a range of 12 dB, not of 80."""
     padded = 8e-5 * np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000)
-    found = preprocessing.spectrogram_db(padded)
+    found = spectrogram_db(padded)
     assert np.abs(found - twin_spectrogram(padded)).max() <= DB
     assert -13 < found.min() < -11
 
 
 def test_the_percentile_is_signed_and_over_the_padded_second():
-    padded = preprocessing.embed(speech(5).astype(float), 100)
-    found = preprocessing.scaled_waveform(padded)
+    padded = embed(speech(5).astype(float), 100)
+    found = scaled_waveform(padded)
     assert found.shape == (8000,) and found.dtype == np.float32
     wanted = twin_waveform(padded)
     assert np.abs(found - wanted).max() <= RELATIVE * np.abs(wanted).max()
@@ -208,8 +218,8 @@ def test_the_percentile_is_signed_and_over_the_padded_second():
 )
 def test_a_percentile_that_would_ruin_the_training_is_refused(signal, message):
     with pytest.raises(RecordingError, match=message):
-        preprocessing.scaled_waveform(preprocessing.embed(signal, 0))
-    preprocessing.scaled_waveform(preprocessing.embed(np.ones(401), 0))
+        scaled_waveform(embed(signal, 0))
+    scaled_waveform(embed(np.ones(401), 0))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -222,10 +232,10 @@ WHOLE = [(48000, 0.31234), (48000, 47998 / 48000), (44100, 0.3), (8000, 0.4), (8
 @pytest.mark.parametrize("rate, seconds", WHOLE)
 def test_both_inputs_equal_twins_and_upstreams_libraries(rate, seconds):
     samples = speech(7, seconds, rate)
-    inputs = preprocessing.network_inputs(wav_file(samples.tobytes(), rate), "3_01_4.wav", seed=9)
+    inputs = network_inputs(wav_file(samples.tobytes(), rate), "3_01_4.wav", seed=9)
     length = math.ceil(len(samples) * 8000 / rate)
-    offset = preprocessing.padding_offset("3_01_4.wav", length, 9)
-    padded = preprocessing.embed(twin_resample(samples.astype(float), length) if rate != 8000 else samples, offset)
+    offset = padding_offset("3_01_4.wav", length, 9)
+    padded = embed(twin_resample(samples.astype(float), length) if rate != 8000 else samples, offset)
     spectrogram, waveform = inputs["AlexNet"], inputs["AudioNet"]
     assert spectrogram.shape == (1, 1, 227, 227) and waveform.shape == (1, 1, 1, 8000)
     assert_close(spectrogram[0, 0], waveform[0, 0, 0], twin_spectrogram(padded), twin_waveform(padded))
@@ -238,8 +248,8 @@ def test_both_inputs_equal_twins_and_upstreams_libraries(rate, seconds):
 @pytest.mark.skipif(not FSDD.is_dir(), reason=f"NO REAL RECORDINGS COMPARED: {FSDD} is not there (set FSDD)")
 def test_real_recordings_equal_the_twins():
     for path in sorted(FSDD.glob("0*/[37]_*_13.wav")):
-        inputs = preprocessing.network_inputs(path, path.name)
-        padded = preprocessing.padded_signal(path, path.name)
+        inputs = network_inputs(path, path.name)
+        padded = padded_signal(path, path.name)
         spectrogram, waveform = inputs["AlexNet"][0, 0], inputs["AudioNet"][0, 0, 0]
         assert_close(spectrogram, waveform, twin_spectrogram(padded), twin_waveform(padded))
 
@@ -258,7 +268,7 @@ REFUSED = {
 def test_the_gate(name):
     blob, message = REFUSED[name]
     with pytest.raises(RecordingError, match=message):
-        preprocessing.network_inputs(blob, "0_01_0.wav")
+        network_inputs(blob, "0_01_0.wav")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -266,25 +276,25 @@ def test_the_gate(name):
 
 
 @pytest.mark.parametrize("columns", [2, 4])
-@pytest.mark.parametrize("network", preprocessing.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_the_hdf5_file_holds_what_was_put_in(tmp_path, network, columns):
-    shape = preprocessing.NETWORKS[network].shape
+    shape = NETWORKS[network].shape
     data = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     label = list(range(3, 3 + columns))
     path = tmp_path / "a.hdf5"
-    path.write_bytes(preprocessing.hdf5_bytes(data, label))
+    path.write_bytes(store.hdf5_bytes(data, label))
     with h5py.File(path, "r") as file:
         assert set(file) == {"data", "label"}
         assert file["data"].dtype == file["label"].dtype == np.dtype("<f4")
         np.testing.assert_array_equal(file["data"][:], data)
         np.testing.assert_array_equal(file["label"][:], [label])
-    assert path.read_bytes() == preprocessing.hdf5_bytes(data, label)
+    assert path.read_bytes() == store.hdf5_bytes(data, label)
 
 
 def test_the_files_take_at_most_half_of_upstreams_space(tmp_path):
     ours = theirs = 0
-    for network, kind in preprocessing.NETWORKS.items():
-        ours += len(preprocessing.hdf5_bytes(np.zeros(kind.shape), [0, 0]))
+    for network, kind in NETWORKS.items():
+        ours += len(store.hdf5_bytes(np.zeros(kind.shape), [0, 0]))
         with h5py.File(tmp_path / network, "w") as file:
             file["data"] = np.zeros(kind.shape)
             file["label"] = np.array([[0, 0]])

@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 from small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
 
-import preprocessing_data as preprocessing
+from audiomnist import workers
+from audiomnist.corpus.splits import PARTS
+from audiomnist.preprocessing import command as preprocessing
+from audiomnist.preprocessing import journal as journal_module
+from audiomnist.preprocessing.journal import JOURNAL, LOCK, Journal
+from audiomnist.signal import inputs
 from caffe_proto import atomic
-from data import workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,14 +56,14 @@ def test_a_clean_corpus(tmp_path, capsys):
     for name in names:
         network, digit, speaker, _ = Path(name).stem.split("_")
         with h5py.File(out / name) as file:
-            assert file["data"].shape == preprocessing.NETWORKS[network].shape
+            assert file["data"].shape == inputs.NETWORKS[network].shape
             assert file["label"][:].tolist() == [[float(digit), float(GENDERS[speaker] == "female")]]
             wav = source / speaker / f"{digit}_{speaker}_{Path(name).stem.split('_')[3]}.wav"
-            np.testing.assert_array_equal(file["data"][:], preprocessing.network_inputs(wav, wav.name)[network])
+            np.testing.assert_array_equal(file["data"][:], inputs.network_inputs(wav, wav.name)[network])
     splits = json.loads((out / "splits.json").read_text())
     assert splits["tasks"]["gender"] == {"label": "gender", "classes": ["male", "female"]}
     assert set(lists(out)) == {
-        f"{n}_{t}_0_{p}.txt" for n in preprocessing.NETWORKS for t in ("digit", "gender") for p in preprocessing.PARTS
+        f"{n}_{t}_0_{p}.txt" for n in inputs.NETWORKS for t in ("digit", "gender") for p in PARTS
     }
     for name, text in lists(out).items():
         network, task, _, part = name.removesuffix(".txt").split("_")
@@ -217,7 +221,7 @@ def test_a_task_beyond_the_paper(tmp_path):
     assert run(source, tmp_path / "out") == 0
     with h5py.File(tmp_path / "out/05/AudioNet_2_05_0.hdf5") as file:
         assert file["label"][:].tolist() == [[2, 0, 1]]
-    wanted = {f"{n}_age_0_{p}.txt" for n in preprocessing.NETWORKS for p in preprocessing.PARTS}
+    wanted = {f"{n}_age_0_{p}.txt" for n in inputs.NETWORKS for p in PARTS}
     assert set(lists(tmp_path / "out")) == wanted
 
 
@@ -246,13 +250,13 @@ def test_a_killed_run_leaves_nothing_half_written_and_is_continued(tmp_path):
         assert not lists(out)
     assert kills and 0 < len(partial) < len(whole)
     # a line of the journal may be torn
-    with open(out / preprocessing.JOURNAL, "a") as file:
+    with open(out / JOURNAL, "a") as file:
         file.write("01/0_01")
     done = {path: path.stat().st_mtime_ns for path in out.glob("*/*.hdf5")}
     assert run(source, out) == 0
     assert contents(out) == whole and lists(out) == lists(tmp_path / "whole")
     kept = sum(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
-    assert kept >= len(done) - 4 * workers.CHUNK * len(preprocessing.NETWORKS)
+    assert kept >= len(done) - 4 * workers.CHUNK * len(inputs.NETWORKS)
     assert not list(out.rglob("*.part"))
 
 
@@ -272,13 +276,13 @@ def test_a_finished_run_does_nothing_again_but_mends_what_is_broken(tmp_path):
 def test_after_a_power_failure_only_flushed_files_are_trusted(tmp_path, monkeypatch):
     source, out = make_corpus(tmp_path / "in"), tmp_path / "out"
     assert run(source, out) == 0
-    journal = out / preprocessing.JOURNAL
+    journal = out / JOURNAL
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*/*.hdf5")}
-    monkeypatch.setattr(preprocessing, "boot", lambda: "another")
+    monkeypatch.setattr(journal_module, "boot", lambda: "another")
     assert run(source, out) == 0  # everything was flushed
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     text = journal.read_text()
-    journal.write_text(text.replace(preprocessing.Journal.FLUSHED, ""))
+    journal.write_text(text.replace(Journal.FLUSHED, ""))
     assert run(source, out) == 0  # nothing is known to have been
     assert all(path.stat().st_mtime_ns != stamp for path, stamp in stamps.items())
 
@@ -339,7 +343,7 @@ def test_a_lock_that_is_a_link_leaves_its_target_as_it_is(tmp_path):
     source, out, own = make_corpus(tmp_path / "in"), tmp_path / "out", tmp_path / "own.txt"
     own.write_text("precious")
     out.mkdir()
-    (out / preprocessing.LOCK).symlink_to(own)
+    (out / LOCK).symlink_to(own)
     assert run(source, out) == 0 and own.read_text() == "precious"
 
 
@@ -348,7 +352,7 @@ def test_two_runs_at_once(tmp_path, capsys):
     assert run(source, out) == 0
     hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    other = subprocess.Popen([sys.executable, "-c", hold, out / preprocessing.LOCK], **pipes)
+    other = subprocess.Popen([sys.executable, "-c", hold, out / LOCK], **pipes)
     try:
         other.stdout.readline()
         capsys.readouterr()

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 from synthetic_takes import RATE, SyntheticTake, make_take
 
-from data.corpus import scan
-from data.wav import read_wav, wav_bytes
-from preprocessing_data import network_inputs
-from recording_scripts import cut
-from recording_scripts.recognise import single_utterance, softmax
-from recording_scripts.review import SHORTEST, Marks
-from recording_scripts.session import Session
-from recording_scripts.utterances import (
+from audiomnist.corpus.layout import scan
+from audiomnist.recording import cut
+from audiomnist.recording.recognise import single_utterance, softmax
+from audiomnist.recording.review import SHORTEST, Marks
+from audiomnist.recording.session import Session
+from audiomnist.recording.utterances import (
     MARGIN,
     band_levels,
     clipped_times,
@@ -25,6 +23,8 @@ from recording_scripts.utterances import (
     find_sounds,
     find_utterances,
 )
+from audiomnist.signal.inputs import network_inputs
+from audiomnist.signal.wav import read_wav, wav_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 WITHIN = 0.03  # s
@@ -182,7 +182,7 @@ def test_review_by_mouse_and_keys(monkeypatch):
     import matplotlib.pyplot as plt
     from matplotlib.backend_bases import KeyEvent, MouseEvent
 
-    from recording_scripts.review import review_take
+    from audiomnist.recording.review import review_take
 
     take, played = make_take(2), []
     found = find_utterances(take.samples, RATE, take.digits, take.onsets)

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audiomnist.recording import cut, record, session
+from audiomnist.recording.picture import Bar, Text, picture
+from audiomnist.recording.plan import missing_prompts, next_series, shuffled_prompts
+from audiomnist.recording.prompter import LEAD, TAIL, Prompter, Timing, View, loudness
+from audiomnist.recording.questions import AnswerError, check_answers, taken_aliases
+from audiomnist.recording.session import Session, SessionError, find_session
+from audiomnist.recording.sound import Capture, Device, SoundError, choose_device
+from audiomnist.recording.terminal import run_terminal
+from audiomnist.signal.wav import read_wav, wav_bytes
 from caffe_proto import atomic
-from data.wav import read_wav, wav_bytes
-from recording_scripts import cut, record, session
-from recording_scripts.picture import Bar, Text, picture
-from recording_scripts.plan import missing_prompts, next_series, shuffled_prompts
-from recording_scripts.prompter import LEAD, TAIL, Prompter, Timing, View, loudness
-from recording_scripts.questions import AnswerError, check_answers, taken_aliases
-from recording_scripts.session import Session, SessionError, find_session
-from recording_scripts.sound import Capture, Device, SoundError, choose_device
-from recording_scripts.terminal import run_terminal
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWERS = {"alias": "Zoe", "age": "33", "gender": "f", "accent": "German", "native speaker": "n",
@@ -450,8 +450,8 @@ class Missing:
         if name == "sounddevice":
             raise OSError("PortAudio library not found")
 sys.meta_path.insert(0, Missing())
-from recording_scripts import cut, picture, plan, prompter, questions, record, recognise, review, session, sound
-from recording_scripts import terminal, utterances, window
+from audiomnist.recording import cut, picture, plan, prompter, questions, record, recognise, review, session, sound
+from audiomnist.recording import terminal, utterances, window
 assert "matplotlib.pyplot" not in sys.modules and "sounddevice" not in sys.modules
 sys.exit(record.main(["--list-devices"]))
 """
@@ -539,7 +539,7 @@ def test_kill_in_the_middle_of_writing_leaves_a_usable_session(tmp_path):
     code = """
 import sys, numpy as np
 from pathlib import Path
-from recording_scripts.session import Session
+from audiomnist.recording.session import Session
 made = Session.create(Path(sys.argv[1]), 1000, seed=0)
 print("ready", flush=True)
 while True:

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from models.networks import NETWORKS
-from models.runs import RunError
-from models.summary import Result, collect, main, mean_and_deviation, read_test_log, table
+from audiomnist.runs.networks import NETWORKS
+from audiomnist.runs.run_folder import RunError
+from audiomnist.runs.summary import Result, collect, main, mean_and_deviation, read_test_log, table
 
 # what BVLC Caffe 1.0 logs at the end of `caffe test` (three iterations of AudioNet on real recordings) ...
 ORIGINAL_LOG = """\

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from data.corpus import OFFICIAL_SPLITS, SPLITS_NAME
-from models.networks import NETWORKS
+from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME
+from audiomnist.runs.networks import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "train_test.sh"
@@ -287,8 +287,8 @@ def test_help_is_the_usage():
 def lay_traps(folder, mark):
     """Modules with the names of ours, of libraries and of Python's own, which append their name to `mark`."""
     code = f"open({str(mark)!r}, 'a').write(__name__ + '\\n')\n"
-    for name in ("data.py", "h5py.py", "random.py", "selectors.py", "runpy.py", "lrp.py", "models/__init__.py",
-                 "caffe/__init__.py", "experiments/__init__.py", "shlex.py"):
+    for name in ("data.py", "h5py.py", "random.py", "selectors.py", "runpy.py", "lrp.py", "caffe/__init__.py",
+                 "audiomnist/__init__.py", "shlex.py"):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(code)
@@ -320,7 +320,7 @@ def test_nothing_runs_that_lies_in_the_current_or_the_preprocessed_folder(home, 
     assert not mark.exists(), mark.read_text()
 
 
-@pytest.mark.parametrize("module", ["data.validate", "models.runs", "caffe", "lrp", "experiments.study"])
+@pytest.mark.parametrize("module", ["audiomnist", "caffe", "lrp", "audiomnist study"])
 def test_a_module_is_started_from_any_folder(home, virtual_env, module):
     mark = home / "PWNED"
     lay_traps(home, mark)
@@ -335,7 +335,7 @@ def test_a_module_is_started_from_any_folder(home, virtual_env, module):
 def test_from_python_3_11_on_dash_m_takes_nothing_from_the_current_folder(home):
     mark = home / "PWNED"
     lay_traps(home, mark)
-    script = f'source "{ROOT}/environment.sh"; prepare_environment; env; "$PYTHON" -m data.validate --help'
+    script = f'source "{ROOT}/environment.sh"; prepare_environment; env; "$PYTHON" -m audiomnist validate --help'
     done = subprocess.run(["bash", "-c", script], env=environment(home), cwd=home, capture_output=True, text=True)
     assert "PYTHONSAFEPATH=1" in done.stdout.splitlines()
     assert mark.exists() == (sys.version_info < (3, 11)) == (done.returncode != 0)

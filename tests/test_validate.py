@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
 
-import preprocessing_data
-from data import attributes, corpus, corrections, table, validate
+from audiomnist.corpus import attributes, corrections, layout, metadata, table, validate
+from audiomnist.preprocessing import command
 
 MARK = {"recordingdate": "17-06-22-11-04-28"}  # of AudioMNIST's first speaker
 FOLD = {"train": ["01", "02"], "validate": ["03", "04"], "test": ["05", "06"]}
@@ -79,7 +79,7 @@ def test_the_gate_is_preprocessings(tmp_path, capsys):
     (tmp_path / "in/02/x.wav").write_bytes(b"")
     write_meta(tmp_path / "in", {s: {"gender": g} for s, g in GENDERS.items() if s != "04"})
     report = findings(tmp_path / "in", capsys)
-    assert preprocessing_data.main(["-src", str(tmp_path / "in"), "-dst", str(tmp_path / "out"), "--jobs", "1"]) == 1
+    assert command.main(["-src", str(tmp_path / "in"), "-dst", str(tmp_path / "out"), "--jobs", "1"]) == 1
     said = [line for line in capsys.readouterr().err.splitlines() if "; wanted" in line and "defects" not in line]
     ours = [f"{f['where']}: {f['found']}; wanted {f['wanted']}" for f in report["findings"] if f["level"] == "error"]
     assert sorted(ours) == sorted(said) and len(ours) == 4  # 04 is missing, and absent from its split's part
@@ -169,11 +169,11 @@ def dirty(tmp_path):
 
 def test_corrections_are_off_by_default_and_listed_when_on(dirty, tmp_path, capsys):
     base = ["-src", str(dirty), "-dst", str(tmp_path / "out"), "--jobs", "1"]
-    assert preprocessing_data.main(base) == 1
+    assert command.main(base) == 1
     assert "speaker 17 (4 recordings) is missing" in capsys.readouterr().err
     with h5py.File(tmp_path / "out/19/AudioNet_0_19_22.hdf5") as file:
         assert file["label"][0, 0] == 0
-    assert preprocessing_data.main([*base, "--corrections"]) == 0
+    assert command.main([*base, "--corrections"]) == 0
     log = [line for line in capsys.readouterr().err.splitlines() if line.startswith("corrected: ")]
     assert [line.split(" (")[0] for line in log] == [
         "corrected: speaker 17: gender None -> 'male'",
@@ -198,14 +198,14 @@ def test_validate_names_what_is_known(dirty, capsys):
 
 def test_other_corpora_are_not_corrected(tmp_path, capsys):
     make_corpus(tmp_path, {"17": "female", "45": "male", **GENDERS}, digits=range(10), splits={"digit": [FOLD]})
-    meta = corpus.read_metadata(tmp_path / corpus.META_NAME)
+    meta = metadata.read_metadata(tmp_path / metadata.META_NAME)
     corrected, log = corrections.correct_metadata(meta, corrections.load_corrections())
     assert corrected == meta and log == ["nothing: the corrections are for another corpus"]
 
 
 def test_a_file_that_is_no_corrections(tmp_path):
     (tmp_path / "c.json").write_text('{"speakers": {}}')
-    with pytest.raises(corpus.CorpusError, match=r"c.json: .*; wanted corrections"):
+    with pytest.raises(layout.CorpusError, match=r"c.json: .*; wanted corrections"):
         corrections.load_corrections(tmp_path / "c.json")
 
 

@@ -1,4 +1,4 @@
-"""data.wav against the standard library, SciPy and libsndfile, and what it says about broken files."""
+"""audiomnist.signal.wav against the standard library, SciPy and libsndfile, and what it says about broken files."""
 
 import io
 import re
@@ -10,7 +10,7 @@ import scipy.io.wavfile
 import soundfile
 from small_corpus import speech, wav_file
 
-from data.wav import RecordingError, read_wav, wav_bytes
+from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
 
 SAMPLES = speech(1)
 

@@ -1,0 +1,65 @@
+"""The command `audiomnist`: one sub-command for everything that can be done, each with a `--help` of its own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from audiomnist import __version__
+from audiomnist.study import catalogue
+from audiomnist.study.command import command_name
+from audiomnist.study.command import main as experiment
+
+# sub-command: (module whose `main(arguments)` does it and returns the exit code, what it does)
+COMMANDS = {
+    "demo-corpus": ("corpus.demo_corpus", "make a corpus of synthetic speakers"),
+    "import-corpus": ("corpus.import_corpus", "bring recordings of other names into this layout"),
+    "validate": ("corpus.validate", "list everything that is wrong with a corpus"),
+    "corpus-table": ("corpus.table", "a corpus as a table and a picture"),
+    "make-splits": ("corpus.make_splits", "make speaker-disjoint splits"),
+    "preprocess": ("preprocessing.command", "recordings to HDF5 inputs and lists, as preprocessing_data.py"),
+    "render": ("runs.render", "make or check the folder of one run"),
+    "runs": ("runs.run_folder", "list the runs that a selection means"),
+    "summary": ("runs.summary", "the table of accuracies of tested runs"),
+    "study": ("study.study", "the whole study, as train_test.sh --paper"),
+    "explain": ("explain.cli", "relevance of recordings, as the command lrp"),
+    "deletion": ("explain.faithfulness", "accuracy while the most relevant values are taken away"),
+    "record": ("recording.record", "record a new speaker"),
+    "cut": ("recording.cut", "cut a recorded session into a corpus"),
+    "recognise": ("recording.recognise", "say a digit, see and hear what the networks make of it"),
+}
+
+
+def usage() -> str:
+    """The help text: every sub-command and every experiment."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: audiomnist COMMAND [OPTION]...",
+            "",
+            *lines,
+            "",
+            "Experiments, each a command too:",
+            "  " + "  ".join(map(command_name, catalogue.names())),
+            "",
+            "audiomnist COMMAND --help describes one; audiomnist --version prints the version.",
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Carry out one sub-command; returns its exit code (2: misused)."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        print(__version__)
+        return 0
+    if name in COMMANDS:
+        return importlib.import_module(f"audiomnist.{COMMANDS[name][0]}").main(rest)
+    if name.replace("-", "_") in catalogue.names():
+        return experiment(catalogue.find(name.replace("-", "_")), rest)
+    print(f"audiomnist: expected a command (audiomnist --help lists them), got {name}", file=sys.stderr)
+    return 2

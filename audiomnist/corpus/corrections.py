@@ -1,0 +1,86 @@
+"""Known mistakes of AudioMNIST, put right where one asks for it.
+
+The corrections are data (data/corrections.json): attributes of speakers, which fill what is missing and replace what is
+there only where it says so with another value, and digits of recordings whose name is wrong about them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiomnist.corpus.layout import CorpusError, Recording
+from audiomnist.places import TABLES
+
+CORRECTIONS = TABLES / "corrections.json"
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """`speakers`: speaker -> attributes; `recordings`: file name -> spoken digit; `why`: either -> the reason.
+
+    `only_where` are a speaker and attributes that tell the corpus which they are for; without it they are for any.
+    """
+
+    speakers: Mapping[str, Mapping]
+    recordings: Mapping[str, int]
+    why: Mapping[str, str]
+    only_where: Mapping[str, str] | None = None
+
+    def fit(self, meta: Mapping[str, Mapping]) -> bool:
+        """Whether they are for the corpus with this metadata."""
+        if self.only_where is None:
+            return True
+        wanted = dict(self.only_where)
+        entry = meta.get(wanted.pop("speaker", ""), {})
+        return all(entry.get(key) == value for key, value in wanted.items())
+
+
+NONE = Corrections({}, {}, {})
+
+
+def is_audiomnist(meta: Mapping[str, Mapping]) -> bool:
+    """Whether this is the metadata of AudioMNIST: its known dirt is named as such, and nobody else's is."""
+    return load_corrections().fit(meta)
+
+
+def load_corrections(path: Path = CORRECTIONS) -> Corrections:
+    """Read a file of corrections. Raises CorpusError when it is none."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        why = {key: entry.pop("why", "") for part in ("speakers", "recordings") for key, entry in content[part].items()}
+        recordings = {name: int(entry["digit"]) for name, entry in content["recordings"].items()}
+        return Corrections(content["speakers"], recordings, why, content.get("only where"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorpusError(f"{path}: {error}; wanted corrections in the form of data/corrections.json") from None
+
+
+def correct_metadata(meta: Mapping[str, Mapping], corrections: Corrections) -> tuple[dict[str, dict], list[str]]:
+    """The corrected metadata (a copy), and a line for each change."""
+    corrected, log = copy.deepcopy(dict(meta)), []
+    if not corrections.fit(meta):
+        return corrected, ["nothing: the corrections are for another corpus"]
+    for speaker, attributes in corrections.speakers.items():
+        entry = corrected.setdefault(speaker, {})
+        for key, value in attributes.items():
+            if entry.get(key) != value:
+                log.append(f"speaker {speaker}: {key} {entry.get(key)!r} -> {value!r} ({corrections.why[speaker]})")
+                entry[key] = value
+    return corrected, log
+
+
+def spoken_digits(
+    recordings: Iterable[Recording], meta: Mapping[str, Mapping], corrections: Corrections
+) -> tuple[dict[Recording, int], list[str]]:
+    """What is said in each recording (its name's digit unless corrected), and a line for each change."""
+    digits, log = {}, []
+    said = corrections.recordings if corrections.fit(meta) else {}
+    for recording in recordings:
+        digits[recording] = said.get(recording.name, recording.digit)
+        if digits[recording] != recording.digit:
+            why = corrections.why[recording.name]
+            log.append(f"{recording.relative}: digit {recording.digit} -> {digits[recording]} ({why})")
+    return digits, log

@@ -1,0 +1,302 @@
+"""A corpus of synthetic speakers, so that the whole study can be run without any download.
+
+    audiomnist demo-corpus DIR --repetitions 6
+
+Sixty speakers with AudioMNIST's numbers and sexes (so that its splits apply) say the ten digits through eSpeak NG. A
+speaker is a voice variant, an accent, a pitch, a rate, a length of the vocal tract, a loudness and a room's noise; a
+repetition varies most of these a little. It is there to show that everything works, not to stand in for real speech.
+
+eSpeak NG is GPL-3. Only this file loads it, as a tool, from the `espeakng-loader` wheel (requirements-demo.txt).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import random
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from audiomnist.corpus.layout import CorpusError
+from audiomnist.corpus.make_splits import MIN_FOLDS, make_splits
+from audiomnist.corpus.metadata import GENDERS, META_NAME
+from audiomnist.corpus.splits import SPLITS_NAME
+from audiomnist.signal.inputs import network_inputs
+from audiomnist.signal.resampling import fourier_resample
+from audiomnist.signal.wav import RecordingError, wav_bytes
+from audiomnist.workers import available_cores, context, die_with_parent
+from caffe_proto.atomic import WriteError, make_folder, remove_leftovers, write_file
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SAMPLE_RATE = 48000  # Hz, as AudioMNIST
+MAX_SECONDS = 0.95  # a take longer than this is made again, faster
+SPEAKERS = 60
+FEMALE = (12, 26, 28, 36, 43, 47, 52, 56, 57, 58, 59, 60)  # AudioMNIST's
+MANIFEST = "demo_corpus.json"
+FORMAT = 1  # raised whenever the same options would give other files
+ATTEMPTS = 8  # takes of one recording before giving up
+
+# eSpeak's names; the plain voices, no robots and whispers, and none for which eSpeak reads memory that it never set
+# (f2, f3, f5, Alicia, sandro, victor: their sound changes from process to process)
+ACCENTS = {
+    "en-us": "American", "en-us-nyc": "New York", "en": "British", "en-gb-x-rp": "Received Pronunciation",
+    "en-gb-scotland": "Scottish", "en-gb-x-gbclan": "Lancaster", "en-gb-x-gbcwmd": "West Midlands",
+    "en-029": "Caribbean",
+}  # fmt: skip
+VARIANTS = {
+    "male": (
+        "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "Alex", "Andy", "Denis", "Diogo", "Gene", "Hugo", "Lee",
+        "Mario", "Michael", "Mike", "Reed", "adam", "benjamin", "boris", "david", "edward", "grandpa", "gustave",
+        "ian", "iven", "john", "marcelo", "max", "michel", "miguel", "norbert", "pablo", "paul", "quincy", "robert",
+        "AnxiousAndy", "travis", "Nguyen", "Henrique", "edward2", "iven3", "Gene2", "kaukovalta", "pedro", "antonio",
+    ),
+    "female": (
+        "f1", "f4", "Andrea", "Annie", "anika", "aunty", "belinda", "linda", "grandma", "steph", "steph2", "steph3",
+    ),
+}  # fmt: skip
+
+# eSpeak's C interface (speak_lib.h)
+_SYNCHRONOUS, _RATE, _PITCH, _RANGE, _UTF8 = 2, 1, 3, 4, 1
+
+
+class Synthesiser:
+    """eSpeak NG in this process. It carries state from one utterance to the next: equal sounds need equal histories."""
+
+    def __init__(self) -> None:
+        import espeakng_loader
+
+        # eSpeak truncates long paths, and a virtual environment may lie deep: a short link to its data never is
+        self.folder = tempfile.mkdtemp()
+        data = Path(self.folder) / "espeak-ng-data"
+        data.symlink_to(espeakng_loader.get_data_path(), target_is_directory=True)
+        self.library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self.rate = self.library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), 0)  # Hz
+        if self.rate <= 0:
+            raise CorpusError("eSpeak NG: does not start; wanted the espeakng-loader wheel with its data")
+        self.blocks: list[np.ndarray] = []
+        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self.callback = callback(self._take)  # kept: the library holds only a pointer
+        self.library.espeak_SetSynthCallback(self.callback)
+
+    def _take(self, samples: ctypes.Array, count: int, _events: int) -> int:
+        if samples and count > 0:
+            self.blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    def say(self, text: str, voice: str, pitch: int, rate: int, intonation: int) -> np.ndarray:
+        """Samples (N,) float64 at `self.rate` Hz. Pitch and intonation 0 to 99, rate 80 to 450 words a minute."""
+        self.blocks.clear()
+        if self.library.espeak_SetVoiceByName(voice.encode()):
+            raise CorpusError(f"eSpeak NG: has no voice {voice}; wanted the one of espeakng-loader 0.2.4")
+        for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, intonation)):
+            self.library.espeak_SetParameter(parameter, value, 0)
+        encoded = text.encode()
+        self.library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 0, 0, _UTF8, None, None)
+        self.library.espeak_Synchronize()
+        return np.concatenate(self.blocks or [np.zeros(0)]).astype(np.float64)
+
+    def close(self) -> None:
+        self.library.espeak_Terminate()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """What makes a synthetic speaker; each repetition varies around it."""
+
+    number: str
+    gender: str
+    accent: str
+    variant: str
+    age: int
+    pitch: float  # eSpeak's, 0 to 99
+    rate: float  # words a minute
+    intonation: float  # eSpeak's, 0 to 99
+    tract: float  # resonances and pitch are multiplied by it
+    level: float  # peak, of 32,768
+    noise_db: float  # of the room, relative to the peak
+
+    def metadata(self) -> dict:
+        """The speaker's entry in AudioMNIST's form. Age, date and room mean nothing here."""
+        return {
+            "accent": ACCENTS[self.accent],
+            "age": self.age,
+            "gender": self.gender,
+            "native speaker": "yes",
+            "origin": f"synthetic, eSpeak NG, {self.accent}+{self.variant}",
+            "recordingdate": "20-01-01-00-00-00",
+            "recordingroom": "none",
+        }
+
+
+def make_speakers(count: int, seed: int) -> list[Speaker]:
+    """The first `count` of the sixty speakers of this seed, spread over the numbers so that both sexes are there."""
+    rng = random.Random(f"speakers {seed}")
+    accents = [accent for accent in ACCENTS for _ in range(-(-SPEAKERS // len(ACCENTS)))]
+    rng.shuffle(accents)
+    variants = {gender: rng.sample(names, len(names)) for gender, names in VARIANTS.items()}
+    speakers = []
+    for number in range(1, SPEAKERS + 1):
+        gender = GENDERS[number in FEMALE]
+        speakers.append(
+            Speaker(
+                number=f"{number:02d}",
+                gender=gender,
+                accent=accents[number - 1],
+                variant=variants[gender].pop(),
+                age=rng.randint(22, 61),
+                pitch=rng.uniform(40, 75) if gender == "male" else rng.uniform(42, 62),
+                rate=rng.uniform(135, 190),
+                intonation=rng.uniform(30, 70),
+                tract=rng.uniform(0.92, 1.04) if gender == "male" else rng.uniform(0.98, 1.10),
+                level=rng.uniform(2500, 16000),
+                noise_db=rng.uniform(-62, -48),
+            )
+        )
+    if count == SPEAKERS:
+        return speakers
+    women = max(1, round(count * len(FEMALE) / SPEAKERS))
+    chosen = [s for s in speakers if s.gender == "female"][:women] + [s for s in speakers if s.gender == "male"]
+    return sorted(chosen[:count], key=lambda s: s.number)
+
+
+def make_take(
+    synthesiser: Synthesiser, speaker: Speaker, word: str, rng: np.random.Generator, attempt: int
+) -> np.ndarray:
+    """One take: int16 samples (N,) at 48 kHz. Every further attempt is a little faster than the one before."""
+    tract = speaker.tract * rng.uniform(0.985, 1.015)
+    sound = synthesiser.say(
+        word,
+        f"{speaker.accent}+{speaker.variant}",
+        pitch=int(np.clip(speaker.pitch + rng.normal(0, 4), 5, 95)),
+        rate=int(speaker.rate * rng.uniform(0.88, 1.12) * 1.1**attempt),
+        intonation=int(np.clip(speaker.intonation + rng.normal(0, 10), 0, 99)),
+    )
+    loud = np.flatnonzero(np.abs(sound) > 0.01 * np.abs(sound).max(initial=1.0))
+    if not len(loud):
+        raise RecordingError("silence", f"the word {word}")
+    sound = sound[loud[0] : loud[-1] + 1]
+    sound = fourier_resample(sound, round(len(sound) * SAMPLE_RATE / (synthesiser.rate * tract)))
+    before, after = (rng.uniform(0.01, 0.06, 2) * SAMPLE_RATE).astype(int)
+    sound = np.concatenate([np.zeros(before), sound, np.zeros(after)])
+    sound *= speaker.level * 10 ** (rng.uniform(-4, 4) / 20) / np.abs(sound).max()
+    noise = rng.standard_normal(len(sound))
+    noise[1:] += 0.9 * noise[:-1]  # rooms are louder at low frequencies
+    sound += noise * np.abs(sound).max() * 10 ** (speaker.noise_db / 20)
+    return np.clip(np.rint(sound), -32768, 32767).astype(np.int16)
+
+
+def make_recording(synthesiser: Synthesiser, speaker: Speaker, digit: int, repetition: int, seed: int) -> bytes:
+    """A WAV file that the preprocessing accepts: a take that it would reject is made again, differently each time."""
+    reason = ""
+    name = f"{digit}_{speaker.number}_{repetition}.wav"
+    for attempt in range(ATTEMPTS):
+        rng = np.random.default_rng([seed, int(speaker.number), digit, repetition, attempt])
+        take = make_take(synthesiser, speaker, WORDS[digit], rng, attempt)
+        blob = wav_bytes(take, SAMPLE_RATE)
+        try:
+            if len(take) > MAX_SECONDS * SAMPLE_RATE:
+                raise RecordingError(f"{len(take) / SAMPLE_RATE:.2f} s", f"at most {MAX_SECONDS} s")
+            network_inputs(blob, name)
+            return blob
+        except RecordingError as error:
+            reason = str(error)
+    raise CorpusError(f"{name}: {reason} (after {ATTEMPTS} takes)")
+
+
+def record_speaker(arguments: tuple[Speaker, Path, int, int]) -> int:
+    """All recordings of one speaker; returns how many. Needs a process of its own: see Synthesiser."""
+    speaker, destination, repetitions, seed = arguments
+    folder = destination / speaker.number
+    make_folder(folder)
+    synthesiser = Synthesiser()
+    try:
+        for repetition in range(repetitions):  # outermost: fewer repetitions give the same first ones
+            for digit in range(len(WORDS)):
+                blob = make_recording(synthesiser, speaker, digit, repetition, seed)
+                write_file(folder / f"{digit}_{speaker.number}_{repetition}.wav", blob)
+    finally:
+        synthesiser.close()
+    return repetitions * len(WORDS)
+
+
+def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs: int) -> int:
+    """Make the corpus, or complete it; returns the number of recordings. Raises CorpusError, WriteError."""
+    mine = {"format": FORMAT, "seed": seed, "speakers": count, "repetitions": repetitions}
+    manifest = destination / MANIFEST
+    try:
+        theirs = json.loads(manifest.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        theirs = None
+        if destination.is_dir() and any(p.name != SPLITS_NAME for p in destination.iterdir()):
+            raise CorpusError(f"{destination}: not empty and no demo corpus; wanted a folder of its own") from None
+    except (OSError, ValueError):
+        raise CorpusError(f"{manifest}: cannot be read; wanted the one of an earlier run, or an empty folder") from None
+    if theirs == {**mine, "complete": True}:
+        return repetitions * len(WORDS) * count
+    if theirs is not None:
+        comparable = {key: theirs.get(key) for key in ("format", "seed", "speakers")}
+        if any(comparable[key] != mine[key] for key in comparable) or theirs.get("repetitions", 0) > repetitions:
+            raise CorpusError(f"{destination}: holds a corpus made with {theirs}; wanted {mine}, or another folder")
+    make_folder(destination)
+    remove_leftovers(destination)
+    write_file(manifest, json.dumps({**mine, "complete": False}).encode())
+    speakers = make_speakers(count, seed)
+    meta = {speaker.number: speaker.metadata() for speaker in speakers}
+    write_file(destination / META_NAME, (json.dumps(meta, indent=4) + "\n").encode())
+    if count < SPEAKERS and not (destination / SPLITS_NAME).exists():  # with all sixty AudioMNIST's own splits apply
+        genders = {speaker.number: GENDERS.index(speaker.gender) for speaker in speakers}
+        splits = make_splits(genders, min(5, max(MIN_FOLDS, count // 4)), seed, destination / SPLITS_NAME)
+        write_file(splits.path, splits.to_json().encode())
+    made = 0
+    work = [(speaker, destination, repetitions, seed) for speaker in speakers]
+    # one process a speaker, whatever the number of workers: the synthesiser's history is then always the same
+    with (
+        context("preprocessing_data", "data.make_splits").Pool(jobs, die_with_parent, maxtasksperchild=1) as pool,
+        tqdm(total=len(work) * repetitions * len(WORDS), unit="rec", desc="demo corpus") as bar,
+    ):
+        for recordings in pool.imap_unordered(record_speaker, work, chunksize=1):
+            made += recordings
+            bar.update(recordings)
+    write_file(manifest, json.dumps({**mine, "complete": True}).encode())
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="audiomnist demo-corpus",
+        description="Make a corpus of synthetic speakers in AudioMNIST's form.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("destination", type=Path, help="folder to make it in")
+    parser.add_argument("--repetitions", type=int, default=6, help="of each digit by each speaker")
+    parser.add_argument("--speakers", type=int, default=SPEAKERS, help="at most 60")
+    parser.add_argument("--seed", type=int, default=0, help="of speakers and takes")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="processes")
+    options = parser.parse_args(arguments)
+    if not 2 * MIN_FOLDS <= options.speakers <= SPEAKERS:
+        parser.error(f"--speakers {options.speakers}: wanted {2 * MIN_FOLDS} to {SPEAKERS}")
+    if options.repetitions < 1 or options.jobs < 1 or options.seed < 0:
+        parser.error("wanted at least one repetition, one job and a seed of 0 or more")
+    try:
+        import espeakng_loader  # noqa: F401 (only whether it is there)
+    except ImportError:
+        print("espeakng-loader is not installed; wanted pip install -r requirements-demo.txt", file=sys.stderr)
+        return 1
+    try:
+        made = make_corpus(options.destination, options.repetitions, options.speakers, options.seed, options.jobs)
+    except (CorpusError, WriteError, RecordingError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command makes it whole", file=sys.stderr)
+        return 1
+    print(f"{made} recordings of {options.speakers} speakers in {options.destination}")
+    return 0

@@ -1,0 +1,186 @@
+"""Turn any folder of spoken digits into a corpus of this project: names, metadata, splits, silence cut away.
+
+    audiomnist import-corpus FSDD/recordings CORPUS --trim --make-splits 3
+
+The naming pattern says where digit, speaker and repetition stand in a file's path; the default is that of the Free
+Spoken Digit Dataset (Jakobovski/free-spoken-digit-dataset), `{digit}_{speaker}_{repetition}.wav`. Speakers get numbers
+in the order of their names. Samples are copied untouched unless --trim cuts silence from both ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from audiomnist.corpus.layout import CorpusError
+from audiomnist.corpus.make_splits import add_arguments, describe, write_splits
+from audiomnist.corpus.metadata import META_NAME, read_metadata
+from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
+from caffe_proto.atomic import WriteError, make_folder, write_file
+
+FSDD_PATTERN = "{digit}_{speaker}_{repetition}.wav"
+FIELDS = {"digit": "[0-9]", "speaker": "[^/_]+", "repetition": "[0-9]+"}
+# the sexes and accents that the dataset's own metadata give for its speakers
+FSDD_SPEAKERS = {
+    "george": {"gender": "male", "accent": "GRC/Greek"},
+    "jackson": {"gender": "male", "accent": "USA/neutral"},
+    "lucas": {"gender": "male", "accent": "DEU/German"},
+    "nicolas": {"gender": "male", "accent": "BEL/French"},
+    "theo": {"gender": "male", "accent": "USA/neutral"},
+    "yweweler": {"gender": "male", "accent": "DEU/German"},
+}
+FRAME = 0.010  # s, over which loudness is measured
+MARGIN = 0.030  # s, kept on both sides of what is loud
+THRESHOLD_DB = -40.0  # dB, relative to the loudest frame: below it is silence
+
+
+@dataclass(frozen=True)
+class Take:
+    """One file of the folder that is imported."""
+
+    path: Path
+    speaker: str
+    digit: int
+    repetition: int
+
+
+def compile_pattern(pattern: str) -> re.Pattern:
+    """`{speaker}/{digit}-{repetition}.wav` -> a regular expression with these groups. Raises CorpusError.
+
+    A field may stand there several times, as in `{speaker}/{digit}_{speaker}_{repetition}.wav`.
+    """
+    parts = re.split(r"\{(\w+)\}", pattern)
+    names = parts[1::2]
+    if set(names) != set(FIELDS):
+        raise CorpusError(f"pattern {pattern!r}: has the fields {names}; wanted each of {', '.join(FIELDS)}")
+    # a field that stands there again holds the same again
+    fields = [f"(?P={n})" if n in names[:i] else f"(?P<{n}>{FIELDS[n]})" for i, n in enumerate(names)]
+    texts = [re.escape(text) for text in parts[::2]]
+    return re.compile(texts[0] + "".join(field + text for field, text in zip(fields, texts[1:], strict=True)))
+
+
+def find_takes(source: Path, pattern: str) -> tuple[list[Take], list[str]]:
+    """The files whose path below `source` fits the pattern, and the WAV files that do not."""
+    if not source.is_dir():
+        raise CorpusError(f"{source}: not a folder; wanted the one with the recordings")
+    expression, takes, others = compile_pattern(pattern), [], []
+    for path in sorted(source.rglob("*")):
+        relative = path.relative_to(source).as_posix()
+        if match := expression.fullmatch(relative):
+            takes.append(Take(path, match["speaker"], int(match["digit"]), int(match["repetition"])))
+        elif path.suffix.lower() == ".wav":
+            others.append(relative)
+    if not takes:
+        raise CorpusError(f"{source}: no file fits {pattern!r}; wanted recordings named so (see --pattern)")
+    return takes, others
+
+
+def speech_limits(samples: np.ndarray, rate: int) -> tuple[int, int]:
+    """Samples (N,) at `rate` Hz -> [begin, end) of what is not silence, with a margin.
+
+    Silence is what lies before the first and after the last frame of 10 ms whose energy is within 40 dB of the loudest.
+    """
+    frame = max(1, round(FRAME * rate))
+    count = -(-len(samples) // frame)
+    padded = np.zeros(count * frame)
+    padded[: len(samples)] = samples - samples.mean()
+    energy = np.sum(padded.reshape(count, frame) ** 2, axis=1)
+    loud = np.flatnonzero(energy > energy.max() * 10 ** (THRESHOLD_DB / 10))
+    if not len(loud):
+        return 0, len(samples)
+    margin = round(MARGIN * rate)
+    return max(0, loud[0] * frame - margin), min(len(samples), (loud[-1] + 1) * frame + margin)
+
+
+def trimmed(blob: bytes) -> tuple[bytes, float, float]:
+    """A WAV file without the silence at its ends (16 bits, mono), and the seconds cut from the beginning and the end.
+
+    Where there is nothing to cut the bytes stay as they are. Raises RecordingError.
+    """
+    samples, rate = read_wav(blob)
+    begin, end = speech_limits(samples, rate)
+    if (begin, end) == (0, len(samples)):
+        return blob, 0.0, 0.0
+    kept = np.clip(np.rint(samples[begin:end]), -32768, 32767).astype(np.int16)
+    return wav_bytes(kept, rate), begin / rate, (len(samples) - end) / rate
+
+
+def import_corpus(
+    source: Path, destination: Path, pattern: str, speakers: Mapping[str, Mapping], trim: bool
+) -> tuple[int, list[str]]:
+    """Write the corpus; returns the number of recordings, and a line for everything worth knowing.
+
+    `speakers` are the metadata of the speakers by their names in `source`; "unknown" is the gender of all others.
+    """
+    takes, log = find_takes(source, pattern)
+    log = [f"{name}: does not fit {pattern!r}; left out" for name in log]
+    if destination.exists() and any(destination.iterdir()):
+        raise CorpusError(f"{destination}: not empty; wanted a new folder")
+    names = sorted({take.speaker for take in takes})
+    width = max(2, len(str(len(names))))
+    numbers = {name: f"{i + 1:0{width}d}" for i, name in enumerate(names)}
+    seen: dict[tuple, Path] = {}
+    for take in takes:
+        key = (take.speaker, take.digit, take.repetition)
+        if key in seen:
+            raise CorpusError(f"{take.path}: digit, speaker and repetition of {seen[key]}; wanted one file of each")
+        seen[key] = take.path
+    for number in numbers.values():
+        make_folder(destination / number)
+    meta = {}
+    for name, number in numbers.items():
+        if name not in speakers:
+            log.append(f"{META_NAME}: speaker {name} has no known gender; write male or female into the file")
+        meta[number] = {"gender": "unknown", **speakers.get(name, {}), "name": name}
+    write_file(destination / META_NAME, (json.dumps(meta, indent=4, ensure_ascii=False) + "\n").encode())
+    for take in tqdm(takes, unit="rec", desc="importing"):
+        number = numbers[take.speaker]
+        name = f"{take.digit}_{number}_{take.repetition}.wav"
+        blob = take.path.read_bytes()
+        if trim:
+            try:
+                blob, before, after = trimmed(blob)
+                if before or after:
+                    log.append(f"{number}/{name}: cut {before:.3f} s before and {after:.3f} s after speech")
+            except RecordingError as error:
+                log.append(f"{number}/{name}: {error} (copied as it is)")
+        write_file(destination / number / name, blob)
+    return len(takes), log
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="audiomnist import-corpus", description="Import a folder of spoken digits (by default FSDD's) as a corpus."
+    )
+    parser.add_argument("source", type=Path, help="folder with the recordings")
+    parser.add_argument("destination", type=Path, help="folder to make")
+    parser.add_argument("--pattern", default=FSDD_PATTERN, help=f"of the paths in the source (default: {FSDD_PATTERN})")
+    parser.add_argument("--speakers", type=Path, metavar="FILE", help="JSON: name -> metadata (default: FSDD's six)")
+    parser.add_argument("--trim", action="store_true", help="cut silence from both ends, and say how much")
+    add_arguments(parser, required=False)
+    options = parser.parse_args(arguments)
+    try:
+        speakers = read_metadata(options.speakers) if options.speakers else FSDD_SPEAKERS
+        count, log = import_corpus(options.source, options.destination, options.pattern, speakers, options.trim)
+        for line in log:
+            print(line, file=sys.stderr)
+        if options.make_splits is not None:
+            meta_path = options.destination / META_NAME
+            print(describe(write_splits(options.destination, meta_path, options.make_splits, options.seed)))
+    except (CorpusError, WriteError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}; wanted a readable file", file=sys.stderr)
+        return 1
+    cut = sum(": cut " in line for line in log)
+    print(f"{count} recordings in {options.destination}" + (f", {cut} trimmed" if options.trim else ""))
+    return 0

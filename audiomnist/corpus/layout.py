@@ -1,0 +1,120 @@
+"""A corpus on disk: the grammar of its file names, its recordings, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DIGITS = tuple("0123456789")
+# speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
+_WAV_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^\s_/]+)_(?P<repetition>0|[1-9][0-9]*)\.wav")
+MAX_DEPTH = 4  # of folders that are searched for misplaced recordings
+GRAMMAR = "<speaker>/<digit>_<speaker>_<repetition>.wav"
+
+
+class CorpusError(ValueError):
+    """A corpus, metadata or splits file that cannot be used at all; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One thing that is wrong with a corpus: where, what was found, what was wanted, and the recordings it costs."""
+
+    where: str
+    found: str
+    wanted: str
+    recordings: tuple[str, ...] = ()  # paths relative to the corpus
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.found}; wanted {self.wanted}"
+
+
+@dataclass(frozen=True, order=True)
+class Recording:
+    """One WAV file of a corpus, as its name describes it. Sorts by speaker, digit, repetition."""
+
+    speaker: str
+    digit: int
+    repetition: int
+    root: Path = field(compare=False)  # the corpus
+
+    @property
+    def stem(self) -> str:
+        """`<digit>_<speaker>_<repetition>`."""
+        return f"{self.digit}_{self.speaker}_{self.repetition}"
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"{self.stem}.wav"
+
+    @property
+    def relative(self) -> str:
+        """The path relative to the corpus, with forward slashes."""
+        return f"{self.speaker}/{self.name}"
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.speaker / self.name
+
+
+def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
+    """All recordings under `source`, sorted, and a defect for every WAV file that the grammar has no place for.
+
+    Files that are no WAV and anything hidden are none of our business. Raises CorpusError when `source` is no folder.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        found = "not a folder" if source.exists() else "not there"
+        raise CorpusError(f"{source}: {found}; wanted a folder of recordings")
+    recordings, defects = [], []
+    for relative in _wav_files(source, defects):
+        path = source / relative
+        match = _WAV_NAME.fullmatch(path.name)
+        if match is None:
+            found = f"the name {path.name!r} does not follow the grammar"
+        elif len(relative.parts) != 2:
+            found = "the file is not in a speaker's folder"
+        elif match["speaker"] != relative.parts[0]:
+            found = f"the name says speaker {match['speaker']}, the folder {relative.parts[0]}"
+        else:
+            recordings.append(Recording(match["speaker"], int(match["digit"]), int(match["repetition"]), source))
+            continue
+        defects.append(Defect(relative.as_posix(), found, GRAMMAR, (relative.as_posix(),)))
+    return sorted(recordings), defects
+
+
+def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
+    """The WAV files below `source`, relative to it. Speakers' folders may be links; unreadable ones are defects."""
+
+    def unreadable(error: OSError) -> None:
+        where = os.path.relpath(error.filename, source)
+        defects.append(Defect(where, error.strerror or str(error), "a readable folder"))
+
+    for folder, folders, files in os.walk(source, onerror=unreadable, followlinks=True):
+        relative = Path(folder).relative_to(source)
+        deep = len(relative.parts) >= MAX_DEPTH  # links can be circles
+        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(".wav") and not name.startswith("."):
+                yield relative / name
+
+
+def read_json(path: Path, what: str) -> object:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise CorpusError(f"{path}: {error.strerror or error}; wanted {what}") from None
+    except UnicodeDecodeError:
+        raise CorpusError(f"{path}: not UTF-8 text; wanted {what}") from None
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"{path}: no valid JSON (line {error.lineno}: {error.msg}); wanted {what}") from None
+
+
+def plain(value: object) -> str:
+    """A metadata value for comparing: text, without case and surplus white space."""
+    return " ".join(str(value).split()).casefold()

@@ -1,0 +1,154 @@
+"""The corpus as a table, and as a picture.
+
+audiomnist corpus-table DIR --figure corpus.png [--csv corpus.csv]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from audiomnist.corpus.attributes import age_of, spellings
+from audiomnist.corpus.corrections import (
+    CORRECTIONS,
+    NONE,
+    Corrections,
+    correct_metadata,
+    load_corrections,
+    spoken_digits,
+)
+from audiomnist.corpus.layout import CorpusError, scan
+from audiomnist.corpus.metadata import GENDERS, META_NAME, gender_of, read_metadata
+from audiomnist.signal.wav import RecordingError, read_wav
+from caffe_proto.atomic import WriteError, write_file
+
+DATE = "%y-%m-%d-%H-%M-%S"  # of recordings in the metadata
+
+
+def _tidy(meta: Mapping[str, Mapping], key: str) -> dict[str, str | None]:
+    """The values of an attribute by speaker, white space and variants of spelling (the most frequent wins) removed."""
+    texts = {speaker: str(entry[key]) for speaker, entry in meta.items() if entry.get(key)}
+    values = {speaker: re.sub(r"\s+", " ", text).strip() for speaker, text in texts.items()}
+    frequent = {}
+    for group in spellings(sorted(set(values.values()))):
+        best = max(group, key=lambda spelling: sum(value == spelling for value in values.values()))
+        frequent |= dict.fromkeys(group, best)
+    return {speaker: frequent.get(value, value) for speaker, value in values.items()}
+
+
+def speaker_table(meta: Mapping[str, Mapping]) -> pd.DataFrame:
+    """The metadata in proper types, a row for each speaker (the index): gender and accent, origin, room (text),
+    age (whole years), native_speaker (boolean), date (timestamp). What is missing or impossible is NA.
+    """
+    accent, origin, room = (_tidy(meta, key) for key in ("accent", "origin", "recordingroom"))
+    native = {"yes": True, "no": False}
+    rows = []
+    for speaker, entry in meta.items():
+        gender = gender_of(entry)
+        rows.append({
+            "speaker": speaker,
+            "gender": None if gender is None else GENDERS[gender],
+            "age": age_of(entry),
+            "accent": accent.get(speaker),
+            "native_speaker": native.get(str(entry.get("native speaker", "")).strip().casefold()),
+            "origin": origin.get(speaker),
+            "room": room.get(speaker),
+            "date": pd.to_datetime(entry.get("recordingdate"), format=DATE, errors="coerce"),
+        })  # fmt: skip
+    types = {"gender": "string", "age": "Int64", "accent": "string", "native_speaker": "boolean"}
+    types |= {"origin": "string", "room": "string", "date": "datetime64[s]"}
+    return pd.DataFrame(rows, columns=["speaker", *types]).astype(types).set_index("speaker")
+
+
+def _sound(path: Path) -> tuple[float | None, int | None]:
+    """Seconds and sample rate (Hz) of a recording; None where it cannot be read."""
+    try:
+        samples, rate = read_wav(path)
+    except (RecordingError, OSError):
+        return None, None
+    return len(samples) / rate, rate
+
+
+def corpus_table(corpus: Path, meta_path: Path | None = None, corrections: Corrections = NONE) -> pd.DataFrame:
+    """The recordings of a corpus with the attributes of their speakers, a row for each recording.
+
+    Columns: path (text, relative to the corpus), speaker, digit, repetition (whole numbers), seconds and rate (Hz;
+    NA where the file cannot be read), and those of `speaker_table`. Recordings of speakers without metadata have NA
+    there. Raises CorpusError when the corpus or its metadata cannot be read.
+    """
+    recordings, _ = scan(corpus)
+    meta, _ = correct_metadata(read_metadata(meta_path or Path(corpus) / META_NAME), corrections)
+    digits, _ = spoken_digits(recordings, meta, corrections)
+    rows = [(r.relative, r.speaker, digits[r], r.repetition, *_sound(r.path)) for r in recordings]
+    table = pd.DataFrame(rows, columns=["path", "speaker", "digit", "repetition", "seconds", "rate"])
+    types = {"path": "string", "speaker": "string", "digit": "int64", "repetition": "int64", "seconds": "Float64"}
+    types["rate"] = "Int64"
+    speakers = speaker_table(meta).reset_index().astype({"speaker": "string"})
+    return table.astype(types).merge(speakers, on="speaker", how="left", validate="many_to_one")
+
+
+def draw_corpus(table: pd.DataFrame):
+    """A matplotlib Figure of a corpus table: durations by digit and by speaker, sexes, ages."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    (by_digit, sexes), (by_speaker, ages) = figure.subplots(2, 2, width_ratios=(3, 1))
+    heard = table.dropna(subset=["seconds"]).astype({"seconds": float})
+    for axes, key in ((by_digit, "digit"), (by_speaker, "speaker")):
+        groups = heard.groupby(key)["seconds"]
+        names = list(groups.groups)
+        axes.boxplot([group.to_numpy() for _, group in groups], tick_labels=names, showfliers=False, widths=0.7)
+        axes.set(xlabel=key, ylabel="duration (s)", ylim=(0, None))
+    step = max(1, len(by_speaker.get_xticklabels()) // 30)
+    for i, label in enumerate(by_speaker.get_xticklabels()):
+        label.set(visible=i % step == 0, rotation=90)
+    speakers = table.drop_duplicates("speaker")
+    counts = speakers["gender"].fillna("unknown").value_counts()
+    bars = sexes.bar(list(counts.index), counts.to_numpy(), color="tab:grey")
+    sexes.bar_label(bars)
+    sexes.set(ylabel="speakers", title="sex")
+    sexes.margins(y=0.1)
+    known = speakers["age"].dropna().astype(int)
+    if len(known):
+        ages.hist(known, bins=range(known.min() // 5 * 5, known.max() + 6, 5), color="tab:grey")
+    ages.set(xlabel="years", ylabel="speakers", title=f"age ({len(speakers) - len(known)} unknown)")
+    hours = heard["seconds"].sum() / 3600
+    figure.suptitle(f"{len(table)} recordings, {len(speakers)} speakers, {hours:.2f} h")
+    return figure
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="audiomnist corpus-table", description="A corpus as a table (CSV) and as a picture (PNG)."
+    )
+    parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
+    parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
+    parser.add_argument("--figure", type=Path, help="PNG to draw")
+    parser.add_argument("--csv", type=Path, help="CSV to write")
+    parser.add_argument("--corrections", action="store_true", help="put known mistakes of AudioMNIST right first")
+    options = parser.parse_args(arguments)
+    if not (options.figure or options.csv):
+        parser.error("wanted --figure, --csv or both")
+    try:
+        corrections = load_corrections(CORRECTIONS) if options.corrections else NONE
+        table = corpus_table(options.corpus, options.meta, corrections)
+        if table.empty:
+            raise CorpusError(f"{options.corpus}: no recordings; wanted a corpus")
+        if options.csv:
+            write_file(options.csv, table.to_csv(index=False).encode())
+            print(options.csv)
+        if options.figure:
+            blob = io.BytesIO()
+            draw_corpus(table).savefig(blob, format="png", dpi=120)
+            write_file(options.figure, blob.getvalue())
+            print(options.figure)
+    except (CorpusError, WriteError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0

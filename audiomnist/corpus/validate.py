@@ -1,0 +1,332 @@
+"""Is a corpus whole and sound? Every finding at once, as errors (cannot be used) and warnings (worth knowing).
+
+    audiomnist validate DIR [--json]
+
+Exit code 0 when there is no error, else 1. What preprocessing would reject is an error here, by the same code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from audiomnist.corpus.attributes import AGES, age_of, spellings
+from audiomnist.corpus.corrections import (
+    CORRECTIONS,
+    NONE,
+    Corrections,
+    correct_metadata,
+    is_audiomnist,
+    load_corrections,
+)
+from audiomnist.corpus.layout import DIGITS, CorpusError, Defect, Recording, scan
+from audiomnist.corpus.metadata import GENDERS, META_NAME, check_metadata, gender_of, read_metadata
+from audiomnist.corpus.splits import PARTS, Splits, check_splits, find_splits, load_splits
+from audiomnist.signal.inputs import network_inputs
+from audiomnist.signal.wav import RecordingError, read_wav
+from audiomnist.workers import available_cores, spread
+
+SHORTEST = 0.1  # seconds below which a digit is hardly whole
+CLIPPED = 4  # samples in a row at the limit of 16 bits
+LIMIT = 32767
+IMBALANCE = 0.15  # of the share of women between the parts of a split
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One error or warning. `known` says that it is dirt which AudioMNIST is known for."""
+
+    level: str
+    where: str
+    found: str
+    wanted: str
+    known: bool = False
+
+    def __str__(self) -> str:
+        known = " (known of AudioMNIST)" if self.known else ""
+        return f"{self.level}: {self.where}: {self.found}; wanted {self.wanted}{known}"
+
+
+def error(defect: Defect, known: bool = False) -> Finding:
+    return Finding("error", defect.where, defect.found, defect.wanted, known)
+
+
+def warning(where: str, found: str, wanted: str, known: bool = False) -> Finding:
+    return Finding("warning", where, found, wanted, known)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# sound
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What one recording holds, or why it cannot be used."""
+
+    recording: Recording
+    defect: tuple[str, str] | None = None  # found, wanted
+    rate: int = 0  # Hz
+    seconds: float = 0.0
+    channels: int = 0
+    bits: int = 0
+    clipped: int = 0  # longest run of samples at the limit
+    digest: str = ""  # of the samples
+
+
+def longest_run(flags: np.ndarray) -> int:
+    """The length of the longest run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def listen(recording: Recording) -> Sound:
+    """Read one recording and pass it through the gate of preprocessing."""
+    try:
+        blob = recording.path.read_bytes()
+        samples, rate = read_wav(blob)
+        network_inputs(blob, recording.name)
+    except OSError as failure:
+        return Sound(recording, (failure.strerror or str(failure), "a readable file"))
+    except RecordingError as failure:
+        return Sound(recording, (failure.found, failure.wanted))
+    place = blob.index(b"fmt ") + 8
+    channels, bits = (int.from_bytes(blob[place + i : place + i + 2], "little") for i in (2, 14))
+    clipped = max(longest_run(samples >= LIMIT), longest_run(samples <= -LIMIT))
+    digest = hashlib.sha256(samples.tobytes()).hexdigest()
+    return Sound(recording, None, rate, len(samples) / rate, channels, bits, clipped, digest)
+
+
+def check_sounds(sounds: Sequence[Sound]) -> list[Finding]:
+    """Errors of single recordings; warnings about clipping, length, formats and duplicates."""
+    findings = [error(Defect(s.recording.relative, *s.defect)) for s in sounds if s.defect]
+    usable = [s for s in sounds if not s.defect]
+    formats = Counter((s.rate, s.bits, s.channels) for s in usable)
+    usual = formats.most_common(1)[0][0] if formats else None
+    by_digest: dict[str, list[Sound]] = defaultdict(list)
+    for sound in usable:
+        where = sound.recording.relative
+        by_digest[sound.digest].append(sound)
+        if sound.clipped >= CLIPPED:
+            findings.append(warning(where, f"clipped ({sound.clipped} samples in a row at the limit)", "no clipping"))
+        if sound.seconds < SHORTEST:
+            findings.append(warning(where, f"{sound.seconds:.3f} s long", f"{SHORTEST} s or more"))
+        if (own := (sound.rate, sound.bits, sound.channels)) != usual:
+            findings.append(warning(where, _format(own), f"{_format(usual)}, as the others"))
+    for same in by_digest.values():
+        for sound in same[1:]:
+            found = f"the same sound as {same[0].recording.relative}"
+            findings.append(warning(sound.recording.relative, found, "a recording of its own"))
+    return findings
+
+
+def _format(kind: tuple[int, int, int]) -> str:
+    return f"{kind[0]} Hz, {kind[1]} bits, {kind[2]} channel{'' if kind[2] == 1 else 's'}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# numbers, metadata, splits
+
+
+def check_counts(recordings: Sequence[Recording], repetitions: int | None) -> list[Finding]:
+    """A warning for every speaker who lacks digits or repetitions that the others (or `repetitions`) have."""
+    by_speaker: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for r in recordings:
+        by_speaker[r.speaker].add((r.digit, r.repetition))
+    numbers = set(range(repetitions)) if repetitions else {n for pairs in by_speaker.values() for _, n in pairs}
+    wanted = {(int(d), n) for d in DIGITS for n in numbers}
+    findings = []
+    for speaker, pairs in sorted(by_speaker.items()):
+        for missing, found in ((wanted - pairs, "missing"), (pairs - wanted, "too many")):
+            if missing:
+                some = ", ".join(f"{d}_{speaker}_{n}" for d, n in sorted(missing)[:3])
+                more = " ..." if len(missing) > 3 else ""
+                what = f"{len(missing)} recordings {found} ({some}{more})"
+                findings.append(warning(f"{speaker}/", what, f"{len(numbers)} repetitions of {len(DIGITS)} digits"))
+    return findings
+
+
+def check_attributes(meta: Mapping[str, Mapping], present: set[str], where: str) -> list[Finding]:
+    """Warnings about speakers without recordings, ages, and attributes that are spelt in several ways."""
+    known = is_audiomnist(meta)
+    findings = []
+    for speaker in sorted(set(meta) - present):
+        findings.append(warning(where, f"speaker {speaker} has no recordings", "recordings of every speaker"))
+    types = {type(entry["age"]).__name__ for entry in meta.values() if entry.get("age") is not None}
+    if len(types) > 1:
+        findings.append(warning(where, f"ages are of the types {', '.join(sorted(types))}", "one type", known))
+    for speaker, entry in sorted(meta.items()):
+        age = entry.get("age")
+        if age is not None and age_of(entry) is None:
+            wanted = f"an age from {AGES.start} to {AGES.stop - 1} years"
+            findings.append(warning(where, f"speaker {speaker} has age {age!r}", wanted, known and str(age) == "1234"))
+    for key in ("recordingroom", "accent"):
+        values = sorted({str(entry[key]) for entry in meta.values() if entry.get(key)})
+        for group in spellings(values):
+            found = f"{key} is spelt {', '.join(map(repr, group))}"
+            findings.append(warning(where, found, "one spelling", known))
+    return findings
+
+
+def check_balance(splits: Splits, meta: Mapping[str, Mapping], present: set[str]) -> list[Finding]:
+    """A warning for every split whose parts differ much in their share of women."""
+    findings = []
+    for task, folds in splits.folds.items():
+        for k, fold in enumerate(folds):
+            shares = {}
+            for part in PARTS:
+                genders = [gender_of(meta.get(s, {})) for s in fold[part] if s in present]
+                if genders:
+                    shares[part] = genders.count(GENDERS.index("female")) / len(genders)
+            if shares and max(shares.values()) - min(shares.values()) > IMBALANCE:
+                found = "women are " + ", ".join(f"{share:.0%} of {part}" for part, share in shares.items())
+                findings.append(warning(f"{splits.path.name} {task} split {k}", found, "parts alike"))
+    return findings
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the whole
+
+
+def validate(
+    source: Path,
+    meta_path: Path | None = None,
+    splits_path: Path | None = None,
+    jobs: int = 1,
+    repetitions: int | None = None,
+    corrections: Corrections = NONE,
+) -> tuple[list[Finding], dict]:
+    """All findings, errors first, and a summary of numbers. Raises CorpusError where there is no corpus at all."""
+    meta_path = meta_path or source / META_NAME
+    recordings, defects = scan(source)
+    findings = [error(d) for d in defects]
+    if not recordings and not defects:
+        raise CorpusError(f"{source}: no recordings; wanted {source}/<speaker>/<digit>_<speaker>_<repetition>.wav")
+    heard = spread(listen, recordings, jobs, ("preprocessing_data",))
+    sounds = sorted(tqdm(heard, total=len(recordings), unit="rec", desc="listening"), key=lambda s: s.recording)
+    findings += check_sounds(sounds)
+    findings += check_counts(recordings, repetitions)
+    present = {r.speaker for r in recordings}
+    try:
+        meta, corrected = correct_metadata(read_metadata(meta_path), corrections)
+        known = is_audiomnist(meta)
+        repaired = load_corrections(CORRECTIONS).speakers if known else {}
+        for defect in check_metadata(recordings, meta, meta_path):
+            speaker = defect.recordings[0].split("/")[0]
+            findings.append(error(defect, known and speaker in repaired))
+        findings += check_attributes(meta, present, meta_path.name)
+        if known:
+            findings += known_recordings(recordings, corrections)
+    except CorpusError as failure:
+        meta, corrected = {}, []
+        findings.append(Finding("error", meta_path.name, *_split(failure)))
+    try:
+        splits = load_splits(splits_path) if splits_path else find_splits(source)
+        labelled = {speaker for speaker, entry in meta.items() if gender_of(entry) is not None}
+        usable = {s.recording for s in sounds if not s.defect and s.recording.speaker in labelled}
+        rows = [(r, splits.labels(r.digit, meta[r.speaker])) for r in recordings if r in usable]
+        findings += [error(d) for d in check_splits(splits, rows, meta)[0]] if meta else []
+        findings += check_balance(splits, meta, present)
+    except CorpusError as failure:
+        findings.append(Finding("error", "splits", *_split(failure)))
+    findings.sort(key=lambda f: f.level)
+    return findings, summary(source, sounds, meta, corrected)
+
+
+def known_recordings(recordings: Iterable[Recording], corrections: Corrections) -> list[Finding]:
+    """Warnings about AudioMNIST's recordings that are reported to be mislabelled and not corrected."""
+    reported = load_corrections(CORRECTIONS)
+    return [
+        warning(r.relative, reported.why[r.name], f"the digit {r.digit} (--corrections makes it {digit})", True)
+        for r in recordings
+        if (digit := reported.recordings.get(r.name)) is not None and r.name not in corrections.recordings
+    ]
+
+
+def _split(failure: CorpusError) -> tuple[str, str]:
+    found, _, wanted = str(failure).partition("; wanted ")
+    return found, wanted
+
+
+def summary(source: Path, sounds: Sequence[Sound], meta: Mapping[str, Mapping], corrected: Sequence[str]) -> dict:
+    """The numbers of a corpus, JSON-able."""
+    usable = [s for s in sounds if not s.defect]
+    seconds = [s.seconds for s in usable]
+    speakers = sorted({s.recording.speaker for s in sounds})
+    genders = [gender_of(meta.get(speaker, {})) for speaker in speakers]
+    return {
+        "corpus": str(source),
+        "recordings": len(sounds),
+        "usable": len(usable),
+        "speakers": len(speakers),
+        **{gender: genders.count(label) for label, gender in enumerate(GENDERS)},
+        "recordings of a speaker": _range(Counter(s.recording.speaker for s in sounds).values()),
+        "recordings of a digit": _range(Counter(s.recording.digit for s in sounds).values()),
+        "recordings of a repetition": _range(Counter(s.recording.repetition for s in sounds).values()),
+        "formats": {_format(k): n for k, n in Counter((s.rate, s.bits, s.channels) for s in usable).most_common()},
+        "seconds": {"shortest": min(seconds, default=0), "longest": max(seconds, default=0), "all": sum(seconds)},
+        "corrected": list(corrected),
+    }
+
+
+def _range(numbers: Iterable[int]) -> list[int]:
+    numbers = list(numbers)
+    return [min(numbers, default=0), max(numbers, default=0)]
+
+
+def describe(numbers: Mapping) -> str:
+    """The summary for people."""
+    seconds = numbers["seconds"]
+    lines = [
+        f"{numbers['corpus']}: {numbers['recordings']} recordings, {numbers['usable']} usable, "
+        f"of {numbers['speakers']} speakers ({numbers['male']} male, {numbers['female']} female)",
+        f"{seconds['all'] / 3600:.2f} h, {seconds['shortest']:.3f} to {seconds['longest']:.3f} s",
+        *(f"{count} of {kind}" for kind, count in numbers["formats"].items()),
+    ]
+    for what in ("speaker", "digit", "repetition"):
+        low, high = numbers[f"recordings of a {what}"]
+        lines.append(f"a {what} has {low if low == high else f'{low} to {high}'} recordings")
+    return "\n".join([*lines, *(f"corrected: {line}" for line in numbers["corrected"])])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="audiomnist validate", description="Check a corpus of spoken digits; exit code 1 when it has errors."
+    )
+    parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
+    parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
+    parser.add_argument("--splits", type=Path, help="splits (default: splits.json in the corpus, else AudioMNIST's)")
+    parser.add_argument("--repetitions", type=int, help="of each digit by each speaker (default: all there are)")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="processes (default: all cores)")
+    what = "put known mistakes of AudioMNIST (or those of FILE) right first"
+    parser.add_argument("--corrections", type=Path, nargs="?", const=CORRECTIONS, metavar="FILE", help=what)
+    parser.add_argument("--json", action="store_true", help="findings and numbers as JSON")
+    options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: wanted 1 or more")
+    try:
+        corrections = load_corrections(options.corrections) if options.corrections else NONE
+        findings, numbers = validate(
+            options.corpus, options.meta, options.splits, options.jobs, options.repetitions, corrections
+        )
+    except CorpusError as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 1
+    errors = sum(finding.level == "error" for finding in findings)
+    if options.json:
+        print(json.dumps({**numbers, "errors": errors, "findings": [asdict(f) for f in findings]}, indent=1))
+    else:
+        print("\n".join([*map(str, findings), describe(numbers)]))
+        print(f"{errors} errors, {len(findings) - errors} warnings")
+    return 1 if errors else 0

@@ -1,0 +1,1 @@
+"""Relevance of recordings: reading inputs, pictures, sounds, reports, and the command `lrp`."""

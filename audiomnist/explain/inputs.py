@@ -1,0 +1,151 @@
+"""Recordings for a network: preprocessed HDF5 files and WAV files."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from audiomnist.signal.inputs import network_inputs, padded_signal
+from audiomnist.signal.wav import RecordingError
+from lrp.errors import LRPError, NotFiniteError
+
+WAV, HDF5 = (".wav",), (".hdf5", ".h5")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Recordings: data (N, C, H, W) float32, label (N, L) float32 or None, sources: the file that each came from."""
+
+    data: np.ndarray
+    label: np.ndarray | None
+    sources: tuple
+
+    @property
+    def path(self):
+        """The first source."""
+        return self.sources[0]
+
+    def item(self, index):
+        """One of the recordings."""
+        one = slice(index, index + 1)
+        return Recording(self.data[one], None if self.label is None else self.label[one], self.sources[one])
+
+
+def read_hdf5(path):
+    """A preprocessed file: dataset `data` (N, C, H, W), `label` (N, L) if there is one. Raises LRPError."""
+    import h5py
+
+    if not os.path.isfile(path):
+        raise LRPError(f"{path}: no such file; an HDF5 file with a dataset data wanted")
+    try:
+        with h5py.File(path, "r") as file:
+            if "data" not in file:
+                raise LRPError(f"{path}: datasets {', '.join(file) or 'none'} found; data wanted")
+            data = np.asarray(file["data"][()])
+            label = np.asarray(file["label"][()]) if "label" in file else None
+    except OSError as error:
+        raise LRPError(f"{path}: not a readable HDF5 file ({error}); a preprocessed recording wanted") from None
+    if data.dtype.kind not in "fiu":
+        raise LRPError(f"{path}: data of type {data.dtype} found; numbers wanted")
+    if data.ndim == 0 or label is not None and label.shape[:1] != data.shape[:1]:
+        shapes = f"{data.shape} and label of shape {None if label is None else label.shape}"
+        raise LRPError(f"{path}: data of shape {shapes} found; one row of each per recording wanted")
+    return Recording(data.astype(np.float32), label, (os.fspath(path),) * len(data))
+
+
+def read_wav(path, shape, seed=0):
+    """A WAV file, preprocessed as for the network whose input has `shape` (C, H, W).
+
+    seed: of the random position of the recording in its second (a function of seed and file name). Raises LRPError.
+    """
+    if not os.path.isfile(path):
+        raise LRPError(f"{path}: no such file; a WAV file wanted")
+    try:
+        made = network_inputs(os.fspath(path), os.path.basename(path), seed)
+    except (RecordingError, OSError) as error:
+        raise LRPError(f"{path}: {error}") from None
+    fitting = [array for array in made.values() if array.shape[1:] == tuple(shape)]
+    if not fitting:
+        known = ", ".join(f"{name} {array.shape[1:]}" for name, array in made.items())
+        raise LRPError(f"{path}: a network with input {tuple(shape)} found; for WAV files one of {known} wanted")
+    return Recording(fitting[0].astype(np.float32), None, (os.fspath(path),))
+
+
+def read_recording(path, shape=None, seed=0):
+    """The recording at `path`, told by its extension; `shape` (C, H, W) of the network's input. Raises LRPError."""
+    extension = os.path.splitext(path)[1].lower()
+    if extension in WAV:
+        if shape is None:
+            raise LRPError(f"{path}: a WAV file found for a network that declares no input shape; a deploy prototxt "
+                           "with an Input layer wanted")
+        recording = read_wav(path, shape, seed)
+    elif extension in HDF5:
+        recording = read_hdf5(path)
+    else:
+        raise LRPError(f"{path}: extension {extension or 'none'} found; one of {', '.join(HDF5 + WAV)} wanted")
+    if shape is not None and recording.data.shape[1:] != tuple(shape):
+        raise LRPError(f"{path}: data of shape {recording.data.shape} found; (N, {', '.join(map(str, shape))}) wanted "
+                       "by the network")
+    if not np.isfinite(recording.data).all():
+        raise LRPError(f"{path}: {int((~np.isfinite(recording.data)).sum())} values that are NaN or infinite found; "
+                       "finite numbers wanted")
+    return recording
+
+
+def sound(recording, seed=0):
+    """The recording (of one item) as a waveform (8000,) at 8 kHz, of any scale, or None where it cannot be found.
+
+    Waveform inputs are it; for a spectrogram it comes from the WAV file, or from the file of the waveform network that
+    the preprocessing wrote beside it.
+    """
+    data, source = recording.data, recording.path
+    if data.shape[1:3] == (1, 1):
+        return data.ravel().astype(np.float64)
+    if os.path.splitext(source)[1].lower() in WAV:
+        return padded_signal(source, os.path.basename(source), seed)
+    folder, name = os.path.split(source)
+    beside = os.path.join(folder, "AudioNet_" + name.removeprefix("AlexNet_"))
+    if name.startswith("AlexNet_") and os.path.isfile(beside):
+        return read_hdf5(beside).data[0].ravel().astype(np.float64)
+    return None
+
+
+def read_list(path):
+    """The files that a list names, one a line; relative ones are relative to the list's folder. Raises LRPError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise LRPError(f"{path}: {getattr(error, 'strerror', None) or error}; a text file with one recording a line "
+                       "wanted") from None
+    files = [os.path.join(os.path.dirname(path), line) for line in lines if line]
+    if not files:
+        raise LRPError(f"{path}: no lines found; one recording a line wanted")
+    return files
+
+
+@contextlib.contextmanager
+def named(sources):
+    """Context in which a NotFiniteError about an item of a batch becomes an LRPError that names its file.
+
+    sources: the items' files, in order.
+    """
+    try:
+        yield
+    except NotFiniteError as error:
+        raise LRPError(f"{sources[error.item]}: {error.what}") from None
+
+
+def joined(recordings):
+    """Neighbouring recordings that are alike (shape of data and labels) put together, in order."""
+    groups = []
+    for recording in recordings:
+        kind = recording.data.shape[1:], None if recording.label is None else recording.label.shape[1:]
+        if not groups or groups[-1][0] != kind:
+            groups.append((kind, []))
+        groups[-1][1].append(recording)
+    for (_, labelled), members in groups:
+        label = None if labelled is None else np.concatenate([one.label for one in members])
+        sources = tuple(source for one in members for source in one.sources)
+        yield Recording(np.concatenate([one.data for one in members]), label, sources)

@@ -1,0 +1,170 @@
+"""Finished parts of a long run, kept beside its output until everything is done, so that a stopped run continues.
+
+A run over a list makes parts of some recordings each. A part is kept in the folder `<output>.partial`, whole or not at
+all, under a name that is made from its recordings' names and contents; settings.json beside it says what made the parts
+(network, weights, composites with their rules, target, precision, code). The same command finds them again; a command
+with other settings is refused, and so is a second one while the first one lives.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from audiomnist.explain.results import file_hash, string_kind
+from caffe_proto import atomic_hdf5, remove_leftovers, write_file
+from lrp.errors import LRPError
+
+SETTINGS, LOCK = "settings.json", ".lock"
+_PART = re.compile(r"[0-9a-f]{64}\.hdf5")
+
+
+def code_hash():
+    """SHA-256 over this package's modules: parts that other code made are not mixed with this one's."""
+    folder = os.path.dirname(__file__)
+    digest = hashlib.sha256()
+    for name in sorted(name for name in os.listdir(folder) if name.endswith(".py")):
+        digest.update(file_hash(os.path.join(folder, name)).encode())
+    return digest.hexdigest()
+
+
+@dataclass
+class Part:
+    """What some recordings of a list gave.
+
+    lines: printed lines. files: pictures and sounds that it wrote. entries: the report's (JSON values). groups:
+    `lrp.results.columns`, one dict for each group of recordings that are alike. about: `lrp.results.attributes`.
+    """
+
+    lines: list = field(default_factory=list)
+    files: list = field(default_factory=list)
+    entries: list = field(default_factory=list)
+    groups: list = field(default_factory=list)
+    about: dict = field(default_factory=dict)
+
+
+TEXTS = ("lines", "files", "entries", "about")  # of a Part, stored as JSON
+
+
+class Progress:
+    """The kept parts of one run.
+
+    output: path that the run makes; settings: {name: JSON value}, whatever decides what the parts hold. The folder is
+    made and held at once, until `remove` or `close`. Raises LRPError where another run holds it, or it holds the parts
+    of a run with other settings or somebody else's files.
+    """
+
+    def __init__(self, output, settings):
+        self.folder = os.fspath(output).rstrip(os.sep) + ".partial"
+        self.settings = json.loads(json.dumps(settings))
+        self._lock = None
+        os.makedirs(self.folder, exist_ok=True)
+        try:
+            self._check_owner()
+            self._hold()
+            self._check_settings()
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _check_owner(self):
+        remove_leftovers(self.folder)
+        names = set(os.listdir(self.folder)) - {LOCK}
+        if names and SETTINGS not in names:
+            raise LRPError(f"{self.folder}: {min(names)} and no {SETTINGS} found; an empty folder, or one with an "
+                           "unfinished run's parts wanted")
+
+    def _hold(self):
+        self._lock = open(os.path.join(self.folder, LOCK), "a")  # noqa: SIM115 (held until the run ends)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else the file system has no locks
+                raise LRPError(f"{self.folder}: another run is working on this output; one at a time wanted") from None
+
+    def _check_settings(self):
+        path = os.path.join(self.folder, SETTINGS)
+        found = {}
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError), \
+                open(path, encoding="utf-8") as file:
+            found = dict(json.load(file))
+        ours = not os.path.exists(path) or found.keys() == self.settings.keys()
+        if ours and not self.started:
+            write_file(path, json.dumps(self.settings, indent=1))
+            return
+        different = sorted(name for name in {*found, *self.settings} if found.get(name) != self.settings.get(name))
+        if different:
+            raise LRPError(f"{self.folder}: an unfinished run with other settings found ({', '.join(different)}); that "
+                           "command again, or the folder removed wanted")
+
+    @property
+    def started(self):
+        """Whether something is kept."""
+        return os.path.isdir(self.folder) and any(map(_PART.fullmatch, os.listdir(self.folder)))
+
+    @staticmethod
+    def key(paths):
+        """The name of the part that these recordings make."""
+        digest = hashlib.sha256()
+        for path in paths:
+            content = file_hash(path) if os.path.isfile(path) else "missing"
+            digest.update(json.dumps([os.fspath(path), content]).encode())
+        return digest.hexdigest()
+
+    def _path(self, key):
+        return os.path.join(self.folder, f"{key}.hdf5")
+
+    def keep(self, key, part):
+        """Store a `Part`."""
+        with atomic_hdf5(self._path(key)) as stream:
+            for name in TEXTS:
+                stream.file[name] = json.dumps(getattr(part, name))
+            for number, made in enumerate(part.groups):
+                for name, values in made.items():
+                    stream.file.create_dataset(f"groups/{number}/{name}", data=values, dtype=string_kind(values))
+
+    def read(self, key):
+        """The `Part` of that name, or None where it has not been made or has been damaged since: it is made again."""
+        import h5py
+
+        try:
+            with h5py.File(self._path(key), "r") as file:
+                groups = file.get("groups", {})
+                return Part(**{name: json.loads(file[name].asstr()[()]) for name in TEXTS},
+                            groups=[{name: _values(stored) for name, stored in groups[str(number)].items()}
+                                    for number in range(len(groups))])
+        except (OSError, KeyError, ValueError):
+            return None
+
+    def remove(self):
+        """Forget all parts: everything is done. What is not this run's own stays."""
+        for name in filter(_PART.fullmatch, os.listdir(self.folder)):
+            os.unlink(os.path.join(self.folder, name))
+        self.close()
+
+    def close(self):
+        """Let go of the folder, so that the same command can go on. Without parts it is removed."""
+        if self._lock and not self.started:
+            remove_leftovers(self.folder)
+            for name in (SETTINGS, LOCK):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.folder, name))
+            with contextlib.suppress(OSError):  # somebody else's files are in it
+                os.rmdir(self.folder)
+        self._let_go()
+
+    def _let_go(self):
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+
+def _values(stored):
+    """A dataset as an array; text as objects."""
+    return np.asarray(stored.asstr()[()], object) if stored.dtype.kind == "O" else stored[()]

@@ -1,0 +1,119 @@
+"""One HTML page, complete in itself, to look at and listen to explanations.
+
+Every recording comes with its relevance for every class under every composite (8 bits a value), its sound, and its
+audible heatmaps; the page switches between them. The script is in report.html.
+"""
+
+import base64
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from audiomnist.explain import audible, drawing
+from audiomnist.explain.inputs import named, sound
+from caffe_proto import write_file
+from lrp.baselines import METHODS, explain
+from lrp.composites import find_composite
+from lrp.errors import LRPError
+
+PAGE = Path(__file__).with_name("report.html")
+PLACE = "/*DATA*/"
+LARGEST = 200 * 2**20  # bytes of a page that a browser still opens willingly
+
+
+def _base64(values):
+    return base64.b64encode(values).decode("ascii")
+
+
+def _eight_bits(values, end):
+    """Values as int8, `end` at 127; base64."""
+    return _base64(np.clip(np.rint(127 * np.asarray(values, np.float64) / end), -127, 127).astype(np.int8).tobytes())
+
+
+class Report:
+    """Collects entries with `add`, then `write` makes folder/index.html.
+
+    network: the `Network` to explain; seed: of the position of WAV files; count: how many entries there will be.
+    """
+
+    def __init__(self, folder, network, seed=0, dtype="float32", count=1):
+        self.folder, self.network, self.seed, self.dtype = os.fspath(folder), network, seed, dtype
+        self.count, self.size, self.entries = count, 0, []
+
+    def _audible(self, data, relevance, signal):
+        if data.shape[:2] == (1, 1):
+            return _base64(audible.wav_bytes(audible.of_waveform(data, relevance)))
+        if signal is None:
+            return None
+        return _base64(audible.wav_bytes(audible.of_spectrogram(signal, relevance)))
+
+    def entry(self, recording, composites):
+        """One `Recording` (one item) explained for every class by every composite (name, file, `Composite` or
+        baseline), as a JSON value."""
+        data = recording.data[0]
+        if data.shape not in (drawing.SPECTROGRAM, drawing.WAVEFORM):
+            raise LRPError(f"{recording.path}: an input of shape {data.shape} found; for a report a spectrogram "
+                           f"{drawing.SPECTROGRAM} or a waveform {drawing.WAVEFORM} wanted")
+        signal = sound(recording, self.seed)
+        classes = self.network.classes(recording.data.shape)
+        copies, every = np.repeat(recording.data, classes, axis=0), np.arange(classes)
+        explanations, rules = {}, {}
+        for how in composites:
+            name = how if isinstance(how, str) and how in METHODS else find_composite(how).name
+            with named(recording.sources * classes):
+                made = explain(self.network, copies, how, every, self.dtype)
+            rules[name] = drawing.rule_summary(made.rules) or made.composite
+            explanations[name] = {}
+            for k in range(classes):  # JSON's keys are text
+                end = drawing.limit(made.relevance[k])
+                conserved = float(made.conserved[k])
+                explanations[name][str(k)] = {
+                    "relevance": _eight_bits(made.relevance[k], end), "limit": end, "score": float(made.score[k]),
+                    "conserved": conserved if np.isfinite(conserved) else None,
+                    "sound": self._audible(data, made.relevance[k], signal),
+                }
+        flat = data.astype(np.float64)
+        if data.shape == drawing.SPECTROGRAM:  # decibels: from the least, -127, to the most, 127
+            flat = 2 * (flat - flat.min()) / (np.ptp(flat) or 1) - 1
+        return {
+            "name": os.path.basename(recording.path), "shape": list(data.shape),
+            "input": _eight_bits(flat, np.abs(flat).max() or 1),
+            "label": None if recording.label is None else " ".join(f"{v:g}" for v in recording.label.ravel()),
+            "prediction": int(made.prediction[0]), "explanations": explanations, "rules": rules,
+            "sound": None if signal is None else _base64(audible.wav_bytes(audible.normalised(signal))),
+        }
+
+    def add(self, entry):
+        """Put an `entry` on the page; LRPError as soon as the page can be seen to become too large."""
+        self.entries.append(entry)
+        self.size += len(json.dumps(entry, allow_nan=False))
+        whole = self.size / len(self.entries) * max(self.count, len(self.entries))
+        if whole > LARGEST:
+            raise LRPError(f"{self.folder}: a page of {whole / 2**20:.0f} MB found for {self.count} recordings; "
+                           f"{LARGEST // 2**20} MB at most wanted (fewer recordings with --limit, or fewer composites)")
+
+    def write(self):
+        """Write the page, whole or not at all; returns its path."""
+        if not self.entries:
+            raise LRPError(f"{self.folder}: no recordings found; at least one wanted for a report")
+        first = self.entries[0]
+        shape = tuple(first["shape"])
+        spectrogram = shape == drawing.SPECTROGRAM
+        start = drawing.FIRST_FRAME * drawing.FRAME_STEP if spectrogram else 0.0
+        length = shape[2] * (drawing.FRAME_STEP if spectrogram else 1 / drawing.SAMPLE_RATE)
+        data = {
+            "about": f"{self.network.model} with {self.network.weights_file}: {len(self.entries)} recordings. Red "
+                     "speaks for the class, blue against it; audible heatmaps play relu(R) * x.",
+            "shape": shape[1:], "hertz": shape[1] * drawing.BIN_WIDTH if spectrogram else 0,
+            "start": start, "end": start + length,
+            "classes": list(next(iter(first["explanations"].values()))),
+            "rules": first["rules"], "recordings": self.entries,
+        }
+        # no NaN, which is no JSON: the page would stay empty; no <, so that no name can end the script element
+        text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+        os.makedirs(self.folder, exist_ok=True)
+        path = os.path.join(self.folder, "index.html")
+        write_file(path, PAGE.read_text(encoding="utf-8").replace(PLACE, text))
+        return path

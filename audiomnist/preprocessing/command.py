@@ -1,0 +1,159 @@
+"""The command `preprocessing_data.py`: a whole corpus, stopped and continued at any time."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from audiomnist.corpus.corrections import (
+    CORRECTIONS,
+    NONE,
+    Corrections,
+    correct_metadata,
+    load_corrections,
+    spoken_digits,
+)
+from audiomnist.corpus.layout import CorpusError, scan
+from audiomnist.corpus.metadata import META_NAME, check_metadata, read_metadata
+from audiomnist.corpus.splits import SPLITS_NAME, check_splits, find_splits, load_splits
+from audiomnist.places import HOME
+from audiomnist.preprocessing.journal import JOURNAL, Journal, check_manifest, check_owner, locked
+from audiomnist.preprocessing.lists import REJECTED, remove_lists, write_lists, write_rejected
+from audiomnist.preprocessing.store import Job, hdf5_template, process
+from audiomnist.signal.inputs import DEFAULT_SEED, NETWORKS
+from audiomnist.workers import available_cores, spread
+from caffe_proto.atomic import WriteError, make_folder, remove_leftovers
+
+LIBRARIES = ("h5py", "scipy.fft", "tqdm", "audiomnist.preprocessing.store")  # that every worker needs
+
+
+def preprocess(
+    source: Path,
+    destination: Path,
+    meta_path: Path,
+    splits_path: Path | None = None,
+    jobs: int = 1,
+    seed: int = DEFAULT_SEED,
+    skip_invalid: bool = False,
+    corrections: Corrections = NONE,
+) -> int:
+    """Do a whole corpus; returns the exit code. Raises CorpusError or WriteError when nothing more can be done."""
+    meta, corrected = correct_metadata(read_metadata(meta_path), corrections)
+    splits = load_splits(splits_path) if splits_path else find_splits(source)
+    recordings, defects = scan(source)
+    if not recordings and not defects:
+        raise CorpusError(f"{source}: no recordings; wanted {source}/<speaker>/<digit>_<speaker>_<repetition>.wav")
+    digits, relabelled = spoken_digits(recordings, meta, corrections)
+    for line in corrected + relabelled:
+        print(f"corrected: {line}", file=sys.stderr)
+    unknown = check_metadata(recordings, meta, meta_path)
+    defects += unknown
+    without_label = {name for defect in unknown for name in defect.recordings}
+    labelled = [r for r in recordings if r.relative not in without_label]
+    labels = {r: tuple(splits.labels(digits[r], meta[r.speaker])) for r in labelled}
+
+    make_folder(destination)
+    remove_leftovers(destination)  # also of a run that was killed while it wrote its manifest
+    check_owner(destination)
+    with locked(destination):
+        check_manifest(destination, source, seed)  # first of all files: it says whose folder this is
+        for speaker in {r.speaker for r in labels}:
+            make_folder(destination / speaker)
+        journal = Journal(destination / JOURNAL)
+        work = [Job(r, row, journal.made_from.get(r.relative)) for r, row in labels.items()]
+        check_space(destination, work, len(splits.columns))
+        usable = set()
+        with journal, tqdm(total=len(work), unit="rec", desc="preprocessing", smoothing=0.05) as bar:
+            task = partial(process, destination=destination, seed=seed)
+            for outcome in spread(task, work, jobs, LIBRARIES):
+                if outcome.defect:
+                    defects.append(outcome.defect)
+                else:
+                    journal.record(outcome.recording, outcome.made_from)
+                    usable.add(outcome.recording)
+                bar.update()
+            journal.flush()
+        rows = [(r, row) for r, row in labels.items() if r in usable]
+        split_defects, unusable = check_splits(splits, rows, meta)
+        defects = sorted(defects, key=lambda d: d.where) + split_defects
+        for defect in defects:
+            print(defect, file=sys.stderr)
+        lost = len({name for defect in defects for name in defect.recordings})
+        summary = f"{len(rows)} recordings in {destination}, {lost} rejected"
+        (destination / REJECTED).unlink(missing_ok=True)
+        if defects and not skip_invalid:
+            remove_lists(destination)
+            advice = "mend them, or leave them out with --skip-invalid"
+            print(f"{source}: {len(defects)} defects; wanted none ({advice})", file=sys.stderr)
+            print(f"{summary}; no lists written")
+            return 1
+        if skip_invalid:
+            write_rejected(destination / REJECTED, defects)
+        lists = write_lists(destination, splits, rows, unusable)
+        if not lists:
+            print(f"{splits.path}: no split can be used with these recordings; wanted one at least", file=sys.stderr)
+        print(f"{summary}; {lists} lists" + (f"; see {destination / REJECTED}" if defects else ""))
+        return 0 if lists else 1
+
+
+def check_space(destination: Path, work: list[Job], columns: int) -> None:
+    """Fail before the disk is full, where that can be foreseen."""
+    each = sum(len(hdf5_template(kind.shape, columns)[0]) for kind in NETWORKS.values())
+    needed = each * sum(job.made_from is None for job in work)
+    free = shutil.disk_usage(destination).free
+    if needed > free:
+        raise WriteError(f"{destination}: {free / 1e9:.1f} GB free on the disk; wanted {needed / 1e9:.1f} GB")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="preprocessing_data.py",
+        description="Recordings of spoken digits -> HDF5 inputs of AlexNet and AudioNet, and split lists.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--source", "-src", type=Path, default=HOME / "data", help="folder with a folder for each speaker")
+    add("--destination", "-dst", type=Path, default=HOME / "preprocessed_data", help="where the inputs go")
+    add("--meta", "-m", type=Path, help=f"metadata of the speakers (None: {META_NAME} in the source)")
+    add("--splits", type=Path, help=f"splits (None: {SPLITS_NAME} in the source, else AudioMNIST's)")
+    add("--jobs", type=_positive, default=available_cores(), help="processes")
+    add("--seed", type=int, default=DEFAULT_SEED, help="of the random positions in the padded second")
+    add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
+    what = "put known mistakes of AudioMNIST (or those of FILE) right"
+    add("--corrections", type=Path, nargs="?", const=CORRECTIONS, metavar="FILE", help=what)
+    options = parser.parse_args(arguments)
+    meta = options.meta or options.source / META_NAME
+    if options.destination.resolve() == options.source.resolve():
+        parser.error("the destination is the source; wanted another folder")
+    try:
+        corrections = load_corrections(options.corrections) if options.corrections else NONE
+        return preprocess(
+            options.source,
+            options.destination,
+            meta,
+            options.splits,
+            options.jobs,
+            options.seed,
+            options.skip_invalid,
+            corrections,
+        )
+    except (CorpusError, WriteError) as error:
+        print(error, file=sys.stderr)
+    except BrokenProcessPool:
+        print(f"{options.destination}: a worker process died; wanted more memory or fewer --jobs", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues where it stopped", file=sys.stderr)
+    return 1

@@ -1,0 +1,114 @@
+"""The destination of a preprocessing: one run at a time, and it remembers what made it and what is done."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from audiomnist.corpus.layout import CorpusError, Recording
+from audiomnist.signal.inputs import FORMAT
+from caffe_proto.atomic import write_error, write_file
+
+MANIFEST, JOURNAL, LOCK = "preprocessing.json", "preprocessing.journal", ".preprocessing.lock"
+
+
+def check_owner(destination: Path) -> None:
+    """Refuse a folder that holds somebody else's files. Raises CorpusError, WriteError."""
+    try:
+        names = set(os.listdir(destination)) - {LOCK}
+    except OSError as error:
+        raise write_error(destination, error) from None
+    if names and MANIFEST not in names:
+        found = f"holds {min(names)} and no {MANIFEST}"
+        raise CorpusError(f"{destination}: {found}; wanted an empty folder or one made here")
+
+
+@contextmanager
+def locked(destination: Path) -> Iterator[None]:
+    """Hold the destination for this process; a killed process lets go by itself."""
+    with open(destination / LOCK, "a") as file:  # a link's target is not emptied
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CorpusError(f"{destination}: another preprocessing is writing here; wanted one at a time") from None
+        yield
+
+
+def check_manifest(destination: Path, source: Path, seed: int) -> None:
+    """Refuse to mix two makings in one folder; a new folder gets the manifest of this one."""
+    mine = {"format": FORMAT, "seed": seed, "source": str(source.resolve())}
+    path = destination / MANIFEST
+    if path.exists():
+        try:
+            theirs = json.loads(path.read_text(encoding="utf-8"))
+            differing = [key for key in mine if theirs.get(key) != mine[key]]
+        except (ValueError, AttributeError):
+            raise CorpusError(f"{path}: not a preprocessing's manifest; wanted the one that was written here") from None
+        if differing:
+            key = differing[0]
+            raise CorpusError(
+                f"{destination}: was made with {key} {theirs.get(key)}; wanted {key} {mine[key]} (choose another "
+                f"destination, or remove this one)"
+            )
+    else:
+        write_file(path, (json.dumps(mine, indent=1) + "\n").encode())
+
+
+class Journal:
+    """Which recordings are done, and from what: a line each, written after their files are.
+
+    A killed process loses nothing that it wrote, a power failure may: lines that another boot of the machine wrote
+    count only up to the last mark that says that everything was flushed to the disk.
+    """
+
+    FLUSHED = "flushed"
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.made_from: dict[str, str] = {}
+        pending: dict[str, str] = {}
+        if path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                fields = line.split("\t")
+                if line == self.FLUSHED:
+                    self.made_from = pending | self.made_from
+                    pending = {}
+                elif len(fields) == 4 and fields[3] == "." and fields[2] == boot():  # the dot: not torn
+                    self.made_from[fields[0]] = fields[1]
+                elif len(fields) == 4 and fields[3] == ".":
+                    pending[fields[0]] = fields[1]
+
+    def __enter__(self) -> Journal:
+        self.file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (closed on exit)
+        self.file.write("\n")  # a torn line ends here
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def flush(self) -> None:
+        """Wait until the disk has everything, and say so."""
+        os.sync()
+        self.file.write(self.FLUSHED + "\n")
+
+    def record(self, recording: Recording, made_from: str) -> None:
+        if self.made_from.get(recording.relative) != made_from:
+            self.made_from[recording.relative] = made_from
+            try:
+                self.file.write(f"{recording.relative}\t{made_from}\t{boot()}\t.\n")
+            except OSError as error:
+                raise write_error(self.path, error) from None
+
+
+@cache
+def boot() -> str:
+    """What tells this running of the machine from an earlier one; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,232 @@
+"""Say a digit, see what both networks make of it, and see and hear why.
+
+    python recording_scripts/recognise.py --runs runs
+    python recording_scripts/recognise.py --runs demo/runs --wav recordings/corpus/zoe/7_zoe_0.wav --output out
+
+See recording_scripts/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiomnist.corpus.layout import CorpusError
+from audiomnist.corpus.splits import OFFICIAL_SPLITS, load_splits
+from audiomnist.explain import audible, drawing
+from audiomnist.places import HOME
+from audiomnist.recording.review import show_pictures
+from audiomnist.recording.session import SAMPLE_RATE
+from audiomnist.recording.sound import Microphone, SoundError, is_playing, play
+from audiomnist.recording.utterances import MARGIN, find_sounds
+from audiomnist.runs.networks import NETWORKS
+from audiomnist.runs.run_folder import snapshots
+from audiomnist.signal.inputs import network_inputs, padded_signal
+from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
+from caffe_proto import CaffeFileError
+from caffe_proto.atomic import WriteError, make_folder, write_file
+from lrp import COMPOSITES, Explanation, LRPError, Network
+from lrp.composites import DEFAULT
+
+LISTEN = 2.0  # s for which the microphone is heard
+LONGEST = 1.0  # s that the networks can hear
+NAME = "spoken.wav"  # what a take counts as: its place in the padded second depends on the name
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network makes of a recording: its classes' probabilities (classes,), the relevance and its input."""
+
+    network: str
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+    explanation: Explanation
+    data: np.ndarray  # (1, C, H, W)
+
+    @property
+    def best(self) -> int:
+        return int(np.argmax(self.probabilities))
+
+    def __str__(self) -> str:
+        order = np.argsort(-self.probabilities)[:3]
+        return f"{self.network}: " + ", ".join(f"{self.classes[k]} {100 * self.probabilities[k]:.1f} %" for k in order)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Scores (classes,) -> probabilities (classes,)."""
+    shifted = np.exp(scores.astype(np.float64) - scores.max())
+    return shifted / shifted.sum()
+
+
+def load_networks(runs: Path, task: str, split: int) -> dict[str, Network]:
+    """The trained networks of a task and split, from their newest snapshots; at least one.
+
+    Raises LRPError or CaffeFileError.
+    """
+    found = {}
+    for name in NETWORKS:
+        folder = runs / f"{name}_{task}_{split}"
+        models = snapshots(folder, name)
+        if models:
+            found[name] = Network(str(folder / "deploy.prototxt"), str(models[-1][1]))
+    if not found:
+        wanted = " or ".join(f"{name}_{task}_{split}" for name in NETWORKS)
+        raise LRPError(f"{runs}: no snapshot found; wanted one in {wanted} (train_test.sh makes them)")
+    return found
+
+
+def single_utterance(samples: np.ndarray, rate: int) -> np.ndarray:
+    """The loudest utterance of int16 samples (N,), with margins, at most a second long. Raises RecordingError."""
+    sounds = [sound for sound in find_sounds(samples, rate) if sound.word]
+    if not sounds:
+        raise RecordingError("nothing that sounds like a word", "a spoken digit")
+    place = max(range(len(sounds)), key=lambda k: sounds[k].peak)
+    first = last = place  # a word of two sounds, such as eight
+    while first and sounds[last].stop - sounds[first - 1].start < LONGEST - 2 * MARGIN and _near(sounds, first - 1):
+        first -= 1
+    while last + 1 < len(sounds) and sounds[last + 1].stop - sounds[first].start < LONGEST - 2 * MARGIN and _near(
+        sounds, last
+    ):
+        last += 1
+    start = max(0, round((sounds[first].start - MARGIN) * rate))
+    return samples[start : round((sounds[last].stop + MARGIN) * rate)]
+
+
+def _near(sounds: list, first: int) -> bool:
+    return sounds[first + 1].start - sounds[first].stop < 0.2
+
+
+def recognise(
+    networks: dict[str, Network], wav: bytes, name: str, composite: str, classes: tuple[str, ...]
+) -> list[Answer]:
+    """What each network makes of a WAV file's bytes. Raises RecordingError, LRPError."""
+    inputs = network_inputs(wav, name)
+    answers = []
+    for network, model in networks.items():
+        data = inputs[NETWORKS[network].inputs].astype(np.float32)
+        explanation = model.relevance(data, None, composite)
+        answers.append(Answer(network, classes, softmax(explanation.scores[0]), explanation, data))
+    return answers
+
+
+def keep(answers: list[Answer], wav: bytes, name: str, output: Path) -> list[tuple[str, np.ndarray]]:
+    """Write the recording, and for each network a picture and a sound of its relevance.
+
+    Returns what can be heard: (description, int16 samples at 8 kHz). Raises WriteError, LRPError.
+    """
+    make_folder(output)
+    write_file(output / name, wav)
+    stem, heard = Path(name).stem, []
+    for answer in answers:
+        text = drawing.caption(answer.explanation, 0, answer.classes)
+        figure = drawing.draw(answer.data[0], answer.explanation.relevance[0], text, f"{name}, {answer}")
+        drawing.write(figure, str(output / f"{stem}_{answer.network}.png"))
+        relevance = answer.explanation.relevance[0]
+        if answer.data.shape[1:] == drawing.WAVEFORM:
+            signal = audible.of_waveform(answer.data, relevance)
+        else:
+            signal = audible.of_spectrogram(padded_signal(wav, name), relevance)
+        audible.write_wav(str(output / f"{stem}_{answer.network}_relevance.wav"), signal)
+        samples = np.rint(signal * 32767).astype(np.int16)
+        heard.append((f"what {answer.network} listened to", samples))
+    return heard
+
+
+def play_all(heard: list[tuple[str, np.ndarray]]) -> None:
+    """Play one after the other at 8 kHz. Raises SoundError."""
+    for what, samples in heard:
+        print(f"playing {what}", file=sys.stderr)
+        play(np.repeat(samples, SAMPLE_RATE // audible.SAMPLE_RATE), SAMPLE_RATE)
+        while is_playing():
+            time.sleep(0.05)
+
+
+def listen(microphone: Microphone) -> np.ndarray:
+    """Two seconds of sound, int16 (N,) at 48 kHz. Raises SoundError."""
+    microphone.begin()
+    while microphone.seconds() < LISTEN:
+        time.sleep(0.02)
+    return microphone.end().samples
+
+
+def from_microphone(options: argparse.Namespace, explain) -> None:
+    """ENTER, two seconds of listening, an answer; until the input ends or Q."""
+    microphone = Microphone(options.device)
+    try:
+        number = 0
+        while True:
+            print("ENTER, then say a digit (Q ends)", file=sys.stderr)
+            line = sys.stdin.readline()
+            if not line or line.strip().casefold() == "q":
+                return
+            number += 1
+            try:
+                sound = single_utterance(listen(microphone), SAMPLE_RATE)
+                explain(wav_bytes(sound, SAMPLE_RATE), f"{Path(NAME).stem}{number}.wav")
+            except RecordingError as error:
+                print(f"{error}; once more, please", file=sys.stderr)
+    finally:
+        microphone.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="recognise.py", description="Say a digit, see both networks' answers and why.",
+                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
+    p.add_argument("--runs", type=Path, default=HOME / "runs", metavar="DIR", help="trained runs")
+    p.add_argument("--task", default="digit", help="of the runs")
+    p.add_argument("--split", type=int, default=0, help="of the runs")
+    p.add_argument("--splits", type=Path, default=OFFICIAL_SPLITS, metavar="FILE", help="splits that name the classes")
+    p.add_argument("--wav", type=Path, nargs="+", metavar="FILE", help="recordings, instead of the microphone")
+    p.add_argument("--device", metavar="NAME", help="the microphone, by index or pattern")
+    p.add_argument("--composite", choices=COMPOSITES, default=DEFAULT, help="rules of the explanation")
+    p.add_argument("--output", type=Path, default=HOME / "recognised", metavar="DIR", help="pictures and sounds")
+    p.add_argument("--no-show", action="store_true", help="write the pictures, but do not show them")
+    p.add_argument("--no-play", action="store_true", help="do not play the explanations")
+    options = p.parse_args(arguments)
+
+    def explain(wav: bytes, name: str) -> None:
+        answers = recognise(networks, wav, name, options.composite, classes)
+        for answer in answers:
+            print(answer, flush=True)
+        heard = keep(answers, wav, name, options.output)
+        pictures = [str(options.output / f"{Path(name).stem}_{answer.network}.png") for answer in answers]
+        if options.no_show or not show_pictures(pictures):
+            print(f"see {', '.join(pictures)}", file=sys.stderr)
+        if not options.no_play:
+            try:
+                play_all(heard)
+            except SoundError as error:
+                print(error, file=sys.stderr)
+
+    failed = 0
+    stays = bool(options.wav) and not options.no_show and sys.stdin.isatty()  # or the windows would close at once
+    try:
+        networks = load_networks(options.runs, options.task, options.split)
+        splits = load_splits(options.splits)
+        if options.task not in splits.tasks:
+            raise CorpusError(f"{options.splits}: task {options.task!r} found; wanted {', '.join(splits.tasks)}")
+        classes = splits.tasks[options.task].classes
+        if not options.wav:
+            from_microphone(options, explain)
+        for path in options.wav or ():
+            try:
+                read_wav(path)
+                explain(path.read_bytes(), path.name)
+            except (RecordingError, OSError) as error:
+                reason = getattr(error, "strerror", None) or error
+                print(f"{path}: {reason}; wanted a WAV file of a spoken digit", file=sys.stderr)
+                failed += 1
+        if stays:
+            print("ENTER ends", file=sys.stderr)
+            sys.stdin.readline()
+    except (LRPError, CaffeFileError, CorpusError, SoundError, WriteError, OSError) as error:
+        print(f"recognise.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    return 1 if failed else 0

@@ -1,0 +1,186 @@
+"""Fill a network's templates in for one run, and say how far that run is.
+
+    audiomnist render AlexNet digit 0 --preprocessed DIR --run DIR [--max-iter N] [--seed N] [--demo] ...
+
+writes {train,test,deploy,solver}.prototxt into the run folder and prints one line of three fields, separated by tabs:
+new, started, trained or tested; the number of test iterations; the file that the next step starts from. All arithmetic
+about tasks is here: classes, labels, and batches that cover every recording of a list exactly once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import string
+import sys
+from pathlib import Path
+
+from audiomnist.corpus.layout import CorpusError
+from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, load_splits
+from audiomnist.runs.networks import NETWORKS, ROLES
+from audiomnist.runs.run_folder import (
+    RunError,
+    RunName,
+    SelectionError,
+    check_origin,
+    list_name,
+    origin,
+    progress,
+    select,
+    write_run,
+)
+from caffe_proto import CaffeFileError
+
+LARGEST_BATCH = 100  # the paper's batch size for validation and test
+DEFAULT_SEED = 0
+
+
+def exact_batches(count: int, largest: int = LARGEST_BATCH) -> tuple[int, int]:
+    """(batch size, iterations) with batch size * iterations == count and the largest batch size up to `largest`.
+
+    Caffe's test averages over whole batches and wraps around at the end of a list: only an exact cover counts every
+    recording once.
+    """
+    if count < 1:
+        raise ValueError(f"{count} recordings; at least one was wanted")
+    batch = next(b for b in range(min(largest, count), 0, -1) if count % b == 0)
+    return batch, count // batch
+
+
+def count_listed(path: Path) -> int:
+    """The number of HDF5 files that a list names (Caffe separates them by white space). Raises RunError."""
+    try:
+        count = len(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); a list of preprocessed recordings was wanted") from None
+    if count == 0:
+        raise RunError(f"{path}: no recordings listed; at least one was wanted")
+    return count
+
+
+def label_fields(splits: Splits, task: str) -> dict[str, str]:
+    """The placeholders about labels: the label row has one column for each of `splits.columns`."""
+    blobs = [f"label_{column}" for column in splits.columns]
+    label = blobs[splits.column(task)]
+    return {
+        "classes": str(len(splits.tasks[task].classes)),
+        "label": label,
+        "label_tops": "\n  ".join(f'top: "{blob}"' for blob in blobs),
+        "slice_points": "\n    ".join(f"slice_point: {k}" for k in range(1, len(blobs))),
+        "silent_bottoms": "\n  ".join(f'bottom: "{blob}"' for blob in blobs if blob != label),
+    }
+
+
+def _quote(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def override(text: str, key: str, value: int) -> str:
+    """A solver prototxt with another value for the top-level field `key`, which it must have once."""
+    text, count = re.subn(rf"(?m)^{key}: .*$", f"{key}: {value}", text)
+    if count != 1:
+        raise RunError(f"solver template: field {key} found {count} times; once was wanted")
+    return text
+
+
+def solver_value(text: str, key: str) -> int:
+    """The integer value of a top-level field of a solver prototxt."""
+    match = re.search(rf"(?m)^{key}: (\d+)$", text)
+    if match is None:
+        raise RunError(f"solver template: no field {key} with a whole number found; one was wanted")
+    return int(match[1])
+
+
+def render(
+    run: RunName,
+    splits: Splits,
+    counts: dict[str, int],
+    folder: Path,
+    *,
+    demo: bool = False,
+    max_iter: int | None = None,
+    snapshot: int | None = None,
+    seed: int = DEFAULT_SEED,
+) -> dict[str, str]:
+    """The prototxts of a run: {"train.prototxt": text, "test.prototxt": ...}, one for each of ROLES.
+
+    `counts` gives the number of recordings in the run's "validate" and "test" lists; `folder` is the absolute run
+    folder, which the solver names. `max_iter` and `snapshot` override the template's.
+    """
+    network = NETWORKS[run.network]
+    validate_batch, validate_iter = exact_batches(counts["validate"])
+    test_batch, _ = exact_batches(counts["test"])
+    fields = {
+        **label_fields(splits, run.task),
+        **{f"{part}_list": list_name(run, part) for part in PARTS},
+        "validate_batch": str(validate_batch),
+        "validate_iter": str(validate_iter),
+        "test_batch": str(test_batch),
+        "net": _quote(str(folder / "train.prototxt")),
+        "snapshot_prefix": _quote(str(folder / "snapshots" / network.name)),
+        "random_seed": str(seed),
+    }
+    texts = {
+        f"{role}.prototxt": string.Template(network.template(role, demo).read_text(encoding="utf-8")).substitute(fields)
+        for role in ROLES
+    }
+    for key, value in (("max_iter", max_iter), ("snapshot", snapshot)):
+        if value is not None:
+            texts["solver.prototxt"] = override(texts["solver.prototxt"], key, value)
+    return texts
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 1 was wanted")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 0 was wanted")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="audiomnist render", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("task")
+    parser.add_argument("split")
+    parser.add_argument("--preprocessed", type=Path, required=True, metavar="DIR", help="output of preprocessing")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder to write")
+    parser.add_argument("--max-iter", type=_positive, metavar="N", help="training iterations (default: the solver's)")
+    parser.add_argument("--snapshot", type=_positive, metavar="N", help="iterations between snapshots (default: same)")
+    parser.add_argument("--seed", type=_seed, default=DEFAULT_SEED, metavar="N", help="default: %(default)s")
+    parser.add_argument("--demo", action="store_true", help="the short demo's solver and fillers")
+    parser.add_argument("--engine", default="", metavar="COMMAND", help="recorded: runs of different engines never mix")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        splits = load_splits(options.preprocessed / SPLITS_NAME)
+        (run,) = select(splits, options.network, options.task, options.split)
+        folder = options.run.resolve()
+        counts = {part: count_listed(options.preprocessed / list_name(run, part)) for part in PARTS}
+        texts = render(
+            run,
+            splits,
+            counts,
+            folder,
+            demo=options.demo,
+            max_iter=options.max_iter,
+            snapshot=options.snapshot,
+            seed=options.seed,
+        )
+        made_from = origin(run, options.preprocessed, options.engine)
+        if not check_origin(folder, texts, made_from):
+            write_run(folder, texts, made_from)
+        state, path = progress(folder, run.network, solver_value(texts["solver.prototxt"], "max_iter"))
+    except (SelectionError, CorpusError, RunError, CaffeFileError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, SelectionError) else 1
+    print(state, exact_batches(counts["test"])[1], path or "", sep="\t")
+    return 0

@@ -1,0 +1,211 @@
+"""Run folders: which runs there are, how far each is, and what made it.
+
+    audiomnist runs AlexNet digit all --preprocessed DIR --data DIR
+
+prints the runs of a selection, one a line: network, task, split, and whether the lists of its recordings are there
+("preprocessed" or "raw"). The splits are those of the preprocessed folder where there is one, else those of the data.
+
+A run lives in `<runs>/<network>_<task>_<split>/`: the rendered prototxts, `run.json` (what made it), `snapshots/`,
+`train.log` and, once it is tested, `test.log`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiomnist.corpus.layout import CorpusError
+from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, find_splits
+from audiomnist.preprocessing.journal import JOURNAL, MANIFEST, Journal
+from audiomnist.runs.networks import NETWORKS
+from caffe_proto import CaffeFileError, read_solver_state, write_file
+
+RECORD = "run.json"
+TEST_LOG = "test.log"
+ALL = "all"
+
+
+class RunError(RuntimeError):
+    """A run that cannot be made, continued or found; the message is one sentence for the user."""
+
+
+class SelectionError(RunError):
+    """A network, task or split that does not exist was asked for."""
+
+
+@dataclass(frozen=True, order=True)
+class RunName:
+    """The name of a run: network, task and split; its text is the run folder's name."""
+
+    network: str
+    task: str
+    split: int
+
+    def __str__(self) -> str:
+        return f"{self.network}_{self.task}_{self.split}"
+
+    @classmethod
+    def parse(cls, folder_name: str) -> RunName | None:
+        """The run that a folder belongs to, or None for any other folder."""
+        match = re.fullmatch(r"(.+)_([^_]+)_(\d+)", folder_name)
+        return cls(match[1], match[2], int(match[3])) if match else None
+
+
+def select(splits: Splits, network: str = ALL, task: str = ALL, split: str = ALL) -> list[RunName]:
+    """The runs that a selection names, in order: networks, then tasks, then splits.
+
+    Raises SelectionError for names that `splits` or the registry of networks does not have.
+    """
+
+    def choose(kind, wanted, known):
+        if wanted == ALL:
+            return list(known)
+        if wanted not in known:
+            raise SelectionError(f"{kind} {wanted}: not known; {', '.join(known)} or {ALL} was wanted")
+        return [wanted]
+
+    runs = []
+    for network_name in choose("network", network, list(NETWORKS)):
+        for task_name in choose("task", task, list(splits.folds)):
+            numbers = [str(k) for k in range(len(splits.folds[task_name]))]
+            if split not in (ALL, *numbers) and task == ALL and any(
+                split in map(str, range(len(folds))) for folds in splits.folds.values()
+            ):
+                continue  # with all tasks chosen, those that have this split
+            for number in choose(f"split of task {task_name}", split, numbers):
+                runs.append(RunName(network_name, task_name, int(number)))
+    return runs
+
+
+def list_name(run: RunName, part: str) -> str:
+    """File name of the run's list of recordings, one of data.corpus.PARTS, in the preprocessed folder."""
+    return f"{NETWORKS[run.network].inputs}_{run.task}_{run.split}_{part}.txt"
+
+
+def snapshots(folder: Path, network: str) -> list[tuple[int, Path, Path]]:
+    """(iteration, caffemodel, solverstate) of every snapshot that has both files, oldest first."""
+    found = []
+    for state in (folder / "snapshots").glob(f"{network}_iter_*.solverstate*"):
+        match = re.fullmatch(rf"{re.escape(network)}_iter_(\d+)\.solverstate(\.h5)?", state.name)
+        model = state.with_name(state.name.replace(".solverstate", ".caffemodel"))
+        if match and model.exists():
+            found.append((int(match[1]), model, state))
+    return sorted(found)
+
+
+def _is_whole(model: Path, state: Path) -> bool:
+    # the original engine writes snapshots in place: a killed run can leave a cut one behind
+    try:
+        if state.suffix != ".h5":
+            read_solver_state(state)
+        return model.stat().st_size > 0
+    except CaffeFileError:
+        return False
+
+
+def progress(folder: Path, network: str, max_iter: int) -> tuple[str, Path | None]:
+    """How far a run is, and the file that its next step starts from.
+
+    ("tested", caffemodel), ("trained", caffemodel) with a snapshot at `max_iter`, ("started", solverstate) with an
+    earlier one, ("new", None).
+    """
+    for iteration, model, state in reversed(snapshots(folder, network)):
+        if iteration > max_iter or not _is_whole(model, state):
+            continue
+        if iteration < max_iter:
+            return "started", state
+        return ("tested" if (folder / TEST_LOG).exists() else "trained"), model
+    return "new", None
+
+
+def origin(run: RunName, preprocessed: Path, engine: str) -> dict:
+    """What makes a run, beside its prototxts: the engine and the recordings.
+
+    The recordings of each part count as a digest over its list and, where the preprocessing's journal and manifest are
+    there, over the contents of the recordings and the seed of the preprocessing; not over where anything lies.
+    """
+    manifest = preprocessed / MANIFEST
+    seed = json.loads(manifest.read_text(encoding="utf-8")).get("seed") if manifest.exists() else None
+    made_from = Journal(preprocessed / JOURNAL).made_from
+    digests = {}
+    for part in PARTS:
+        digest = hashlib.sha256(f"seed {seed}\n".encode())
+        for name in (preprocessed / list_name(run, part)).read_text(encoding="utf-8").split():
+            speaker, _, file = name.rpartition("/")
+            recording = f"{speaker}/{file.partition('_')[2].removesuffix('.hdf5')}.wav"
+            digest.update(f"{name} {made_from.get(recording, '')}\n".encode())
+        digests[part] = digest.hexdigest()
+    return {"engine": engine, "recordings": digests}
+
+
+def _first_difference(old: str, new: str) -> str:
+    changed = [line for line in difflib.ndiff(old.splitlines(), new.splitlines()) if line[:1] in "+-"]
+    there = next((line[2:].strip() for line in changed if line[0] == "-"), "nothing")
+    wanted = next((line[2:].strip() for line in changed if line[0] == "+"), "nothing")
+    return f"`{there}` found, `{wanted}` wanted"
+
+
+def check_origin(folder: Path, texts: dict[str, str], made_from: dict) -> bool:
+    """True if `folder` already holds this very run, False if it holds none.
+
+    Raises RunError, naming the first difference, when it holds a run that something else made: results of different
+    settings are never mixed.
+    """
+    record = folder / RECORD
+    advice = "move the folder away or choose another one with --runs"
+    if not record.exists():
+        if any((folder / "snapshots").glob("*")):
+            raise RunError(f"{folder}: snapshots without {RECORD} found, so what made them is unknown; {advice}")
+        return False
+    try:
+        recorded = json.loads(record.read_text(encoding="utf-8"))
+        old_texts = {name: (folder / name).read_text(encoding="utf-8") for name in texts}
+        old_folder, old_origin = recorded["folder"], recorded["origin"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder}: the record of an earlier run cannot be read ({error}); {advice}") from None
+    for name, text in texts.items():
+        old = old_texts[name].replace(old_folder, str(folder))  # a moved run is still the same
+        if old != text:
+            raise RunError(f"{folder}: another run is there, {name}: {_first_difference(old, text)}; {advice}")
+    for key, value in made_from.items():
+        if old_origin.get(key) != value:
+            found = old_origin.get(key)
+            if isinstance(value, dict):
+                changed = ", ".join(part for part in value if (found or {}).get(part) != value[part])
+                raise RunError(f"{folder}: another run is there, made from other recordings ({changed}); {advice}")
+            raise RunError(f"{folder}: another run is there, {key}: `{found}` found, `{value}` wanted; {advice}")
+    return True
+
+
+def write_run(folder: Path, texts: dict[str, str], made_from: dict) -> None:
+    """Write the prototxts and, last, the record of what made the run into `folder`."""
+    (folder / "snapshots").mkdir(parents=True, exist_ok=True)
+    record = json.dumps({"folder": str(folder), "origin": made_from}, indent=1) + "\n"
+    for name, text in {**texts, RECORD: record}.items():
+        write_file(folder / name, text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="audiomnist runs", description=__doc__.split("\n", 1)[0])
+    for name in ("network", "task", "split"):
+        parser.add_argument(name, nargs="?", default=ALL, help="default: %(default)s")
+    parser.add_argument("--preprocessed", type=Path, required=True, metavar="DIR", help="output of preprocessing")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the recordings")
+    options = parser.parse_args(arguments)
+    try:
+        there = (options.preprocessed / SPLITS_NAME).exists()
+        splits = find_splits(options.preprocessed if there else options.data)
+        runs = select(splits, options.network, options.task, options.split)
+    except (SelectionError, CorpusError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, SelectionError) else 1
+    for run in runs:
+        listed = all((options.preprocessed / list_name(run, part)).exists() for part in PARTS)
+        print(run.network, run.task, run.split, "preprocessed" if listed else "raw")
+    return 0

@@ -1,0 +1,157 @@
+"""Samples to network inputs: resampled, embedded in one second, as spectrogram in decibels and as scaled waveform.
+
+The preprocessing is that of Becker et al., "AudioMNIST". The functions stand in the order of the data, and each is
+usable alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+
+from audiomnist.signal.geometry import BINS, FIRST_FRAME, FRAMES, HOP, SAMPLE_RATE, SAMPLES, WINDOW
+from audiomnist.signal.resampling import fourier_resample
+from audiomnist.signal.wav import RecordingError, read_wav
+
+AMIN = 1e-5  # amplitude below which decibels are not told apart
+TOP_DB = 80.0  # dB, the range below the loudest point of a spectrogram
+DECIBELS = np.float32(10 / np.log(10))  # dB of a power's natural logarithm, which numpy takes four times as quickly
+PERCENTILE = 95  # of the signed samples
+RANK = PERCENTILE / 100 * (SAMPLES - 1)  # between these two of the sorted samples, linearly
+PERCENTILE_OFFSET = 0.001  # on the scale of 16-bit samples
+MAX_SCALED_PEAK = 1e4  # a waveform beyond it makes the loss NaN; see `scaled_waveform`
+DEFAULT_SEED = 0
+FORMAT = 3  # raised whenever the same recording would give other files
+
+
+def resample(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples (N,) at `rate` Hz -> (ceil(N * 8000 / rate),) at 8 kHz, float64."""
+    if rate == SAMPLE_RATE:
+        return np.asarray(samples, np.float64)
+    return fourier_resample(samples, -(-len(samples) * SAMPLE_RATE // rate))
+
+
+def padding_offset(name: str, length: int, seed: int = DEFAULT_SEED) -> int:
+    """Where a signal of `length` samples begins in its second: uniform in [0, 8000 - length), 0 when it fills it.
+
+    A function of the seed and the file's name alone (SHA-256 of both), so that neither order nor workers matter.
+    """
+    if length >= SAMPLES:
+        return 0
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return int.from_bytes(digest, "big") % (SAMPLES - length)
+
+
+def embed(signal: np.ndarray, offset: int) -> np.ndarray:
+    """A signal (n,) at 8 kHz, n <= 8000 -> (8000,) float64, zeros around it."""
+    padded = np.zeros(SAMPLES)
+    padded[offset : offset + len(signal)] = signal
+    return padded
+
+
+@cache
+def _window() -> np.ndarray:
+    """The periodic Hann window (455,) float32, divided by its sum: a sinusoid's peak is half its amplitude."""
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
+    return (hann / hann.sum()).astype(np.float32)
+
+
+def spectrogram_db(padded: np.ndarray) -> np.ndarray:
+    """The padded signal (8000,) -> its spectrogram (227 frequencies, 227 frames) in dB, -80 to 0, float32.
+
+    Magnitude of the short-time Fourier transform (Hann window of 455 samples, hop 35, centred frames, scaled by the
+    window's sum) without the last frequency, the first two frames and the last; then 20 log10 relative to its maximum.
+    """
+    first, frames = _sounding(padded)
+    begin = first * HOP - WINDOW // 2
+    end = begin + (frames - 1) * HOP + WINDOW
+    extended = np.zeros(end - begin, np.float32)
+    extended[max(-begin, 0) : SAMPLES - begin] = padded[max(begin, 0) : end]
+    step = extended.itemsize
+    windows = np.lib.stride_tricks.as_strided(extended, (frames, WINDOW), (HOP * step, step), writeable=False)
+    windowed = windows * _window()
+    spectrum = scipy.fft.rfft(windowed, overwrite_x=True)[:, :BINS]
+    power = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    reference = max(power.max(), np.float32(AMIN**2))
+    power /= reference
+    quietest = np.float32(max(AMIN**2 / float(reference), 10 ** (-TOP_DB / 10)))
+    np.maximum(power, quietest, out=power)
+    np.log(power, out=power)
+    power *= DECIBELS
+    decibels = np.full((BINS, FRAMES), max(DECIBELS * np.log(quietest), -TOP_DB), np.float32)  # as silence has
+    sounding = decibels[:, first - FIRST_FRAME : first - FIRST_FRAME + frames]
+    np.maximum(power.T, np.float32(-TOP_DB), out=sounding)  # single precision makes -80.00001 of the quietest
+    return decibels
+
+
+def _sounding(padded: np.ndarray) -> tuple[int, int]:
+    """The first frame that is kept and holds anything but zeros, and how many frames there are from it to the last."""
+    sound = padded != 0
+    begin, end = int(sound.argmax()), SAMPLES - int(sound[::-1].argmax())  # all of it where nothing sounds
+    first = max(FIRST_FRAME, -(-(begin + WINDOW // 2 + 1 - WINDOW) // HOP))
+    last = min(FIRST_FRAME + FRAMES - 1, (end - 1 + WINDOW // 2) // HOP)
+    return first, last - first + 1
+
+
+def scaled_waveform(padded: np.ndarray) -> np.ndarray:
+    """The padded signal (8000,) -> divided by (its signed 95th percentile + 0.001), float32 (8000,).
+
+    Samples are on the 16-bit scale, to which 0.001 is relative. Where so few samples are positive that the percentile
+    is (next to) zero, dividing by it makes values near 1e7, and one such recording turns the training into NaN: that
+    is a RecordingError, here and only here.
+    """
+    below = int(RANK)
+    low, high = np.partition(padded, (below, below + 1))[below : below + 2]
+    percentile = float(low + (RANK - below) * (high - low))
+    wanted = f"a value well above zero (over {100 - PERCENTILE} % positive samples in the padded second)"
+    if percentile <= 0:
+        raise RecordingError(f"a {PERCENTILE}th percentile of {percentile:.4g}", wanted)
+    scaled = (padded / (percentile + PERCENTILE_OFFSET)).astype(np.float32)
+    peak = float(max(scaled.max(), -scaled.min()))
+    if peak > MAX_SCALED_PEAK:
+        raise RecordingError(f"a {PERCENTILE}th percentile of {percentile:.4g}, a scaled peak of {peak:.4g}", wanted)
+    return scaled
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """What a network gets: an array of this shape, float32, made from the padded signal (8000,)."""
+
+    shape: tuple[int, int, int, int]
+    make: Callable[[np.ndarray], np.ndarray]
+
+
+NETWORKS = {
+    "AlexNet": NetworkInput((1, 1, BINS, FRAMES), spectrogram_db),
+    "AudioNet": NetworkInput((1, 1, 1, SAMPLES), scaled_waveform),
+}
+
+
+def padded_signal(wav: Path | bytes, name: str, seed: int = DEFAULT_SEED) -> np.ndarray:
+    """A WAV file (path or bytes) -> its embedded signal (8000,) at 8 kHz on the 16-bit scale, float64.
+
+    Raises RecordingError when the recording is unreadable, silent, longer than one second or sampled below 8 kHz.
+    """
+    samples, rate = read_wav(wav, max_seconds=SAMPLES / SAMPLE_RATE)
+    if rate < SAMPLE_RATE:
+        raise RecordingError(f"a sample rate of {rate} Hz", f"{SAMPLE_RATE} Hz or more")
+    if samples.min() == samples.max():
+        raise RecordingError(f"silence ({len(samples)} samples, all {samples[0]:g})", "a spoken digit")
+    signal = resample(samples, rate)
+    return embed(signal, padding_offset(name, len(signal), seed))
+
+
+def network_inputs(wav: Path | bytes, name: str, seed: int = DEFAULT_SEED) -> dict[str, np.ndarray]:
+    """The inputs of every network, {name: (1, C, H, W) float32}, for a WAV file (path or bytes) named `name`.
+
+    Raises RecordingError when the recording is not fit for them: this is the gate that every recording passes.
+    """
+    padded = padded_signal(wav, name, seed)
+    return {network: kind.make(padded).reshape(kind.shape) for network, kind in NETWORKS.items()}

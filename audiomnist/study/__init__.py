@@ -1,0 +1,1 @@
+"""What experiments share, the whole study as one command, and its page of results."""

@@ -1,0 +1,77 @@
+"""The command line that every experiment shares."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from audiomnist.corpus.layout import CorpusError
+from audiomnist.places import HOME
+from audiomnist.runs.run_folder import RunError
+from audiomnist.study.outcome import Experiment, carry_out
+from audiomnist.study.setting import ExperimentError, Setting
+from audiomnist.study.trained import ENGINES
+from caffe_proto import CaffeFileError
+from lrp import COMPOSITES, LRPError
+
+FAILURES = (ExperimentError, CorpusError, RunError, CaffeFileError, LRPError, OSError)
+
+
+def command_name(experiment: str) -> str:
+    """The sub-command that makes the experiment of this name."""
+    return experiment.replace("_", "-")
+
+
+def number(text: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 0 was wanted")
+    return int(text)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that make a `Setting`, except for its device."""
+    default = Setting()
+    add = parser.add_argument
+    add("--data", type=Path, default=default.data, metavar="DIR", help="the recordings (default: data/)")
+    add("--preprocessed", type=Path, default=default.preprocessed, metavar="DIR", help="the networks' inputs")
+    add("--runs", type=Path, default=default.runs, metavar="DIR", help="the trained runs (default: runs/)")
+    add("--output", type=Path, default=HOME / "results", metavar="DIR", help="where results go (default: results/)")
+    add("--limit", type=number, metavar="N", help="test recordings of a run, at most; 0: all")
+    add("--seed", type=number, default=default.seed, help="of every random draw (default: %(default)s)")
+    add("--composite", nargs="+", choices=COMPOSITES, default=list(default.composites), metavar="NAME",
+        help=f"of {', '.join(COMPOSITES)} (default: {' '.join(default.composites)})")
+    add("--engine", choices=ENGINES, default=default.engine, help="computes class scores (default: %(default)s)")
+
+
+def read_setting(options: argparse.Namespace, gpu: int | None) -> Setting:
+    """The `Setting` that the options mean, for an engine on the device `gpu` (None: the CPU)."""
+    return Setting(
+        data=options.data.resolve(),
+        preprocessed=options.preprocessed.resolve(),
+        runs=options.runs.resolve(),
+        limit=options.limit,
+        seed=options.seed,
+        composites=tuple(dict.fromkeys(options.composite)),
+        engine=options.engine,
+        gpu=gpu,
+    )
+
+
+def main(experiment: Experiment, arguments: list[str] | None = None) -> int:
+    """The command of one experiment: makes it and prints what it found and where it lies."""
+    parser = argparse.ArgumentParser(prog=f"audiomnist {command_name(experiment.name)}", description=experiment.title)
+    add_options(parser)
+    parser.add_argument("--gpu", type=number, metavar="ID", help="device of the engine (default: the CPU)")
+    options = parser.parse_args(arguments)
+    try:
+        folder, made = carry_out(experiment, read_setting(options, options.gpu), options.output)
+    except FAILURES as error:
+        print(f"{experiment.name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{experiment.name}: stopped; nothing was left half-written", file=sys.stderr)
+        return 130
+    print(f"{folder}{'' if made else ' (made before from the same inputs)'}")
+    return 0

@@ -1,0 +1,208 @@
+"""What an experiment leaves behind: tables as CSV, pictures, sounds, findings, and a record of what made them.
+
+    <output>/<experiment>/*.csv *.png *.wav and outcome.json
+
+`outcome.json` holds the fingerprint of everything that the experiment was made from: an experiment whose fingerprint is
+unchanged and whose files are there is not made again. It says which files of its folder are the experiment's, and only
+those are ever removed. While they are written it has no fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+import audiomnist
+import lrp
+from audiomnist.corpus.layout import scan
+from audiomnist.corpus.metadata import META_NAME
+from audiomnist.explain import drawing
+from audiomnist.study.setting import ExperimentError, Setting
+from audiomnist.study.trained import trained_runs
+from caffe_proto import write_file
+
+RECORD = "outcome.json"
+KINDS = (".csv", ".png", ".wav")  # of an outcome's files
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """Something the paper concludes (or that must hold for it to be believed), and whether it holds here.
+
+    `holds` is decided from numbers alone; `evidence` names them.
+    """
+
+    statement: str
+    holds: bool
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.statement} ({self.evidence})"
+
+
+@dataclass
+class Outcome:
+    """The results of an experiment.
+
+    tables: {file stem: DataFrame}; figures: {file stem: (matplotlib Figure, caption)}; sounds: {file stem: (WAV bytes,
+    caption)}; findings: sentences, each a paragraph; conclusions: the paper's, checked; unverified: sentences about
+    what is to be checked in the paper itself.
+    """
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    figures: dict[str, tuple] = field(default_factory=dict)
+    sounds: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    conclusions: list[Conclusion] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment: `make` measures and draws, `reads` names what it is made from ("data", "runs" or "both").
+
+    `networks` are the networks whose runs it looks at, by name, and `task` is the task; None: all. Results pages show
+    experiments by ascending `position`.
+    """
+
+    name: str
+    title: str
+    make: Callable[[Setting], Outcome]
+    reads: str = "runs"
+    networks: tuple[str, ...] | None = None
+    task: str | None = None
+    position: int = 1000
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 over the code that turns runs into results (this package and lrp), so that changes are noticed."""
+    folders = (Path(package.__file__).parent for package in (audiomnist, lrp))
+    files = sorted((folder.name, str(p.relative_to(folder)), p) for folder in folders for p in folder.rglob("*.py"))
+    return _digest(*(part for name, inner, p in files for part in (f"{name}/{inner}".encode(), p.read_bytes())))
+
+
+def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
+    """Everything that an outcome depends on, by content and not by place."""
+    made_from: dict[str, object] = {
+        "experiment": experiment.name,
+        "code": code_digest(),
+        "limit": setting.limit,
+        "seed": setting.seed,
+        "composites": list(setting.composites),
+        "engine": setting.engine,
+    }
+    if experiment.reads in ("data", "both"):
+        recordings, _ = scan(setting.data)
+        stats = [(r.relative, r.path.stat()) for r in recordings]
+        lines = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
+        meta = setting.data / META_NAME
+        made_from["recordings"] = _digest(lines.encode(), meta.read_bytes() if meta.exists() else b"")
+    if experiment.reads in ("runs", "both"):
+        runs = {}
+        for run in trained_runs(setting):
+            if experiment.networks is None or run.run.network in experiment.networks:
+                logs = [run.folder / name for name in ("train.log", "test.log", "run.json")]
+                runs[str(run.run)] = [run.weights_sha256, _digest(*(p.read_bytes() for p in logs if p.exists()))]
+        made_from["runs"] = runs
+    return made_from
+
+
+def is_made(folder: Path, made_from: dict[str, object]) -> bool:
+    """True if the folder holds the outcome of exactly these inputs, whole."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        there = all((folder / name).exists() for name in record["files"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return there and record.get("made_from") == made_from
+
+
+def earlier_files(folder: Path) -> list[str]:
+    """The names of the files that an earlier outcome has left in the folder, by its record.
+
+    Raises ExperimentError for a folder that holds files and no record: they are somebody else's.
+    """
+    wanted = "an empty folder, or one with an earlier outcome was wanted"
+    try:
+        listed = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        own = [name for name in listed if Path(name).name == name and Path(name).suffix in KINDS]
+    except FileNotFoundError:
+        other = min((path.name for path in folder.iterdir()), default=None) if folder.is_dir() else None
+        if other is not None:
+            raise ExperimentError(f"{folder}: {other} and no {RECORD} found; {wanted}") from None
+        return []
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ExperimentError(f"{folder / RECORD}: no experiment's record found; {wanted}") from None
+    return [name for name in own if (folder / name).is_file() or (folder / name).is_symlink()]
+
+
+def write(
+    outcome: Outcome, experiment: Experiment, made_from: dict[str, object], setting: Setting, folder: Path
+) -> Path:
+    """Write an outcome's files, each whole or not at all, in place of the earlier ones; returns the record's path.
+
+    Raises ExperimentError for a folder that holds somebody else's files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    earlier = earlier_files(folder)
+    names = [*(f"{stem}.csv" for stem in outcome.tables), *(f"{stem}.png" for stem in outcome.figures),
+             *(f"{stem}.wav" for stem in outcome.sounds)]
+    # what a killed process leaves is known as this experiment's
+    _write_record(folder, {"files": sorted({*earlier, *names})})
+    for name in earlier:
+        (folder / name).unlink(missing_ok=True)
+    for stem, table in outcome.tables.items():
+        write_file(folder / f"{stem}.csv", table.to_csv(index=False, float_format="%.8g"))
+    for stem, (figure, _) in outcome.figures.items():
+        drawing.write(figure, os.fspath(folder / f"{stem}.png"))
+    for stem, (sound, _) in outcome.sounds.items():
+        write_file(folder / f"{stem}.wav", sound)
+    record = {
+        "title": experiment.title,
+        "made_from": made_from,
+        "setting": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(setting).items()},
+        "files": names,
+        "tables": [f"{stem}.csv" for stem in outcome.tables],
+        "figures": {f"{stem}.png": caption for stem, (_, caption) in outcome.figures.items()},
+        "sounds": {f"{stem}.wav": caption for stem, (_, caption) in outcome.sounds.items()},
+        "findings": outcome.findings,
+        "conclusions": [asdict(conclusion) | {"holds": bool(conclusion.holds)} for conclusion in outcome.conclusions],
+        "unverified": outcome.unverified,
+    }
+    _write_record(folder, record)
+    return folder / RECORD
+
+
+def _write_record(folder: Path, record: dict[str, object]) -> None:
+    write_file(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def carry_out(experiment: Experiment, setting: Setting, output: Path) -> tuple[Path, bool]:
+    """Make an experiment unless it is there already; returns (its folder, whether it was made now).
+
+    Raises ExperimentError when what it needs is missing, or its folder holds somebody else's files.
+    """
+    if experiment.reads in ("data", "both") and not setting.data.is_dir():
+        raise ExperimentError(f"{setting.data}: no folder found; one with recordings was wanted")
+    folder = output / experiment.name
+    made_from = fingerprint(experiment, setting)
+    if is_made(folder, made_from):
+        return folder, False
+    earlier_files(folder)  # refused before the work, not after it
+    write(experiment.make(setting), experiment, made_from, setting, folder)
+    return folder, True

@@ -1,0 +1,242 @@
+"""Trained runs and their test recordings, as the experiments see them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from audiomnist.corpus.metadata import GENDERS
+from audiomnist.corpus.splits import OFFICIAL_COLUMNS, SPLITS_NAME, Splits, Task, load_splits
+from audiomnist.explain.results import file_hash
+from audiomnist.runs.networks import NETWORKS
+from audiomnist.runs.run_folder import RECORD, RunName, list_name, progress
+from audiomnist.study.setting import ExperimentError, Setting
+from caffe_proto import read_solver
+from lrp import Network
+
+BATCH = 50  # recordings in memory at once: 50 spectrograms are 10 MB
+DIGIT_COLUMN, SEX_COLUMN = (OFFICIAL_COLUMNS.index(name) for name in ("digit", "gender"))
+SEXES = GENDERS  # the position is the label
+
+
+@cache
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """The hash of a file; size and time tell another content under the same name apart."""
+    return file_hash(path)
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Test recordings: data (N, C, H, W) float32, labels (N, L) int, names: their paths in the preprocessed folder."""
+
+    data: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+    def describe(self, index: int) -> dict[str, object]:
+        """What the name and labels say about one recording: recording, speaker, sex, digit."""
+        name = self.names[index]
+        sex = int(self.labels[index, SEX_COLUMN])
+        return {
+            "recording": Path(name).stem.partition("_")[2],
+            "speaker": name.partition("/")[0],
+            "sex": SEXES[sex] if sex >= 0 else "unknown",
+            "digit": int(self.labels[index, DIGIT_COLUMN]),
+        }
+
+
+class TrainedRun:
+    """One trained run: which it is, the weights that get tested, and what made them."""
+
+    def __init__(self, folder: Path, run: RunName, setting: Setting, splits: Splits, weights: Path):
+        self.folder, self.run, self.setting, self.splits, self.weights = folder, run, setting, splits, weights
+        solver = read_solver(folder / "solver.prototxt")
+        self.iterations, self.seed = int(solver.max_iter), int(solver.random_seed)
+        self.deploy = folder / "deploy.prototxt"
+        try:
+            self.engine = json.loads((folder / RECORD).read_text(encoding="utf-8"))["origin"]["engine"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ExperimentError(f"{folder / RECORD}: cannot be read ({error}); a run's record was wanted") from None
+
+    @property
+    def task(self) -> Task:
+        return self.splits.tasks[self.run.task]
+
+    @property
+    def label_column(self) -> int:
+        """The column of the labels that holds the task's classes."""
+        return self.splits.column(self.run.task)
+
+    @property
+    def weights_sha256(self) -> str:
+        stat = self.weights.stat()
+        return _sha256(self.weights, stat.st_size, stat.st_mtime_ns)
+
+    @cached_property
+    def network(self) -> Network:
+        """The run's network in numpy, for relevance."""
+        return Network(self.deploy, self.weights)
+
+    @property
+    def provenance(self) -> dict[str, object]:
+        """What made this run's results, as columns of a table."""
+        return {
+            "network": self.run.network,
+            "task": self.run.task,
+            "split": self.run.split,
+            "iterations": self.iterations,
+            "training_engine": self.engine,
+            "training_seed": self.seed,
+            "weights_sha256": self.weights_sha256,
+        }
+
+    def listed(self, limit: int | None = None) -> list[str]:
+        """The run's test recordings, paths in the preprocessed folder, in the list's order.
+
+        With `limit` that many of them at most, drawn with the setting's seed and the run's name.
+        """
+        path = self.setting.preprocessed / list_name(self.run, "test")
+        try:
+            names = path.read_text(encoding="utf-8").split()
+        except OSError as error:
+            raise ExperimentError(f"{path}: {error.strerror}; the run's list of test recordings was wanted") from None
+        if limit is None or limit >= len(names):
+            return names
+        rng = np.random.default_rng([self.setting.seed, *str(self.run).encode()])
+        return [names[k] for k in sorted(rng.choice(len(names), limit, replace=False))]
+
+    def read(self, names: list[str]) -> Recordings:
+        """The recordings of that name (paths in the preprocessed folder), one item each."""
+        data, labels = [], []
+        for name in names:
+            path = self.setting.preprocessed / name
+            try:
+                with h5py.File(path, "r") as file:
+                    data.append(file["data"][()].astype(np.float32))
+                    labels.append(file["label"][()].astype(np.int64))
+            except (OSError, KeyError) as error:
+                raise ExperimentError(f"{path}: not readable ({error}); a preprocessed recording was wanted") from None
+        return Recordings(np.concatenate(data), np.concatenate(labels), tuple(names))
+
+    def batches(self, limit: int | None = None, size: int = BATCH) -> Iterator[Recordings]:
+        """The test recordings (see `listed`), some at a time."""
+        names = self.listed(limit)
+        for start in range(0, len(names), size):
+            yield self.read(names[start : start + size])
+
+    def examples(self, digits: tuple[int, ...] = (0,)) -> Recordings:
+        """A test recording of every digit in `digits` by a female and by a male speaker, female first.
+
+        It is the first one in the list, not one that looks well: the list is in the order of the split's speakers.
+        """
+        chosen: dict[tuple[int, int], str] = {}
+        for name in self.listed():
+            digit = int(Path(name).stem.split("_")[1])
+            sex = self._sex_of(name)
+            if digit in digits and sex in (0, 1):
+                chosen.setdefault((digit, sex), name)
+        wanted = [(digit, sex) for digit in digits for sex in (1, 0) if (digit, sex) in chosen]
+        if not wanted:
+            raise ExperimentError(f"{self.run}: no test recording of digit {digits[0]} found; one at least was wanted")
+        return self.read([chosen[key] for key in wanted])
+
+    @cached_property
+    def _sexes(self) -> dict[str, int]:
+        return {}
+
+    def _sex_of(self, name: str) -> int:
+        """The sex label of a recording's speaker; one file of every speaker is read."""
+        speaker = name.partition("/")[0]
+        if speaker not in self._sexes:
+            self._sexes[speaker] = int(self.read([name]).labels[0, SEX_COLUMN])
+        return self._sexes[speaker]
+
+    def scores(self) -> Callable[[np.ndarray], np.ndarray]:
+        """A function from data (N, C, H, W) float32 to class scores before softmax (N, classes), by the engine."""
+        if self.setting.engine not in ENGINES:
+            raise ExperimentError(f"engine {self.setting.engine}: not known; one of {', '.join(ENGINES)} was wanted")
+        return ENGINES[self.setting.engine](self)
+
+
+def import_quietly():
+    """pycaffe, whose logs of building nets are no news here; what this process starts later logs as it should."""
+    before = os.environ.get("GLOG_minloglevel")  # noqa: SIM112 (glog spells it so)
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    try:
+        import caffe
+    finally:
+        if before is None:
+            del os.environ["GLOG_minloglevel"]  # noqa: SIM112
+    return caffe
+
+
+def caffe_scores(run: TrainedRun) -> Callable[[np.ndarray], np.ndarray]:
+    """Scores by pycaffe: the project's runtime, or the original where that is what `import caffe` finds."""
+    caffe = import_quietly()
+    if run.setting.gpu is None:
+        caffe.set_mode_cpu()
+    else:
+        caffe.set_mode_gpu()
+        caffe.set_device(run.setting.gpu)
+    net = caffe.Net(str(run.deploy), caffe.TEST, weights=str(run.weights))
+    blob = net.blobs[net.inputs[0]]
+
+    def scores(data: np.ndarray) -> np.ndarray:
+        parts = []
+        for start in range(0, len(data), BATCH):
+            part = data[start : start + BATCH]
+            blob.reshape(*part.shape)
+            blob.data[...] = part
+            net.forward()
+            parts.append(np.array(net.blobs[NETWORKS[run.run.network].score].data))
+        return np.concatenate(parts)
+
+    return scores
+
+
+def numpy_scores(run: TrainedRun) -> Callable[[np.ndarray], np.ndarray]:
+    """Scores by the relevance package's own forward pass."""
+    return run.network.forward
+
+
+ENGINES = {"caffe": caffe_scores, "numpy": numpy_scores}
+
+
+def trained_runs(setting: Setting, network: str | None = None, task: str | None = None) -> list[TrainedRun]:
+    """All trained runs in the setting's folder, in the order of the registry, then by task and split.
+
+    Raises ExperimentError when there is none of that network and task.
+    """
+    splits_path = setting.preprocessed / SPLITS_NAME
+    if not splits_path.exists():
+        raise ExperimentError(f"{setting.preprocessed}: no {SPLITS_NAME} found; a preprocessed folder was wanted")
+    splits = load_splits(splits_path)
+    names = [RunName.parse(folder.name) for folder in setting.runs.glob("*") if (folder / RECORD).exists()]
+    names = [name for name in names if name and name.network in NETWORKS and name.task in splits.tasks]
+    order = list(NETWORKS)
+    found = []
+    for name in sorted(names, key=lambda name: (order.index(name.network), name.task, name.split)):
+        if (network is None or name.network == network) and (task is None or name.task == task):
+            folder = setting.runs / str(name)
+            state, weights = progress(folder, name.network, read_solver(folder / "solver.prototxt").max_iter)
+            if state in ("trained", "tested"):
+                found.append(TrainedRun(folder, name, setting, splits, weights))
+    if not found:
+        which = "".join(f" {word}" for word in (network, task) if word)
+        raise ExperimentError(f"{setting.runs}: no trained{which} run found; one at least was wanted")
+    return found
+
+
+def first_runs(setting: Setting, network: str) -> list[TrainedRun]:
+    """The first trained split of every task of a network: what pictures of single recordings are made of."""
+    firsts: dict[str, TrainedRun] = {}
+    for run in trained_runs(setting, network):
+        firsts.setdefault(run.run.task, run)
+    return list(firsts.values())
