@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turn recordings of spoken digits into the inputs of the two networks: `audiomnist preprocess`, as a script.
 
-    python preprocessing_data.py --source data --destination preprocessed_data --meta data/audioMNIST_meta.txt
+python preprocessing_data.py --source data --destination preprocessed_data --meta data/audioMNIST_meta.txt
 """
 
 import sys

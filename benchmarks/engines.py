@@ -66,8 +66,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=4, help="iterations of each call (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="calls of each engine (default: %(default)s)")
-    parser.add_argument("--original", default=f"{shlex.quote(str(ROOT / 'tests' / 'bvlc.sh'))} caffe",
-                        help="command of the original engine (default: %(default)s)")
+    parser.add_argument(
+        "--original",
+        default=f"{shlex.quote(str(ROOT / 'tests' / 'bvlc.sh'))} caffe",
+        help="command of the original engine (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     engines = {"original": shlex.split(arguments.original), "ours": [sys.executable, "-m", "caffe"]}
     print(f"{'network':10} {'engine':10} {'ms/iteration':>13} {'times faster':>13} {'peak MB':>9}")
@@ -76,7 +79,8 @@ def main():
             Path(folder, "net.prototxt").write_text(text_format.MessageToString(benchmark_net(network)))
             Path(folder, "solver.prototxt").write_text(
                 'net: "net.prototxt" base_lr: 0.0001 lr_policy: "fixed" momentum: 0.9 max_iter: 2 '
-                'snapshot_after_train: false solver_mode: CPU\n')
+                "snapshot_after_train: false solver_mode: CPU\n"
+            )
             times = {name: [] for name in engines}
             for _ in range(arguments.rounds):
                 for name, engine in engines.items():

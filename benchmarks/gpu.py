@@ -160,8 +160,12 @@ def make_solver(name, sizes, folder, rows=None, tested=False):
         file["data"] = np.random.default_rng(1).normal(size=(1, *inputs)).astype(np.float32)
         file["label"] = np.zeros((1, 2), np.float32)
     (folder / "one.txt").write_text(f"{folder / 'one.hdf5'}\n")
-    texts = render(RunName(name, "digit", 0), load_splits(ROOT / "data" / "splits.json"),
-                   {"validate": sizes.batch, "test": sizes.batch}, folder)
+    texts = render(
+        RunName(name, "digit", 0),
+        load_splits(ROOT / "data" / "splits.json"),
+        {"validate": sizes.batch, "test": sizes.batch},
+        folder,
+    )
     net = text_format.Parse(texts["train.prototxt"], caffe_pb2.NetParameter())
     for layer in net.layer:
         if layer.type == "HDF5Data":
@@ -235,10 +239,17 @@ def once(sizes):
 
 @section
 def tests(sizes, what):
-    selection = (["tests/test_graph.py", "-k", "emulator"] if sizes.cpu
-                 else ["-m", "cuda", "--continue-on-collection-errors", "tests"])
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selection], cwd=ROOT,
-                          capture_output=True, text=True)
+    selection = (
+        ["tests/test_graph.py", "-k", "emulator"]
+        if sizes.cpu
+        else ["-m", "cuda", "--continue-on-collection-errors", "tests"]
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selection],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     print(done.stdout, done.stderr, flush=True)
     failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
     report(line=f"tests: {done.stdout.strip().splitlines()[-1]}", failed=done.returncode != 0)
@@ -291,27 +302,39 @@ def parity(sizes, name):
             for i, blob in enumerate(solver.net.learnable_params):
                 shape = tuple(blob.shape)
                 scale = 1 / np.sqrt(max(np.prod(shape[1:]), 1)) if len(shape) > 1 else 0.1
-                blob.value.copy_(torch.from_numpy((scale * np.random.default_rng(i).normal(size=shape))
-                                                  .astype(np.float32)))
+                blob.value.copy_(
+                    torch.from_numpy((scale * np.random.default_rng(i).normal(size=shape)).astype(np.float32))
+                )
             return outcome(solver, 5, replayed, not on_cpu, sizes)
 
     wanted = run(True, False)
     for replayed in (False, True):
         found = run(False, replayed)
-        for what, mine, theirs, tolerance in (("forward and backward", found[0], wanted[0], PASS_TOLERANCE),
-                                              ("five steps", found[1], wanted[1], STEP_TOLERANCE)):
-            gaps = {key: float((mine[key] - value).norm() / value.norm().clamp_min(1e-30))
-                    for key, value in theirs.items() if key in mine}
+        for what, mine, theirs, tolerance in (
+            ("forward and backward", found[0], wanted[0], PASS_TOLERANCE),
+            ("five steps", found[1], wanted[1], STEP_TOLERANCE),
+        ):
+            gaps = {
+                key: float((mine[key] - value).norm() / value.norm().clamp_min(1e-30))
+                for key, value in theirs.items()
+                if key in mine
+            }
             worst = max(gaps, key=gaps.get)
-            report(line=f"parity {name}, {'replayed' if replayed else 'plain'}, {what}: {gaps[worst]:.1e} ({worst}; "
-                        f"wanted at most {tolerance:.0e})", failed=not gaps[worst] <= tolerance)
+            report(
+                line=f"parity {name}, {'replayed' if replayed else 'plain'}, {what}: {gaps[worst]:.1e} ({worst}; "
+                f"wanted at most {tolerance:.0e})",
+                failed=not gaps[worst] <= tolerance,
+            )
 
 
 @section
 def rates(sizes, what):
     found, n = {}, sizes.matrix
-    for key, kind, tf32 in (("float32", torch.float32, False), ("TF32", torch.float32, True),
-                            ("bf16", torch.bfloat16, False)):
+    for key, kind, tf32 in (
+        ("float32", torch.float32, False),
+        ("TF32", torch.float32, True),
+        ("bf16", torch.bfloat16, False),
+    ):
         torch.backends.cuda.matmul.allow_tf32 = tf32
         a, b = (torch.randn(n, n, device=sizes.device).to(kind) for _ in range(2))
         out = torch.empty_like(a)
@@ -319,9 +342,12 @@ def rates(sizes, what):
     source = torch.ones(sizes.copied, device=sizes.device)
     target = torch.empty_like(source)
     found["bandwidth"] = 8 * sizes.copied * rate(lambda: target.copy_(source), sizes)
-    report(line="device: " + ", ".join(f"{key} {value / 1e12:.1f} TFLOP/s" for key, value in found.items()
-                                       if key != "bandwidth") + f", memory {found['bandwidth'] / 1e12:.2f} TB/s",
-           rates=found)
+    report(
+        line="device: "
+        + ", ".join(f"{key} {value / 1e12:.1f} TFLOP/s" for key, value in found.items() if key != "bandwidth")
+        + f", memory {found['bandwidth'] / 1e12:.2f} TB/s",
+        rates=found,
+    )
 
 
 @section
@@ -345,8 +371,16 @@ def engine(sizes, name):
                 few.least = 1
                 tests = rate(lambda solver=solver: solver.test_all(), few) * solver.param.test_iter[0]
                 operations, moved = work(solver.net)
-                report(engine=variant, network=name, steps=steps, tests=tests, memory=memory, operations=operations,
-                       moved=moved, failed=captured != replayed)
+                report(
+                    engine=variant,
+                    network=name,
+                    steps=steps,
+                    tests=tests,
+                    memory=memory,
+                    operations=operations,
+                    moved=moved,
+                    failed=captured != replayed,
+                )
                 del solver
         except Exception as error:  # the other variants are still worth their figures
             traceback.print_exc()
@@ -370,8 +404,9 @@ def torch_(sizes, name):
                 torch.cuda.reset_peak_memory_stats()
             loop = Loop(name, data, labels, sizes.batch, clip=5.0 if name == "AlexNet" else None, **options)
             steps = rate(loop.step, sizes)
-            report(torch=variant, network=name, steps=steps,
-                   memory=0 if sizes.cpu else torch.cuda.max_memory_reserved())
+            report(
+                torch=variant, network=name, steps=steps, memory=0 if sizes.cpu else torch.cuda.max_memory_reserved()
+            )
             del loop
         except Exception as error:
             traceback.print_exc()
@@ -383,13 +418,24 @@ def together(sizes, name):
     """Processes prepare, wait for each other, and count their iterations for the same seconds."""
     for count in sizes.together:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "benchmarks.gpu", *(["--cpu"] if sizes.cpu else []), "--only", "one_of",
-                       f"{name}:{folder}:{count}"]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.gpu",
+                *(["--cpu"] if sizes.cpu else []),
+                "--only",
+                "one_of",
+                f"{name}:{folder}:{count}",
+            ]
             workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(count)]
             texts = [worker.communicate(timeout=sizes.timeout)[0] for worker in workers]
         print(*texts, flush=True)
-        steps = [json.loads(line[len(RESULT):])["one"] for text in texts for line in text.splitlines()
-                 if line.startswith(RESULT)]
+        steps = [
+            json.loads(line[len(RESULT) :])["one"]
+            for text in texts
+            for line in text.splitlines()
+            if line.startswith(RESULT)
+        ]
         report(together=count, network=name, steps=sum(steps), failed=len(steps) != count)
 
 
@@ -422,6 +468,7 @@ def parts(sizes, what):
                 tensor.grad = None
             y = function(*inputs)
             y.backward(torch.ones_like(y))
+
         return 1e3 / rate(call, sizes)
 
     functional = torch.nn.functional
@@ -439,10 +486,17 @@ def parts(sizes, what):
                 weight = weight.contiguous(memory_format=torch.channels_last)
             weight.requires_grad_()
             alone = both(lambda wave, weight: functional.conv2d(wave, weight, padding=(0, 1)), wave, weight)
-            whole = both(lambda wave, weight: functional.max_pool2d(
-                functional.conv2d(wave, weight, padding=(0, 1)).relu_(), (1, 3), (1, 2), ceil_mode=True), wave, weight)
-            report(line=f"part conv1 of AudioNet, {form}, {'TF32' if tf32 else 'float32'}: convolution {alone:.3f} ms, "
-                        f"with ReLU and pooling {whole:.3f} ms")
+            whole = both(
+                lambda wave, weight: functional.max_pool2d(
+                    functional.conv2d(wave, weight, padding=(0, 1)).relu_(), (1, 3), (1, 2), ceil_mode=True
+                ),
+                wave,
+                weight,
+            )
+            report(
+                line=f"part conv1 of AudioNet, {form}, {'TF32' if tf32 else 'float32'}: convolution {alone:.3f} ms, "
+                f"with ReLU and pooling {whole:.3f} ms"
+            )
 
 
 @section
@@ -451,8 +505,12 @@ def lrp(sizes, name):
     from lrp import Network
 
     with tempfile.TemporaryDirectory() as folder:
-        texts = render(RunName(name, "digit", 0), load_splits(ROOT / "data" / "splits.json"),
-                       {"validate": 1, "test": 1}, Path(folder))
+        texts = render(
+            RunName(name, "digit", 0),
+            load_splits(ROOT / "data" / "splits.json"),
+            {"validate": 1, "test": 1},
+            Path(folder),
+        )
         deploy, weights = Path(folder, "deploy.prototxt"), Path(folder, "net.caffemodel")
         deploy.write_text(texts["deploy.prototxt"])
         mode.set_mode_cpu()
@@ -461,12 +519,18 @@ def lrp(sizes, name):
         batch = 1 if sizes.cpu else 16
         x = np.random.default_rng(0).normal(size=(batch, *NETWORKS[name].input_shape)).astype(np.float32)
         explained = rate(lambda: network.relevance(x), Sizes(True)) * batch
-    report(line=f"lrp {name} (numpy, on the CPU): {explained:.0f} recordings a second, {6000 / explained:.0f} s for "
-                "6,000")
+    report(
+        line=f"lrp {name} (numpy, on the CPU): {explained:.0f} recordings a second, {6000 / explained:.0f} s for 6,000"
+    )
 
 
-PARTS_OF = {"parity": each_network, "engine": each_network, "torch_": each_network, "together": each_network,
-            "lrp": each_network}
+PARTS_OF = {
+    "parity": each_network,
+    "engine": each_network,
+    "torch_": each_network,
+    "together": each_network,
+    "lrp": each_network,
+}
 
 
 # -- all of it --------------------------------------------------------------------------------------------------------
@@ -476,14 +540,21 @@ def run_section(name, what, flags, log):
     log.write(f"\n=== {name} {what}\n")
     begin = time.monotonic()
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                              timeout=flags.timeout, cwd=ROOT)
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=flags.timeout,
+            cwd=ROOT,
+        )
         text, reason = done.stdout, f"exit status {done.returncode}" if done.returncode else None
     except subprocess.TimeoutExpired as error:
         text, reason = (error.stdout or b"").decode(errors="replace"), f"not done after {flags.timeout} s"
     log.write(text)
     log.flush()
-    results = [json.loads(line[len(RESULT):]) for line in text.splitlines() if line.startswith(RESULT)]
+    results = [json.loads(line[len(RESULT) :]) for line in text.splitlines() if line.startswith(RESULT)]
     if reason:
         last = [line for line in text.splitlines() if line.strip()][-1:] or [""]
         results.append({"line": f"{name.rstrip('_')} {what}: {reason} ({last[0][:200]})", "failed": True})
@@ -496,8 +567,10 @@ def machine():
     if not torch.cuda.is_available():
         return f"CPU, torch {torch.__version__}: tiny sizes, the figures below mean nothing"
     properties = torch.cuda.get_device_properties(0)
-    return (f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA "
-            f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, Python {sys.version.split()[0]}")
+    return (
+        f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA "
+        f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, Python {sys.version.split()[0]}"
+    )
 
 
 def table(results):
@@ -507,8 +580,9 @@ def table(results):
     needs = {r["network"]: (r["operations"], r["moved"]) for r in results if "engine" in r}
     loops = [r for r in results if "engine" in r or "torch" in r]
     if loops:
-        lines.append(f"{'network':9} {'loop':40} {'iterations/s':>12} {'test batches/s':>14} {'peak GB':>8} "
-                     f"{'of the floor':>12}")
+        lines.append(
+            f"{'network':9} {'loop':40} {'iterations/s':>12} {'test batches/s':>14} {'peak GB':>8} {'of the floor':>12}"
+        )
     for r in loops:
         kind = r.get("engine") or r["torch"]
         share = ""
@@ -518,10 +592,15 @@ def table(results):
             share = f"{100 * best * r['steps']:.0f} %"
         what = ("engine: " if "engine" in r else "PyTorch: ") + kind
         tests = f"{r['tests']:.1f}" if "tests" in r else ""
-        lines.append(f"{r['network']:9} {what:40} {r['steps']:12.1f} {tests:>14} {r['memory'] / 1e9:8.2f} {share:>12}"
-                     + ("  NOT CAPTURED" if r.get("failed") else ""))
-    lines += [f"{r['network']}: {r['together']} runs at once: {r['steps']:.1f} iterations/s together"
-              for r in results if "together" in r]
+        lines.append(
+            f"{r['network']:9} {what:40} {r['steps']:12.1f} {tests:>14} {r['memory'] / 1e9:8.2f} {share:>12}"
+            + ("  NOT CAPTURED" if r.get("failed") else "")
+        )
+    lines += [
+        f"{r['network']}: {r['together']} runs at once: {r['steps']:.1f} iterations/s together"
+        for r in results
+        if "together" in r
+    ]
     return lines + projection(results)
 
 
@@ -539,18 +618,24 @@ def projection(results):
             lines.append(f"projected, {precision}: {name} {iterations} iterations with tests {seconds / 60:.2f} min")
         if len(whole.get(precision, ())) == len(ITERATIONS):
             alone = RUNS_PER_NETWORK * sum(whole[precision].values())
-            lines.append(f"projected, {precision}: the {RUNS_PER_NETWORK * len(ITERATIONS)} runs one after the other "
-                         f"{alone / 60:.1f} min")
+            lines.append(
+                f"projected, {precision}: the {RUNS_PER_NETWORK * len(ITERATIONS)} runs one after the other "
+                f"{alone / 60:.1f} min"
+            )
     gains = {}
     for r in results:
         if "together" in r:
             gains.setdefault(r["network"], {})[r["together"]] = r["steps"]
     if set(gains) == set(ITERATIONS) == set(whole.get("TF32", ())) and all(1 in g for g in gains.values()):
         best = {name: max(g, key=g.get) for name, g in gains.items()}
-        seconds = sum(RUNS_PER_NETWORK * whole["TF32"][name] * gains[name][1] / gains[name][best[name]]
-                      for name in best)
-        lines.append("projected, TF32: the runs at best " + ", ".join(f"{best[n]} {n}" for n in best)
-                     + f" at once {seconds / 60:.1f} min (if test passes gain as iterations do)")
+        seconds = sum(
+            RUNS_PER_NETWORK * whole["TF32"][name] * gains[name][1] / gains[name][best[name]] for name in best
+        )
+        lines.append(
+            "projected, TF32: the runs at best "
+            + ", ".join(f"{best[n]} {n}" for n in best)
+            + f" at once {seconds / 60:.1f} min (if test passes gain as iterations do)"
+        )
     return lines
 
 
@@ -558,15 +643,22 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpu", action="store_true", help="on the CPU with tiny sizes: checks the script alone")
     parser.add_argument("--log", default="gpu_benchmark.log", help="the full log (default: %(default)s)")
-    parser.add_argument("--section", action="append", choices=[name.rstrip("_") for name in SECTIONS],
-                        help="only this section (may be given several times)")
-    parser.add_argument("--timeout", type=int, default=600, help="seconds for each section's process "
-                                                                 "(default: %(default)s)")
+    parser.add_argument(
+        "--section",
+        action="append",
+        choices=[name.rstrip("_") for name in SECTIONS],
+        help="only this section (may be given several times)",
+    )
+    parser.add_argument(
+        "--timeout", type=int, default=600, help="seconds for each section's process (default: %(default)s)"
+    )
     parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)  # a section's process
     flags = parser.parse_args()
     if not flags.cpu and not torch.cuda.is_available():
-        print("benchmarks/gpu.py: no CUDA device was found; nothing was measured (--cpu runs the script with tiny "
-              "sizes)", file=sys.stderr)
+        print(
+            "benchmarks/gpu.py: no CUDA device was found; nothing was measured (--cpu runs the script with tiny sizes)",
+            file=sys.stderr,
+        )
         return 1
     if flags.only:
         name, what = flags.only

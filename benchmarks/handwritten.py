@@ -7,23 +7,41 @@ from torch.nn import functional
 
 def network(name, classes=10):
     """AlexNet or AudioNet of the paper for training, pooling rounded up as Caffe's."""
+
     def block(inputs, outputs, kernel, *, stride=1, pad=0, groups=1, pool=None):
         made = [nn.Conv2d(inputs, outputs, kernel, stride, pad, groups=groups), nn.ReLU(inplace=True)]
         return made + ([nn.MaxPool2d(*pool, ceil_mode=True)] if pool else [])
 
     if name == "AlexNet":
         return nn.Sequential(
-            *block(1, 96, 11, stride=4, pool=(3, 2)), *block(96, 256, 5, pad=2, groups=2, pool=(3, 2)),
-            *block(256, 384, 3, pad=1), *block(384, 384, 3, pad=1, groups=2),
-            *block(384, 256, 3, pad=1, groups=2, pool=(3, 2)), nn.Flatten(),
-            nn.Linear(9216, 1024), nn.ReLU(inplace=True), nn.Dropout(0.5),
-            nn.Linear(1024, 1024), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(1024, classes))
+            *block(1, 96, 11, stride=4, pool=(3, 2)),
+            *block(96, 256, 5, pad=2, groups=2, pool=(3, 2)),
+            *block(256, 384, 3, pad=1),
+            *block(384, 384, 3, pad=1, groups=2),
+            *block(384, 256, 3, pad=1, groups=2, pool=(3, 2)),
+            nn.Flatten(),
+            nn.Linear(9216, 1024),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Linear(1024, 1024),
+            nn.ReLU(inplace=True),
+            nn.Dropout(0.5),
+            nn.Linear(1024, classes),
+        )
     channels = (1, 100, 64, 128, 128, 128, 128)
-    blocks = [block(a, b, (1, 3), pad=(0, 1), pool=((1, 2 if i else 3), (1, 2)))
-              for i, (a, b) in enumerate(zip(channels, channels[1:], strict=False))]
-    return nn.Sequential(*(layer for made in blocks for layer in made), nn.Flatten(),
-                         nn.Linear(16000, 1024), nn.Dropout(0.5), nn.Linear(1024, 512), nn.Dropout(0.5),
-                         nn.Linear(512, classes))
+    blocks = [
+        block(a, b, (1, 3), pad=(0, 1), pool=((1, 2 if i else 3), (1, 2)))
+        for i, (a, b) in enumerate(zip(channels, channels[1:], strict=False))
+    ]
+    return nn.Sequential(
+        *(layer for made in blocks for layer in made),
+        nn.Flatten(),
+        nn.Linear(16000, 1024),
+        nn.Dropout(0.5),
+        nn.Linear(1024, 512),
+        nn.Dropout(0.5),
+        nn.Linear(512, classes),
+    )
 
 
 class Loop:
@@ -74,7 +92,7 @@ class Loop:
         if rows is None:
             self.order = iter(torch.randperm(len(self.data), device=self.data.device).split(self.batch))
             rows = next(self.order)
-        self.rows[:len(rows)].copy_(rows)
+        self.rows[: len(rows)].copy_(rows)
         if self.graph is None:
             self._iterate()
         else:

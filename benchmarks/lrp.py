@@ -29,8 +29,12 @@ def torch_network(name, weights):
 
     if name == "AlexNet":
         conv = [  # inputs, outputs, kernel, stride, pad, group, pooled
-            (1, 96, 11, 4, 0, 1, True), (96, 256, 5, 1, 2, 2, True), (256, 384, 3, 1, 1, 1, False),
-            (384, 384, 3, 1, 1, 2, False), (384, 256, 3, 1, 1, 2, True)]
+            (1, 96, 11, 4, 0, 1, True),
+            (96, 256, 5, 1, 2, 2, True),
+            (256, 384, 3, 1, 1, 1, False),
+            (384, 384, 3, 1, 1, 2, False),
+            (384, 256, 3, 1, 1, 2, True),
+        ]
         dense = [(9216, 1024, True), (1024, 1024, True), (1024, 10, False)]
         modules = []
         for index, (i, o, kernel, stride, pad, group, pooled) in enumerate(conv, 1):
@@ -119,12 +123,17 @@ def main():
     without_torchvision()
 
     # zennit drops the missing side of one-sided outputs: the same rule, so that the numbers can be compared
-    textbook = {"epsilon_alpha2_beta1": Composite("textbook", Epsilon(), (
-        ("Convolution", AlphaBeta(2, 1, one_sided="textbook")),))}
+    textbook = {
+        "epsilon_alpha2_beta1": Composite(
+            "textbook", Epsilon(), (("Convolution", AlphaBeta(2, 1, one_sided="textbook")),)
+        )
+    }
     torch.set_num_threads(options.threads)
     print(f"batch {options.batch}, {options.threads} threads, torch {torch.__version__}, numpy {np.__version__}")
-    print(f"{'network':10}{'composite':24}{'lrp /s':>8}{'zennit /s':>10}{'ratio':>7}{'forward /s: lrp':>17}{'torch':>7}"
-          "  largest difference")
+    print(
+        f"{'network':10}{'composite':24}{'lrp /s':>8}{'zennit /s':>10}{'ratio':>7}{'forward /s: lrp':>17}{'torch':>7}"
+        "  largest difference"
+    )
     for name in options.network:
         weights = random_networks.random_weights(name)
         net = text_format.Parse(random_networks.deploy_text(name), caffe_pb2.NetParameter())
@@ -150,8 +159,11 @@ def main():
             a, b = explain(), by_zennit()
             difference = np.abs(a - b).max() / np.abs(b).max()
             rates = [options.batch / t for t in best([explain, by_zennit, forward, torch_forward], options.rounds)]
-            print(f"{name:10}{composite:24}{rates[0]:8.1f}{rates[1]:10.1f}{rates[0] / rates[1]:7.2f}{rates[2]:17.1f}"
-                  f"{rates[3]:7.1f}  {difference:.1e} of the largest |R|", flush=True)
+            print(
+                f"{name:10}{composite:24}{rates[0]:8.1f}{rates[1]:10.1f}{rates[0] / rates[1]:7.2f}{rates[2]:17.1f}"
+                f"{rates[3]:7.1f}  {difference:.1e} of the largest |R|",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

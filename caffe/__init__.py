@@ -31,8 +31,14 @@ from caffe.version import __version__
 from caffe_proto.caffe_pb2 import TEST, TRAIN
 
 # loaded when first used: training and testing do not need them
-_LATER = {"Classifier": "caffe.classifier", "Detector": "caffe.detector", "NetSpec": "caffe.net_spec",
-          "layers": "caffe.net_spec", "params": "caffe.net_spec", "to_proto": "caffe.net_spec"}
+_LATER = {
+    "Classifier": "caffe.classifier",
+    "Detector": "caffe.detector",
+    "NetSpec": "caffe.net_spec",
+    "layers": "caffe.net_spec",
+    "params": "caffe.net_spec",
+    "to_proto": "caffe.net_spec",
+}
 _MODULES = ("classifier", "coord_map", "detector", "draw", "io", "net_spec", "proto")
 
 
@@ -52,9 +58,39 @@ AdaDeltaSolver = SOLVERS["AdaDelta"]
 AdamSolver = SOLVERS["Adam"]
 
 __all__ = [
-    "NCCL", "TEST", "TRAIN", "AdaDeltaSolver", "AdaGradSolver", "AdamSolver", "CaffeError", "Classifier", "Detector",
-    "Layer", "Net", "NesterovSolver", "NetSpec", "RMSPropSolver", "SGDSolver", "Timer", "__version__", "get_solver",
-    "has_nccl", "init_log", "io", "layer_type_list", "layers", "log", "params", "set_device", "set_mode_cpu",
-    "set_mode_gpu", "set_multiprocess", "set_random_seed", "set_solver_count", "set_solver_rank", "solver_count",
-    "solver_rank", "to_proto",
+    "NCCL",
+    "TEST",
+    "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
+    "CaffeError",
+    "Classifier",
+    "Detector",
+    "Layer",
+    "Net",
+    "NesterovSolver",
+    "NetSpec",
+    "RMSPropSolver",
+    "SGDSolver",
+    "Timer",
+    "__version__",
+    "get_solver",
+    "has_nccl",
+    "init_log",
+    "io",
+    "layer_type_list",
+    "layers",
+    "log",
+    "params",
+    "set_device",
+    "set_mode_cpu",
+    "set_mode_gpu",
+    "set_multiprocess",
+    "set_random_seed",
+    "set_solver_count",
+    "set_solver_rank",
+    "solver_count",
+    "solver_rank",
+    "to_proto",
 ]

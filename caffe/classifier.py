@@ -18,8 +18,16 @@ class Classifier(Net):
     mean, input_scale, raw_scale, channel_swap: see caffe.io.Transformer.
     """
 
-    def __init__(self, model_file, pretrained_file, image_dims=None, mean=None, input_scale=None, raw_scale=None,
-                 channel_swap=None):
+    def __init__(
+        self,
+        model_file,
+        pretrained_file,
+        image_dims=None,
+        mean=None,
+        input_scale=None,
+        raw_scale=None,
+        channel_swap=None,
+    ):
         super().__init__(model_file, TEST, weights=pretrained_file)
         in_ = self.inputs[0]
         self.transformer = input_transformer(self, mean, input_scale, raw_scale, channel_swap)

@@ -47,8 +47,14 @@ class _Parser(argparse.ArgumentParser):
 
 def make_parser():
     """The parser of all flags; every flag's default stands in its help."""
-    parser = _Parser(prog="caffe", usage=USAGE, add_help=False, allow_abbrev=False, prefix_chars="-",
-                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = _Parser(
+        prog="caffe",
+        usage=USAGE,
+        add_help=False,
+        allow_abbrev=False,
+        prefix_chars="-",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("command", nargs="*", help=argparse.SUPPRESS)
 
     def flag(name, default, text, **more):
@@ -138,8 +144,10 @@ def stages(text):
 def train(flags):
     """Train or finetune a model."""
     check(flags.solver, "Need a solver definition to train.")
-    check(not (flags.snapshot and flags.weights),
-          "Give a snapshot to resume training or weights to finetune but not both.")
+    check(
+        not (flags.snapshot and flags.weights),
+        "Give a snapshot to resume training or weights to finetune but not both.",
+    )
     param = read_solver(flags.solver)
     param.train_state.level = flags.level
     param.train_state.stage.extend(stages(flags.stage))
@@ -185,8 +193,11 @@ def test(flags):
 
     def check_numbers(name, values):
         for value in values:
-            check(math.isfinite(value), f"{flags.weights}: batch {batch}: {name} {glog.g(value)} found; finite numbers "
-                                        "were wanted (look at weights and data)")
+            check(
+                math.isfinite(value),
+                f"{flags.weights}: batch {batch}: {name} {glog.g(value)} found; finite numbers "
+                "were wanted (look at weights and data)",
+            )
 
     def check_scores(i):  # Accuracy makes ordinary numbers of NaN, which are no measure of anything
         if isinstance(net.layers[i], LabelReader):
@@ -291,10 +302,18 @@ def time_(flags):
 # -- device_query ----------------------------------------------------------------------------------------------------
 # (label, CUdevice_attribute number) in Caffe's order; text entries are filled from torch
 QUERY = (
-    ("Total shared memory per block:", 8), ("Total registers per block:", 12), ("Warp size:", 10),
-    ("Maximum memory pitch:", 11), ("Maximum threads per block:", 1), ("Maximum dimension of block:", (2, 3, 4)),
-    ("Maximum dimension of grid:", (5, 6, 7)), ("Clock rate:", 13), ("Total constant memory:", 9),
-    ("Texture alignment:", 14), ("Concurrent copy and execution:", 15), ("Number of multiprocessors:", 16),
+    ("Total shared memory per block:", 8),
+    ("Total registers per block:", 12),
+    ("Warp size:", 10),
+    ("Maximum memory pitch:", 11),
+    ("Maximum threads per block:", 1),
+    ("Maximum dimension of block:", (2, 3, 4)),
+    ("Maximum dimension of grid:", (5, 6, 7)),
+    ("Clock rate:", 13),
+    ("Total constant memory:", 9),
+    ("Texture alignment:", 14),
+    ("Concurrent copy and execution:", 15),
+    ("Number of multiprocessors:", 16),
     ("Kernel execution timeout:", 17),
 )
 YES_NO = (15, 17)

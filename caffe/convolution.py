@@ -109,7 +109,7 @@ def _by_shifts(x, dy, width, pad, dilation, group):
             continue
         for to, of in zip(_columns(outputs, group), _columns(channels, group), strict=True):
             for part in parts(len(x), 4 * outputs * channels // group**2):
-                left, right = dy[part, first:last, to], x[part, first + shift:last + shift, of]
+                left, right = dy[part, first:last, to], x[part, first + shift : last + shift, of]
                 weight[to, :, 0, k] += torch.bmm(left.transpose(1, 2), right).sum(0)
     return weight
 

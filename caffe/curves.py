@@ -89,12 +89,23 @@ class LearningCurve:
             if name == "lr":
                 continue
             axis = left if "loss" in name else right
-            axis.plot(*zip(*points, strict=True), color=f"C{number}", marker="." if len(points) < 40 else None,
-                      linestyle="-" if axis is left else "--", label=f"{kind} {name}")
+            axis.plot(
+                *zip(*points, strict=True),
+                color=f"C{number}",
+                marker="." if len(points) < 40 else None,
+                linestyle="-" if axis is left else "--",
+                label=f"{kind} {name}",
+            )
         lines = left.get_lines() + right.get_lines()
         if lines:
-            left.legend(lines, [line.get_label() for line in lines], loc="upper center", ncols=len(lines),
-                        bbox_to_anchor=(0.5, 1.12), frameon=False)
+            left.legend(
+                lines,
+                [line.get_label() for line in lines],
+                loc="upper center",
+                ncols=len(lines),
+                bbox_to_anchor=(0.5, 1.12),
+                frameon=False,
+            )
         picture = io.BytesIO()
         figure.savefig(picture, format="png", dpi=120)
         write_file(f"{self.stem}.png", picture.getvalue())
@@ -118,8 +129,9 @@ class ProgressLine:
     def __init__(self, solver, stream):
         from tqdm import tqdm
 
-        self.bar = tqdm(total=solver.param.max_iter, initial=solver.iter, unit="it", file=stream, leave=False,
-                        dynamic_ncols=True)
+        self.bar = tqdm(
+            total=solver.param.max_iter, initial=solver.iter, unit="it", file=stream, leave=False, dynamic_ncols=True
+        )
         glog.set_line_hook(self.bar.clear)
 
     def trained(self, solver, loss, rate):

@@ -15,8 +15,16 @@ class Detector(Net):
     The other arguments are those of caffe.Classifier.
     """
 
-    def __init__(self, model_file, pretrained_file, mean=None, input_scale=None, raw_scale=None, channel_swap=None,
-                 context_pad=None):
+    def __init__(
+        self,
+        model_file,
+        pretrained_file,
+        mean=None,
+        input_scale=None,
+        raw_scale=None,
+        channel_swap=None,
+        context_pad=None,
+    ):
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = input_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.configure_crop(context_pad)

@@ -107,8 +107,11 @@ def get_pydot_graph(caffe_net, rankdir, label_edges=True, phase=None, display_lr
         caffe_net = filter_net(net_state(caffe_net, phase, caffe_net.state.level))
     for layer in caffe_net.layer:
         in_place = len(layer.bottom) == 1 and list(layer.bottom) == list(layer.top)
-        style = NEURON_LAYER_STYLE if in_place else {**LAYER_STYLE_DEFAULT,
-                                                     "fillcolor": choose_color_by_layertype(layer.type)}
+        style = (
+            NEURON_LAYER_STYLE
+            if in_place
+            else {**LAYER_STYLE_DEFAULT, "fillcolor": choose_color_by_layertype(layer.type)}
+        )
         label = get_layer_label(layer, rankdir, display_lrm)
         box = f"{layer.name}_{layer.type}"
         nodes[box] = pydot.Node(label, **style)

@@ -25,8 +25,10 @@ def fill(blob, param, where="blob"):
     if param.type not in FILLERS:
         raise CaffeError(f"{where}: Unknown filler name: {param.type} (known fillers: {', '.join(sorted(FILLERS))})")
     check(blob.count > 0, f"{where}: a filler was asked to fill an empty blob of shape {blob.shape_string}")
-    check(param.sparse == -1 or param.type == "gaussian",
-          f"{where}: Sparsity not supported by this Filler ({param.type}).")
+    check(
+        param.sparse == -1 or param.type == "gaussian",
+        f"{where}: Sparsity not supported by this Filler ({param.type}).",
+    )
     values = torch.empty(tuple(blob.shape))
     try:
         FILLERS[param.type](values, param)
@@ -40,8 +42,11 @@ def fan(values, param):
     count, shape = values.numel(), values.shape
     fan_in = count / shape[0] if len(shape) > 0 else count
     fan_out = count / shape[1] if len(shape) > 1 else count
-    return {caffe_pb2.FillerParameter.FAN_IN: fan_in, caffe_pb2.FillerParameter.FAN_OUT: fan_out,
-            caffe_pb2.FillerParameter.AVERAGE: (fan_in + fan_out) / 2}[param.variance_norm]
+    return {
+        caffe_pb2.FillerParameter.FAN_IN: fan_in,
+        caffe_pb2.FillerParameter.FAN_OUT: fan_out,
+        caffe_pb2.FillerParameter.AVERAGE: (fan_in + fan_out) / 2,
+    }[param.variance_norm]
 
 
 @filler
@@ -83,8 +88,10 @@ def positive_unitball(values, param):
 
 @filler
 def bilinear(values, param):
-    check(values.dim() == 4 and values.shape[2] == values.shape[3],
-          f"found shape {tuple(values.shape)}; wanted 4 axes and a square kernel")
+    check(
+        values.dim() == 4 and values.shape[2] == values.shape[3],
+        f"found shape {tuple(values.shape)}; wanted 4 axes and a square kernel",
+    )
     size = values.shape[3]
     factor = math.ceil(size / 2)
     centre = (size - 1) / (2 * factor)

@@ -96,8 +96,15 @@ def make_block(net, p, c):
     convolution, pooling = net.layers[p], net.layers[c]
     bottom, middle, top = net.bottom_vecs[p][0], net.top_vecs[p][0], net.top_vecs[c][0]
     down = net.bottom_need_backward[p][0]
-    thin = (convolution.channels == 1 and convolution.kernel[0] == 1 and convolution.stride == [1, 1]
-            and convolution.dilation == [1, 1] and convolution.pad[0] == 0 and bottom.height == 1 and not down)
+    thin = (
+        convolution.channels == 1
+        and convolution.kernel[0] == 1
+        and convolution.stride == [1, 1]
+        and convolution.dilation == [1, 1]
+        and convolution.pad[0] == 0
+        and bottom.height == 1
+        and not down
+    )
     if thin and pooling.kernel[0] == 1 and pooling.pad == (0, 0) and pooling.kernel[1] >= pooling.stride[1]:
         return ThinBlock(convolution, pooling, bottom, middle, top, down)
     overlap = any(k > s and n > k for k, s, n in zip(pooling.kernel, pooling.stride, middle.shape[2:], strict=True))
@@ -134,8 +141,7 @@ class Block:
         if self.down:  # the gradient for the input comes quickest from the whole batch
             gradient = torch.empty(self.middle.shape, memory_format=torch.channels_last)
             for part in self.parts():
-                self.pooling.spread(self.masked(part, bias), gradient[part], self.winner[part].long(),
-                                    gradient[part])
+                self.pooling.spread(self.masked(part, bias), gradient[part], self.winner[part].long(), gradient[part])
             self.bottom.grad, weight, _ = self.convolution.gradients(self.bottom.value, gradient, True, bias=False)
         else:
             weight = torch.zeros_like(self.convolution.weight())
@@ -210,7 +216,7 @@ class ThinBlock(Block):
             for phase, n, w in zip(phases, inside, windows, strict=True):
                 torch.mm(w[image], matrix, out=phase[:n])
 
-        return compute, [phases[j % s, j // s:j // s + out] for j in range(k)]
+        return compute, [phases[j % s, j // s : j // s + out] for j in range(k)]
 
     def forward(self):
         self.pooling.reshape([self.middle], [self.top])

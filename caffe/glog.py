@@ -41,8 +41,10 @@ def _write(severity, message, depth):
         return
     frame = sys._getframe(depth)
     now = datetime.datetime.now()
-    prefix = (f"{SEVERITIES[severity]}{now:%m%d %H:%M:%S.%f} {threading.get_native_id():5d} "
-              f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}] ")
+    prefix = (
+        f"{SEVERITIES[severity]}{now:%m%d %H:%M:%S.%f} {threading.get_native_id():5d} "
+        f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}] "
+    )
     if _log.before_line:
         _log.before_line()
     sys.stderr.write(prefix + message + "\n")

@@ -94,8 +94,9 @@ class Replay:
         self.feeds = [layer for layer in net.layers if isinstance(layer, HDF5Data)]
         for feed in self.feeds:
             feed.set_passes(passes)
-        self.rows = [torch.zeros((CAPACITY, *feed.index.shape), dtype=torch.int64, pin_memory=pinned)
-                     for feed in self.feeds]
+        self.rows = [
+            torch.zeros((CAPACITY, *feed.index.shape), dtype=torch.int64, pin_memory=pinned) for feed in self.feeds
+        ]
         self.host_rates = torch.zeros((CAPACITY, rates), pin_memory=pinned)
         self.rates = torch.zeros(rates, device=device)
         self.last_rates = None
@@ -118,7 +119,7 @@ class Replay:
 
     def read(self):
         """Results of the launches since the last reading, (launches, width) float32; waits for the device."""
-        found = self.results[:self.count].cpu().numpy()
+        found = self.results[: self.count].cpu().numpy()
         self.count = 0
         self.slot.zero_()
         return found
@@ -129,8 +130,12 @@ class Replay:
         ends = np.cumsum([net._blobs[k].count for k in net._outputs])
         for numbers in self.read():
             pieces = zip(net._outputs, np.split(numbers, ends), strict=False)
-            found.append((torch.tensor(numbers[-1]), [(net._blob_names[k], net._blob_loss_weights[k],
-                                                       piece.astype(np.float64)) for k, piece in pieces]))
+            found.append(
+                (
+                    torch.tensor(numbers[-1]),
+                    [(net._blob_names[k], net._blob_loss_weights[k], piece.astype(np.float64)) for k, piece in pieces],
+                )
+            )
         return found
 
     def _feed(self, rates):
@@ -257,8 +262,9 @@ def check_labels(net):
                     try:
                         _read_labels(net, reader, path, feeds, torch.full_like(chunk, number))
                     except CaffeError as error:
-                        raise CaffeError(f"{feeds[0].describe_row(number) if feeds else 'constant data'}: "
-                                         f"{error}") from None
+                        raise CaffeError(
+                            f"{feeds[0].describe_row(number) if feeds else 'constant data'}: {error}"
+                        ) from None
                 raise
 
 
@@ -331,9 +337,13 @@ def _replay(net, what, kind, make, reason=None):
     if device.type == "cuda":
         torch.cuda.empty_cache()  # of the plain passes
     if gap > TOLERANCE:
-        glog.warning(f"Graph: {what} runs layer by layer: a replay differs from plain passes by {glog.g(gap)} of the "
-                     f"largest element, wanted at most {glog.g(TOLERANCE)}")
+        glog.warning(
+            f"Graph: {what} runs layer by layer: a replay differs from plain passes by {glog.g(gap)} of the "
+            f"largest element, wanted at most {glog.g(TOLERANCE)}"
+        )
         return None
-    glog.info(f"Graph: {what} is captured and replayed; a replay "
-              + (f"agrees with plain passes to {glog.g(gap)}" if gap else "gives the bits of plain passes"))
+    glog.info(
+        f"Graph: {what} is captured and replayed; a replay "
+        + (f"agrees with plain passes to {glog.g(gap)}" if gap else "gives the bits of plain passes")
+    )
     return replay

@@ -133,8 +133,9 @@ class DifferentiableLayer(Layer):
 
     def backward(self, top, propagate_down, bottom):
         inputs = [b.value.detach().requires_grad_(p) for b, p in zip(bottom, propagate_down, strict=True)]
-        params = [p.value.detach().requires_grad_(d)
-                  for p, d in zip(self.blobs, self.param_propagate_down, strict=True)]
+        params = [
+            p.value.detach().requires_grad_(d) for p, d in zip(self.blobs, self.param_propagate_down, strict=True)
+        ]
         wanted = [t for t in (*inputs, *params) if t.requires_grad]
         if not wanted:
             return
@@ -167,8 +168,10 @@ def make_layer(layer_param, phase):
     load_layer_types()
     cls = LAYERS.get(layer_param.type)
     if cls is None:
-        raise CaffeError(f"Unknown layer type: {layer_param.type} (known types: {', '.join(layer_type_list())}) "
-                         f"(layer '{layer_param.name}')")
+        raise CaffeError(
+            f"Unknown layer type: {layer_param.type} (known types: {', '.join(layer_type_list())}) "
+            f"(layer '{layer_param.name}')"
+        )
     return cls.make(layer_param, phase) if hasattr(cls, "make") else cls(layer_param, phase)
 
 
@@ -181,8 +184,11 @@ def load_blob(blob, array, mismatch):
     same = tuple(array.shape) == shape
     legacy = array.ndim == 4 and len(shape) <= 4 and (1,) * (4 - len(shape)) + shape == tuple(array.shape)
     if not same and not legacy:
-        raise CaffeError(f"{mismatch}: expected shape {blob.shape_string}; instead, shape was "
-                         + "".join(f"{n} " for n in array.shape) + f"({array.size})")
+        raise CaffeError(
+            f"{mismatch}: expected shape {blob.shape_string}; instead, shape was "
+            + "".join(f"{n} " for n in array.shape)
+            + f"({array.size})"
+        )
     blob.value.copy_(torch.from_numpy(array.reshape(shape)))
 
 

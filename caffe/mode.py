@@ -80,8 +80,9 @@ def channels_last(on):
     On the CPU it is the quickest. Tensor cores, which TF32 uses, read it as well; float32 on CUDA prefers the plain
     format. CAFFE_CHANNELS_LAST=0 or 1 decides otherwise on CUDA.
     """
-    return on.type == "cpu" or switch("CAFFE_CHANNELS_LAST", "the plain memory format", "channels_last",
-                                      default=torch.backends.cuda.matmul.allow_tf32)
+    return on.type == "cpu" or switch(
+        "CAFFE_CHANNELS_LAST", "the plain memory format", "channels_last", default=torch.backends.cuda.matmul.allow_tf32
+    )
 
 
 def set_device(index):
@@ -96,8 +97,11 @@ def set_device(index):
 def _require_gpu(index):
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not 0 <= int(index) < count:
-        raise CaffeError(f"GPU {index}: found {count} usable CUDA devices; use CPU mode or one of 0..{count - 1}"
-                         if count else f"GPU {index}: no usable CUDA device was found; use CPU mode")
+        raise CaffeError(
+            f"GPU {index}: found {count} usable CUDA devices; use CPU mode or one of 0..{count - 1}"
+            if count
+            else f"GPU {index}: no usable CUDA device was found; use CPU mode"
+        )
 
 
 def solver_count():

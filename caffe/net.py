@@ -25,8 +25,9 @@ def insert_splits(param):
             uses[producer[name]] = uses.get(producer[name], 0) + 1
         for j, name in enumerate(layer.top):
             producer[name] = (i, j)
-    weight = {(i, j): w for i, layer in enumerate(param.layer)
-              for j, w in enumerate(layer.loss_weight[:len(layer.top)]) if w}
+    weight = {
+        (i, j): w for i, layer in enumerate(param.layer) for j, w in enumerate(layer.loss_weight[: len(layer.top)]) if w
+    }
     for top in weight:
         if top in uses:
             uses[top] += 1
@@ -108,9 +109,10 @@ class Net:
             if not layer_param.HasField("phase"):
                 layer_param.phase = self.phase
             if layer_param.propagate_down:
-                check(len(layer_param.propagate_down) == len(layer_param.bottom),
-                      f"layer '{layer_param.name}': propagate_down param must be specified either 0 or bottom_size "
-                      "times")
+                check(
+                    len(layer_param.propagate_down) == len(layer_param.bottom),
+                    f"layer '{layer_param.name}': propagate_down param must be specified either 0 or bottom_size times",
+                )
             own = caffe_pb2.LayerParameter()
             own.CopyFrom(layer_param)  # a layer may complete its own copy (BatchNorm does); flags go by the original
             layer = make_layer(own, layer_param.phase)
@@ -138,21 +140,27 @@ class Net:
             ids.append(available.pop(name))
         self.bottom_ids.append(ids)
         self.bottom_vecs.append([self._blobs[k] for k in ids])
-        self.bottom_need_backward.append([
-            layer_param.propagate_down[j] if layer_param.propagate_down else self._blob_need_backward[k]
-            for j, k in enumerate(ids)])
+        self.bottom_need_backward.append(
+            [
+                layer_param.propagate_down[j] if layer_param.propagate_down else self._blob_need_backward[k]
+                for j, k in enumerate(ids)
+            ]
+        )
 
     def _connect_tops(self, i, layer_param, layer, available, named):
         ids = []
         for j, name in enumerate(layer_param.top):
             if j < len(layer_param.bottom) and layer_param.bottom[j] == name:
                 self._say(f"{layer_param.name} -> {name} (in-place)")
-                check(layer.in_place, f"{layer.where}: top '{name}' is also its bottom; Layer does not allow in-place "
-                                      "computation.")
+                check(
+                    layer.in_place,
+                    f"{layer.where}: top '{name}' is also its bottom; Layer does not allow in-place computation.",
+                )
                 index = self.bottom_ids[i][j]
             else:
-                check(name not in named, f"Top blob '{name}' produced by multiple sources. (layer "
-                                         f"'{layer_param.name}')")
+                check(
+                    name not in named, f"Top blob '{name}' produced by multiple sources. (layer '{layer_param.name}')"
+                )
                 self._say(f"{layer_param.name} -> {name}")
                 index = self._new_blob(name)
                 named[name] = index
@@ -177,8 +185,10 @@ class Net:
     def _set_up(self, i, layer, layer_param, memory):
         bottom, top = self.bottom_vecs[i], self.top_vecs[i]
         self._say(f"Setting up {layer_param.name}")
-        for what, blobs, (least, most), verb in (("bottom", bottom, layer.bottoms, "takes"),
-                                                 ("top", top, layer.tops, "produces")):
+        for what, blobs, (least, most), verb in (
+            ("bottom", bottom, layer.bottoms, "takes"),
+            ("top", top, layer.tops, "produces"),
+        ):
             where = f"{layer_param.type} Layer (layer '{layer_param.name}') {verb}"
             side = f"{what} blob(s) as {'input' if what == 'bottom' else 'output'}; found {len(blobs)}."
             if least == most:
@@ -189,9 +199,12 @@ class Net:
         layer.param_propagate_down = [True] * len(layer.blobs)
         layer.reshape(bottom, top)
         given = list(layer_param.loss_weight) or ([1.0] if layer.is_loss else [])
-        check(len(given) in (0, len(top)), f"layer '{layer_param.name}': loss_weight must be unspecified or specified "
-                                           f"once per top blob. Found {len(given)} for {len(top)} tops (a loss layer "
-                                           "that names none has one, 1)")
+        check(
+            len(given) in (0, len(top)),
+            f"layer '{layer_param.name}': loss_weight must be unspecified or specified "
+            f"once per top blob. Found {len(given)} for {len(top)} tops (a loss layer "
+            "that names none has one, 1)",
+        )
         weights = given or [0.0] * len(top)
         self.loss_weights.append(weights)
         for k, weight, blob in zip(self.top_ids[i], weights, top, strict=True):
@@ -206,13 +219,16 @@ class Net:
         return memory
 
     def _register_params(self, i, layer, layer_param):
-        check(len(layer_param.param) <= len(layer.blobs),
-              f"Too many params specified for layer {layer_param.name}: found {len(layer_param.param)}; the layer has "
-              f"{len(layer.blobs)} parameter blobs")
+        check(
+            len(layer_param.param) <= len(layer.blobs),
+            f"Too many params specified for layer {layer_param.name}: found {len(layer_param.param)}; the layer has "
+            f"{len(layer.blobs)} parameter blobs",
+        )
         need_backward = any(self._blob_need_backward[k] for k in self.bottom_ids[i])
         for j, blob in enumerate(layer.blobs):
-            asked, spec = (p.param[j] if j < len(p.param) else caffe_pb2.ParamSpec()
-                           for p in (layer_param, layer.layer_param))
+            asked, spec = (
+                p.param[j] if j < len(p.param) else caffe_pb2.ParamSpec() for p in (layer_param, layer.layer_param)
+            )
             layer.param_propagate_down[j] = asked.lr_mult != 0
             need_backward |= asked.lr_mult != 0
             self._register_param(i, j, blob, spec)
@@ -234,16 +250,26 @@ class Net:
             self._explicit.append([spec.HasField("lr_mult"), spec.HasField("decay_mult")])
             return
         owner_blob, _, owner_layer, owner_index = self._params[owner]
-        names = (f"Cannot share param '{spec.name}' owned by layer '{self._layer_names[owner_layer]}' with layer "
-                 f"'{self._layer_names[i]}'")
-        self._say(f"Sharing parameters '{spec.name}' owned by layer '{self._layer_names[owner_layer]}', param index "
-                  f"{owner_index}")
+        names = (
+            f"Cannot share param '{spec.name}' owned by layer '{self._layer_names[owner_layer]}' with layer "
+            f"'{self._layer_names[i]}'"
+        )
+        self._say(
+            f"Sharing parameters '{spec.name}' owned by layer '{self._layer_names[owner_layer]}', param index "
+            f"{owner_index}"
+        )
         if spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE:
-            check(owner_blob.count == blob.count, f"{names}; count mismatch. Owner layer param shape is "
-                  f"{owner_blob.shape_string}; sharing layer shape is {blob.shape_string}")
+            check(
+                owner_blob.count == blob.count,
+                f"{names}; count mismatch. Owner layer param shape is "
+                f"{owner_blob.shape_string}; sharing layer shape is {blob.shape_string}",
+            )
         else:
-            check(owner_blob.shape == blob.shape, f"{names}; shape mismatch. Owner layer param shape is "
-                  f"{owner_blob.shape_string}; sharing layer expects shape {blob.shape_string}")
+            check(
+                owner_blob.shape == blob.shape,
+                f"{names}; shape mismatch. Owner layer param shape is "
+                f"{owner_blob.shape_string}; sharing layer expects shape {blob.shape_string}",
+            )
         blob.share_data(owner_blob)
         blob.share_diff(owner_blob)
         self._params.append((blob, owner, i, j))
@@ -252,8 +278,10 @@ class Net:
         for which, field, values in ((0, "lr_mult", self.lr_mults), (1, "decay_mult", self.decay_mults)):
             if spec.HasField(field):
                 value = getattr(spec, field)
-                check(not self._explicit[learnable][which] or values[learnable] == value,
-                      f"Shared param '{spec.name}' has mismatched {field}.")
+                check(
+                    not self._explicit[learnable][which] or values[learnable] == value,
+                    f"Shared param '{spec.name}' has mismatched {field}.",
+                )
                 self._explicit[learnable][which] = True
                 values[learnable] = value
 
@@ -315,7 +343,7 @@ class Net:
 
     def _release_read(self, i):
         """In a net without a backward pass: drop what layer i was the last to read (blobs may share storage)."""
-        later = (blob for bottom in self.bottom_vecs[i + 1:] for blob in bottom)
+        later = (blob for bottom in self.bottom_vecs[i + 1 :] for blob in bottom)
         kept = {id(blob._data) for blob in (*self.learnable_params, *self.top_vecs[i], *later)}
         for k, blob in zip(self.bottom_ids[i], self.bottom_vecs[i], strict=True):
             produced = next(j for j, ids in enumerate(self.top_ids) if k in ids)
@@ -355,10 +383,14 @@ class Net:
         if self.debug_info:
             data = [p.value for p in self.learnable_params]
             diff = [p.grad for p in self.learnable_params]
-            norms = [[float(sum(t.abs().sum() for t in ts)), float(sum((t * t).sum() for t in ts)) ** 0.5]
-                     for ts in (data, diff)]
-            glog.error(f"    [Backward] All net params (data, diff): L1 norm = ({glog.g(norms[0][0])}, "
-                      f"{glog.g(norms[1][0])}); L2 norm = ({glog.g(norms[0][1])}, {glog.g(norms[1][1])})")
+            norms = [
+                [float(sum(t.abs().sum() for t in ts)), float(sum((t * t).sum() for t in ts)) ** 0.5]
+                for ts in (data, diff)
+            ]
+            glog.error(
+                f"    [Backward] All net params (data, diff): L1 norm = ({glog.g(norms[0][0])}, "
+                f"{glog.g(norms[1][0])}); L2 norm = ({glog.g(norms[0][1])}, {glog.g(norms[1][1])})"
+            )
 
     def reshape(self):
         """Run every layer's shape inference again (after input blobs were reshaped)."""
@@ -379,15 +411,17 @@ class Net:
         for k, blob in zip(self.top_ids[i], self.top_vecs[i], strict=True):
             glog.info(f"    [Forward] Layer {name}, top blob {self._blob_names[k]} data: {_mean_abs(blob.value)}")
         for j, blob in enumerate(self.layers[i].blobs):
-            glog.info(f"    [Forward] Layer {name}, param blob {self._param_display_name(i, j)} data: "
-                     f"{_mean_abs(blob.value)}")
+            glog.info(
+                f"    [Forward] Layer {name}, param blob {self._param_display_name(i, j)} data: {_mean_abs(blob.value)}"
+            )
 
     def _log_backward(self, i):
         name = self._layer_names[i]
         for k, blob, need in zip(self.bottom_ids[i], self.bottom_vecs[i], self.bottom_need_backward[i], strict=True):
             if need:
-                glog.info(f"    [Backward] Layer {name}, bottom blob {self._blob_names[k]} diff: "
-                          f"{_mean_abs(blob.grad)}")
+                glog.info(
+                    f"    [Backward] Layer {name}, bottom blob {self._blob_names[k]} diff: {_mean_abs(blob.grad)}"
+                )
         for j, blob in enumerate(self.layers[i].blobs):
             if self.layers[i].param_propagate_down[j]:
                 glog.info(f"    [Backward] Layer {name}, param blob {j} diff: {_mean_abs(blob.grad)}")
@@ -395,8 +429,10 @@ class Net:
     # -- outputs -------------------------------------------------------------------------------------------------
     def output_scores(self):
         """[(blob name, loss weight, float array of its elements)] of the outputs, in Caffe's order."""
-        return [(self._blob_names[k], self._blob_loss_weights[k],
-                 self._blobs[k].value.reshape(-1).cpu().double().numpy()) for k in self._outputs]
+        return [
+            (self._blob_names[k], self._blob_loss_weights[k], self._blobs[k].value.reshape(-1).cpu().double().numpy())
+            for k in self._outputs
+        ]
 
     # -- weights -------------------------------------------------------------------------------------------------
     def copy_from(self, path):
@@ -412,19 +448,27 @@ class Net:
             blobs = self.layers[index[name]].blobs
             shared = {j for _, owner, layer, j in self._params if layer == index[name] and owner is not None}
             absent = {j for j in range(len(blobs)) if j >= len(arrays) or arrays[j] is None}
-            check(len(arrays) <= len(blobs) and absent <= shared,
-                  f"{path}: Incompatible number of blobs for layer {name}: found {len(arrays)}; wanted {len(blobs)}")
+            check(
+                len(arrays) <= len(blobs) and absent <= shared,
+                f"{path}: Incompatible number of blobs for layer {name}: found {len(arrays)}; wanted {len(blobs)}",
+            )
             for j, array in enumerate(arrays):
                 if j in absent:
                     continue
-                load_blob(blobs[j], array, f"{path}: Cannot copy param {j} weights from layer '{name}'; shape mismatch."
-                                           " To learn this layer's parameters from scratch rather than copying from a "
-                                           "saved net, rename the layer.")
+                load_blob(
+                    blobs[j],
+                    array,
+                    f"{path}: Cannot copy param {j} weights from layer '{name}'; shape mismatch."
+                    " To learn this layer's parameters from scratch rather than copying from a "
+                    "saved net, rename the layer.",
+                )
                 used += 1
         wanted = sum(1 for layer in self.layers if len(layer.blobs))
-        check(used or not wanted or not any(arrays for arrays in weights.values()),
-              f"{path}: none of its layers {sorted(n for n, a in weights.items() if a)} is a layer of net "
-              f"'{self.name}' ({[n for n, la in zip(self._layer_names, self.layers, strict=True) if len(la.blobs)]})")
+        check(
+            used or not wanted or not any(arrays for arrays in weights.values()),
+            f"{path}: none of its layers {sorted(n for n, a in weights.items() if a)} is a layer of net "
+            f"'{self.name}' ({[n for n, la in zip(self._layer_names, self.layers, strict=True) if len(la.blobs)]})",
+        )
 
     def load_hdf5(self, path):
         """Load weights from an HDF5 file (see copy_from)."""
@@ -467,9 +511,11 @@ class Net:
             blobs = self.layers[index[name]].blobs
             check(len(blobs) == len(layer.blobs), f"Incompatible number of blobs for layer {name}")
             for j, (mine, theirs) in enumerate(zip(blobs, layer.blobs, strict=True)):
-                check(mine.shape == theirs.shape,
-                      f"Cannot share param {j} weights from layer '{name}'; shape mismatch. Source param shape is "
-                      f"{theirs.shape_string}; target param shape is {mine.shape_string}")
+                check(
+                    mine.shape == theirs.shape,
+                    f"Cannot share param {j} weights from layer '{name}'; shape mismatch. Source param shape is "
+                    f"{theirs.shape_string}; target param shape is {mine.shape_string}",
+                )
                 mine.share_data(theirs)
 
     # -- what a resumed run needs beyond the solverstate ---------------------------------------------------------
@@ -479,8 +525,11 @@ class Net:
 
     def positions(self):
         """{layer name: position} of the layers that have one (data layers)."""
-        return {name: position for name, layer in zip(self._layer_names, self.layers, strict=True)
-                if (position := layer.position()) is not None}
+        return {
+            name: position
+            for name, layer in zip(self._layer_names, self.layers, strict=True)
+            if (position := layer.position()) is not None
+        }
 
     def restore_positions(self, positions):
         """Continue from positions() of before."""

@@ -32,10 +32,21 @@ def train_on(param, devices, snapshot, sigint_effect, sighup_effect):
         param.random_seed = int(torch.randint(0, 2**31 - 1, (1,)))
     with tempfile.TemporaryDirectory() as folder:
         context = processes.get_context("spawn")
-        workers = [context.Process(target=_work, args=(rank, devices, os.path.join(folder, "meeting"),
-                                                       param.SerializeToString(), snapshot, sigint_effect,
-                                                       sighup_effect))
-                   for rank in range(len(devices))]
+        workers = [
+            context.Process(
+                target=_work,
+                args=(
+                    rank,
+                    devices,
+                    os.path.join(folder, "meeting"),
+                    param.SerializeToString(),
+                    snapshot,
+                    sigint_effect,
+                    sighup_effect,
+                ),
+            )
+            for rank in range(len(devices))
+        ]
         before = SignalAction("none", "none")  # the workers get the terminal's signals themselves
         for worker in workers:
             worker.start()
@@ -72,8 +83,12 @@ def _work(rank, devices, meeting, serialized, snapshot, sigint_effect, sighup_ef
             mode.set_mode_gpu()
         else:
             torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", init_method=f"file://{meeting}", rank=rank,
-                                world_size=len(devices))
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=f"file://{meeting}",
+            rank=rank,
+            world_size=len(devices),
+        )
         param = caffe_pb2.SolverParameter.FromString(serialized)
         actions = SignalAction(sigint_effect, sighup_effect)
         train(param, actions if rank == 0 else lambda: Action.NONE, snapshot, join)
@@ -87,8 +102,10 @@ def join(solver):
     """Connect `solver` with those of the other ranks: same weights now, averaged gradients and one will from now on."""
     net, count = solver.net, mode.solver_count()
     shared = any(owner is not None for _, owner, _, _ in net._params)
-    check(not (solver.param.layer_wise_reduce and shared),
-          "Layer-wise reduce is not supported for nets with shared weights.")
+    check(
+        not (solver.param.layer_wise_reduce and shared),
+        "Layer-wise reduce is not supported for nets with shared weights.",
+    )
     for blob in net.learnable_params:
         _in_memory_order(blob.value, lambda flat: dist.broadcast(flat, src=0))
 

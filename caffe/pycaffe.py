@@ -20,8 +20,10 @@ class Net(net.Net):
 
     def __init__(self, network_file, *args, phase=None, level=0, stages=None, weights=None):
         if len(args) == 2 and isinstance(args[0], (str, os.PathLike)):
-            glog.warning("DEPRECATION WARNING - deprecated use of Python interface: use this instead (with the named "
-                        f"\"weights\" parameter): Net('{network_file}', {int(args[1])}, weights='{args[0]}')")
+            glog.warning(
+                "DEPRECATION WARNING - deprecated use of Python interface: use this instead (with the named "
+                f"\"weights\" parameter): Net('{network_file}', {int(args[1])}, weights='{args[0]}')"
+            )
             weights, phase = args
         else:
             names = ("phase", "level", "stages", "weights")
@@ -73,8 +75,12 @@ class Net(net.Net):
     @property
     def params(self):
         """OrderedDict layer name -> list of parameter Blobs, for layers that have parameters."""
-        return self._cached("_params_dict", lambda: OrderedDict(
-            (name, layer.blobs) for name, layer in zip(self._layer_names, self.layers, strict=True) if layer.blobs))
+        return self._cached(
+            "_params_dict",
+            lambda: OrderedDict(
+                (name, layer.blobs) for name, layer in zip(self._layer_names, self.layers, strict=True) if layer.blobs
+            ),
+        )
 
     @property
     def layer_dict(self):
@@ -107,8 +113,9 @@ class Net(net.Net):
         return self._names_of(self.bottom_ids)
 
     def _names_of(self, ids):
-        return OrderedDict((name, [self._blob_names[k] for k in own])
-                           for name, own in zip(self._layer_names, ids, strict=True))
+        return OrderedDict(
+            (name, [self._blob_names[k] for k in own]) for name, own in zip(self._layer_names, ids, strict=True)
+        )
 
     def _cached(self, name, make):
         if name not in self.__dict__:
@@ -190,10 +197,12 @@ class Net(net.Net):
         rows = len(next(iter(arrays.values())))
         size = next(iter(self.blobs.values())).num
         for begin in range(0, rows, size):
-            batch = {name: np.asarray(array[begin:begin + size]) for name, array in arrays.items()}
+            batch = {name: np.asarray(array[begin : begin + size]) for name, array in arrays.items()}
             short = size - min(size, rows - begin)
-            yield {name: np.concatenate([a, np.zeros((short, *a.shape[1:]), a.dtype)]) if short else a
-                   for name, a in batch.items()}
+            yield {
+                name: np.concatenate([a, np.zeros((short, *a.shape[1:]), a.dtype)]) if short else a
+                for name, a in batch.items()
+            }
 
     @staticmethod
     def _without_padding(collected, kwargs):
@@ -212,8 +221,10 @@ class Net(net.Net):
         if labels.ndim == 1:
             labels = labels[:, np.newaxis, np.newaxis, np.newaxis]
         batch, channels, height, width = layer.shape
-        for array, name, shape in ((data, "data array", (channels, height, width)),
-                                   (labels, "labels array", (1, 1, 1))):
+        for array, name, shape in (
+            (data, "data array", (channels, height, width)),
+            (labels, "labels array", (1, 1, 1)),
+        ):
             if not array.flags["C_CONTIGUOUS"]:
                 raise RuntimeError(f"{name} must be C contiguous")
             if array.ndim != 4:

@@ -90,8 +90,10 @@ class Solver:
             os.close(handle)
             os.unlink(probe)
         except OSError as error:
-            raise CaffeError(f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the "
-                             f"directory exists and is writable: {error.strerror}") from None
+            raise CaffeError(
+                f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the "
+                f"directory exists and is writable: {error.strerror}"
+            ) from None
 
     def _load(self, source, base, *states):
         """A net from a file name or NetParameter, its state: `base`, then the prototxt's own, then `states`."""
@@ -112,8 +114,11 @@ class Solver:
         param = self.param
         fields = ("net", "net_param", "train_net", "train_net_param")
         given = [field for field in fields if param.HasField(field)]
-        check(len(given) == 1, f"SolverParameter must specify a train net using one of these fields: "
-                               f"{', '.join(fields)}; found {given or 'none'}")
+        check(
+            len(given) == 1,
+            f"SolverParameter must specify a train net using one of these fields: "
+            f"{', '.join(fields)}; found {given or 'none'}",
+        )
         source = getattr(param, given[0])
         if mode.root_solver():
             if isinstance(source, str):
@@ -128,18 +133,26 @@ class Solver:
         sources = [("test_net_param", p) for p in param.test_net_param] + [("test_net file", f) for f in param.test_net]
         generic = "net_param" if param.HasField("net_param") else "net" if param.HasField("net") else None
         if generic is None:
-            check(len(param.test_iter) == len(sources),
-                  f"test_iter must be specified for each test network: found {len(param.test_iter)} for {len(sources)}")
+            check(
+                len(param.test_iter) == len(sources),
+                f"test_iter must be specified for each test network: found {len(param.test_iter)} for {len(sources)}",
+            )
         else:
-            check(len(param.test_iter) >= len(sources),
-                  f"test_iter must be specified for each test network: found {len(param.test_iter)} for {len(sources)}")
+            check(
+                len(param.test_iter) >= len(sources),
+                f"test_iter must be specified for each test network: found {len(param.test_iter)} for {len(sources)}",
+            )
             left = len(param.test_iter) - len(sources)
             sources += [("net_param" if generic == "net_param" else "net file", getattr(param, generic))] * left
-        check(len(param.test_state) in (0, len(sources)),
-              f"test_state must be unspecified or specified once per test net: found {len(param.test_state)} for "
-              f"{len(sources)}")
-        check(not sources or param.test_interval > 0, f"test_interval: found {param.test_interval}; wanted a positive "
-                                                      "one because there are test nets")
+        check(
+            len(param.test_state) in (0, len(sources)),
+            f"test_state must be unspecified or specified once per test net: found {len(param.test_state)} for "
+            f"{len(sources)}",
+        )
+        check(
+            not sources or param.test_interval > 0,
+            f"test_interval: found {param.test_interval}; wanted a positive one because there are test nets",
+        )
         self.test_nets = []
         for i, (kind, source) in enumerate(sources):
             if not mode.root_solver():
@@ -163,8 +176,11 @@ class Solver:
         self._losses, self._smoothed = [], 0.0
         self._timer, self._timed_from = time.monotonic(), self.iter
         while self.iter < stop:
-            if (param.test_interval and self.iter % param.test_interval == 0
-                    and (self.iter > 0 or param.test_initialization)):
+            if (
+                param.test_interval
+                and self.iter % param.test_interval == 0
+                and (self.iter > 0 or param.test_initialization)
+            ):
                 if mode.root_solver():
                     self.test_all()
                 if self.agree(Action.STOP if self._stop else Action.NONE) is Action.STOP:
@@ -175,8 +191,9 @@ class Solver:
             else:
                 self._launch()
             action = self.agree(self.action_function())
-            if mode.root_solver() and ((param.snapshot and self.iter % param.snapshot == 0)
-                                       or action is Action.SNAPSHOT):
+            if mode.root_solver() and (
+                (param.snapshot and self.iter % param.snapshot == 0) or action is Action.SNAPSHOT
+            ):
                 self.snapshot()
             if action is Action.STOP:
                 self._stop = True
@@ -268,20 +285,26 @@ class Solver:
         if np.isfinite(loss):
             return
         if self.replay is not None:
-            raise CaffeError(f"Iteration {self.iter}: the training loss is {glog.g(loss)}; a finite number was wanted "
-                             "(no snapshot was written since; earlier ones are untouched). Look at learning rate and "
-                             "input data; CAFFE_CUDA_GRAPH=0 names the first blob that is not finite.")
-        raise CaffeError(f"Iteration {self.iter}: the training loss is {glog.g(loss)}; a finite number was wanted "
-                         "(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
-                         + self._first_not_finite())
+            raise CaffeError(
+                f"Iteration {self.iter}: the training loss is {glog.g(loss)}; a finite number was wanted "
+                "(no snapshot was written since; earlier ones are untouched). Look at learning rate and "
+                "input data; CAFFE_CUDA_GRAPH=0 names the first blob that is not finite."
+            )
+        raise CaffeError(
+            f"Iteration {self.iter}: the training loss is {glog.g(loss)}; a finite number was wanted "
+            "(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
+            + self._first_not_finite()
+        )
 
     def _check_weights(self, history=False):
         """Raise CaffeError naming the first parameter (or, if asked, history blob) that holds NaN or infinite numbers.
 
         The loss alone does not show them: a convolution that oneDNN rectifies as it writes makes NaN 0 (caffe.fusion).
         """
-        blobs = {f"param {j} of layer '{self.net._layer_names[i]}'": blob
-                 for (_, _, i, j), blob in zip(self.net.owned_params(), self.net.learnable_params, strict=True)}
+        blobs = {
+            f"param {j} of layer '{self.net._layer_names[i]}'": blob
+            for (_, _, i, j), blob in zip(self.net.owned_params(), self.net.learnable_params, strict=True)
+        }
         if history:
             blobs |= {f"history blob {k}": blob for k, blob in enumerate(self.history)}
         # a sum shows each of them at a fraction of the cost; finite numbers may overflow it, so that we look again
@@ -289,8 +312,11 @@ class Solver:
             return
         for name, blob in blobs.items():
             wrong = blob.count - int(blob.value.isfinite().sum())
-            check(not wrong, f"Iteration {self.iter}: {name} holds NaN or infinite numbers ({wrong} of {blob.count}); "
-                             "no snapshot was written (earlier ones are untouched): look at learning rate and data")
+            check(
+                not wrong,
+                f"Iteration {self.iter}: {name} holds NaN or infinite numbers ({wrong} of {blob.count}); "
+                "no snapshot was written (earlier ones are untouched): look at learning rate and data",
+            )
 
     def _first_not_finite(self):
         """Names the first blob that is not finite, from another forward pass over the same data."""
@@ -300,8 +326,10 @@ class Solver:
                 layer.forward(bottom, top)
             for k, blob in zip(net.top_ids[i], top, strict=True):
                 if not bool(torch.isfinite(blob.value).all()):
-                    return (f"The first blob that is not finite is '{net._blob_names[k]}' of layer "
-                            f"'{net._layer_names[i]}': look at its weights, the learning rate and the input data.")
+                    return (
+                        f"The first blob that is not finite is '{net._blob_names[k]}' of layer "
+                        f"'{net._layer_names[i]}': look at its weights, the learning rate and the input data."
+                    )
         return "All blobs are finite: look at the loss weights."
 
     def _smooth(self, loss):
@@ -320,8 +348,10 @@ class Solver:
             return
         seconds = time.monotonic() - self._timer
         done = self.iter - self._timed_from
-        glog.info(f"Iteration {self.iter} ({glog.g(done / (seconds or 1))} iter/s, "
-                 f"{glog.g(seconds)}s/{self.param.display} iters), loss = {glog.g(self._smoothed)}")
+        glog.info(
+            f"Iteration {self.iter} ({glog.g(done / (seconds or 1))} iter/s, "
+            f"{glog.g(seconds)}s/{self.param.display} iters), loss = {glog.g(self._smoothed)}"
+        )
         self._timer, self._timed_from = time.monotonic(), self.iter
         self._log_scores("Train", self.net.output_scores())
 
@@ -338,8 +368,11 @@ class Solver:
 
     def _check_output(self, name, values):
         for value in np.ravel(values):
-            check(np.isfinite(value), f"Iteration {self.iter}: {name} is {glog.g(value)}; a finite number was wanted "
-                                      "(earlier snapshots are untouched): look at learning rate and data")
+            check(
+                np.isfinite(value),
+                f"Iteration {self.iter}: {name} is {glog.g(value)}; a finite number was wanted "
+                "(earlier snapshots are untouched): look at learning rate and data",
+            )
 
     @property
     def lr(self):
@@ -351,8 +384,11 @@ class Solver:
     def _reach_step(self):
         """Go on to multistep's next rate if its iteration has come; True if so."""
         param = self.param
-        reached = (param.lr_policy == "multistep" and self.current_step < len(param.stepvalue)
-                   and self.iter >= param.stepvalue[self.current_step])
+        reached = (
+            param.lr_policy == "multistep"
+            and self.current_step < len(param.stepvalue)
+            and self.iter >= param.stepvalue[self.current_step]
+        )
         self.current_step += reached
         return reached
 
@@ -419,8 +455,10 @@ class Solver:
     def _log_clipping(self, norm):
         clip = self.param.clip_gradients
         if mode.root_solver() and 0 <= clip < norm:
-            glog.info(f"Gradient clipping: scaling down gradients (L2 norm {glog.g(norm)} > {glog.g(clip)}) by "
-                      f"scale factor {glog.g(clip / norm)}")
+            glog.info(
+                f"Gradient clipping: scaling down gradients (L2 norm {glog.g(norm)} > {glog.g(clip)}) by "
+                f"scale factor {glog.g(clip / norm)}"
+            )
 
     def _regularise(self, g, data, decay):
         kind = self.param.regularization_type
@@ -547,8 +585,9 @@ class Solver:
             for listener in self.listeners:
                 listener.snapshotted(self)
         except OSError as error:
-            raise CaffeError(f"snapshot {stem}: cannot be written ({error.strerror or error}); earlier snapshots are "
-                             "untouched") from None
+            raise CaffeError(
+                f"snapshot {stem}: cannot be written ({error.strerror or error}); earlier snapshots are untouched"
+            ) from None
 
     def _write_state(self, path, model):
         state = caffe_pb2.SolverState(iter=self.iter, learned_net=model, current_step=self.current_step)
@@ -567,8 +606,12 @@ class Solver:
                 history[str(i)] = blob.value.cpu().numpy()
 
     def _write_resume(self, path):
-        content = {"iter": self.iter, "random": mode.random.state(), "train": self.net.positions(),
-                   "test": [net.positions() for net in self.test_nets]}
+        content = {
+            "iter": self.iter,
+            "random": mode.random.state(),
+            "train": self.net.positions(),
+            "test": [net.positions() for net in self.test_nets],
+        }
         write_file(path, json.dumps(content, default=_plain))
 
     def restore(self, path):
@@ -583,8 +626,10 @@ class Solver:
             state = read_solver_state(path)
             iteration, model, step = state.iter, state.learned_net, state.current_step
             history = [blobproto_to_array(b, path) for b in state.history]
-        check(len(history) == len(self.history), f"{path}: Incorrect length of history blobs.: found {len(history)}; "
-                                                 f"wanted {len(self.history)}")
+        check(
+            len(history) == len(self.history),
+            f"{path}: Incorrect length of history blobs.: found {len(history)}; wanted {len(self.history)}",
+        )
         for i, (blob, array) in enumerate(zip(self.history, history, strict=True)):
             check(array.size == blob.count, f"{path}: history blob {i} has {array.size} numbers; wanted {blob.count}")
             check_finite(array, f"{path}: history blob {i}")
@@ -622,8 +667,10 @@ class Solver:
             for net, positions in zip(self.test_nets, content["test"], strict=False):
                 net.restore_positions(positions)
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CaffeFileError(f"{path}: not a readable resume file ({type(error).__name__}: {error}); without the "
-                                 "file data order and random state start anew") from None
+            raise CaffeFileError(
+                f"{path}: not a readable resume file ({type(error).__name__}: {error}); without the "
+                "file data order and random state start anew"
+            ) from None
 
 
 def _plain(value):

@@ -196,10 +196,14 @@ def check_policy(param):
     """Raise CaffeError unless the learning rate policy of SolverParameter `param` is known and has what it needs."""
     known = ", ".join(sorted(POLICIES))
     check(param.lr_policy in POLICIES, f"Unknown learning rate policy: {param.lr_policy} (known policies: {known})")
-    check(param.gamma >= 0 or param.lr_policy in ("fixed", "poly"),
-          f"lr_policy {param.lr_policy}: found gamma {param.gamma:g}; wanted one >= 0")
-    check(param.stepsize > 0 or param.lr_policy not in ("step", "sigmoid"),
-          f"lr_policy {param.lr_policy}: found stepsize {param.stepsize}; wanted a positive one")
+    check(
+        param.gamma >= 0 or param.lr_policy in ("fixed", "poly"),
+        f"lr_policy {param.lr_policy}: found gamma {param.gamma:g}; wanted one >= 0",
+    )
+    check(
+        param.stepsize > 0 or param.lr_policy not in ("step", "sigmoid"),
+        f"lr_policy {param.lr_policy}: found stepsize {param.stepsize}; wanted a positive one",
+    )
 
 
 def learning_rate(param, iteration, current_step):

@@ -119,8 +119,10 @@ def _read_binary_weights(path):
     net = read_binary_net(path)
     if not net.layer:
         raise CaffeFileError(f"{path}: no layers found; trained weights (a NetParameter with blobs) were wanted")
-    return {layer.name: [blobproto_to_array(blob, f"{path}: layer {layer.name}") for blob in layer.blobs]
-            for layer in net.layer}
+    return {
+        layer.name: [blobproto_to_array(blob, f"{path}: layer {layer.name}") for blob in layer.blobs]
+        for layer in net.layer
+    }
 
 
 def _read_hdf5_weights(path):

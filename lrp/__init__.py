@@ -6,5 +6,22 @@ from lrp.errors import LRPError
 from lrp.network import Explanation, Network
 from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, Zero, ZPlus
 
-__all__ = ["COMPOSITES", "METHODS", "RULES", "AlphaBeta", "Composite", "Epsilon", "Explanation", "Flat", "Gamma",
-           "LRPError", "Network", "WSquare", "ZBox", "ZPlus", "Zero", "explain", "read_composite"]
+__all__ = [
+    "COMPOSITES",
+    "METHODS",
+    "RULES",
+    "AlphaBeta",
+    "Composite",
+    "Epsilon",
+    "Explanation",
+    "Flat",
+    "Gamma",
+    "LRPError",
+    "Network",
+    "WSquare",
+    "ZBox",
+    "ZPlus",
+    "Zero",
+    "explain",
+    "read_composite",
+]

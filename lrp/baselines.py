@@ -127,19 +127,19 @@ def occlusion(network, x, target, dtype, size=None, stride=None, baseline=None):
     places = [(a, b) for a in _starts(height, size[0], stride[0]) for b in _starts(width, size[1], stride[1])]
     values, covered = np.zeros(x.shape, np.float64), np.zeros((height, width))
     for a, b in places:
-        covered[a:a + size[0], b:b + size[1]] += 1
+        covered[a : a + size[0], b : b + size[1]] += 1
     for n in range(len(x)):
         for first in range(0, len(places), OCCLUDED_AT_ONCE):
-            batch = places[first:first + OCCLUDED_AT_ONCE]
-            copies = np.repeat(x[n:n + 1], len(batch), axis=0)
+            batch = places[first : first + OCCLUDED_AT_ONCE]
+            copies = np.repeat(x[n : n + 1], len(batch), axis=0)
             for copy, (a, b) in zip(copies, batch, strict=True):
-                copy[:, a:a + size[0], b:b + size[1]] = fill[n]
+                copy[:, a : a + size[0], b : b + size[1]] = fill[n]
             try:
                 drops = (scores[n] - network.forward(copies, dtype)) @ explained[n]
             except NotFiniteError as error:
                 raise NotFiniteError(n, error.what) from None  # of the recording, not of the copy
             for drop, (a, b) in zip(drops, batch, strict=True):
-                values[n, :, a:a + size[0], b:b + size[1]] += drop
+                values[n, :, a : a + size[0], b : b + size[1]] += drop
     return (values / covered).astype(dtype)
 
 

@@ -67,8 +67,10 @@ def _read_rule(value, where):
     known = [field.name for field in fields(RULES[name])]
     unknown = [setting for setting in settings if setting not in known]
     if unknown:
-        raise LRPError(f"{where}: setting {unknown[0]!r} of rule {name} found; "
-                       f"{' or '.join(known) if known else 'no settings'} wanted")
+        raise LRPError(
+            f"{where}: setting {unknown[0]!r} of rule {name} found; "
+            f"{' or '.join(known) if known else 'no settings'} wanted"
+        )
     for setting, given in settings.items():
         text = setting in ("bias", "one_sided")
         if isinstance(given, bool) or not isinstance(given, str if text else (int, float)):

@@ -21,8 +21,9 @@ def _shares(x, relevance):
     """c = R / x (0 where x is 0), in float64; LRPError for shapes that differ."""
     x, relevance = np.asarray(x, np.float64), np.asarray(relevance, np.float64)
     if x.shape != relevance.shape or x.ndim == 0:
-        raise LRPError(f"DFT-LRP: a waveform {x.shape} and relevance {relevance.shape} found; equal shapes (..., T) "
-                       "wanted")
+        raise LRPError(
+            f"DFT-LRP: a waveform {x.shape} and relevance {relevance.shape} found; equal shapes (..., T) wanted"
+        )
     return x, np.divide(relevance, x, out=np.zeros_like(x), where=x != 0)
 
 
@@ -55,8 +56,11 @@ def window_values(window, length):
     """A window by name ("hann", "hamming", "rectangular", all periodic), or the array itself; (L,) float64."""
     if isinstance(window, str):
         angle = 2 * np.pi * np.arange(length) / length
-        known = {"hann": 0.5 - 0.5 * np.cos(angle), "hamming": 0.54 - 0.46 * np.cos(angle),
-                 "rectangular": np.ones(length)}
+        known = {
+            "hann": 0.5 - 0.5 * np.cos(angle),
+            "hamming": 0.54 - 0.46 * np.cos(angle),
+            "rectangular": np.ones(length),
+        }
         if window not in known:
             raise LRPError(f"window: {window!r} found; one of {', '.join(known)} or an array wanted")
         return known[window]
@@ -87,11 +91,13 @@ def stdft_relevance(x, relevance, window="hann", length=WINDOW, hop=HOP):
     before, after = -starts[0], starts[-1] + length - count
     cover = np.zeros(before + count + after)
     for start in starts:
-        cover[before + start:before + start + length] += values
-    cover = cover[before:before + count]
+        cover[before + start : before + start + length] += values
+    cover = cover[before : before + count]
     if np.abs(cover).min() < 1e-9 * np.abs(values).max():
-        raise LRPError(f"window of {length} samples with hop {hop}: samples found that no window covers; windows whose "
-                       "sum is nowhere zero wanted")
+        raise LRPError(
+            f"window of {length} samples with hop {hop}: samples found that no window covers; windows whose "
+            "sum is nowhere zero wanted"
+        )
     pad = [(0, 0)] * (x.ndim - 1) + [(before, after)]
 
     def spectra(signal, weights):

@@ -131,16 +131,20 @@ def read_prelu(param, blobs, where):
     def fit(x):
         return slope.astype(x.dtype).reshape(slope.shape + (1,) * (x.ndim - 2)) if slope.ndim else slope.astype(x.dtype)
 
-    return Elementwise(lambda x: np.maximum(x, 0) + fit(x) * np.minimum(x, 0),
-                       lambda x, y: np.where(x > 0, np.ones((), x.dtype), fit(x)))
+    return Elementwise(
+        lambda x: np.maximum(x, 0) + fit(x) * np.minimum(x, 0),
+        lambda x, y: np.where(x > 0, np.ones((), x.dtype), fit(x)),
+    )
 
 
 @caffe_type("ELU")
 def read_elu(param, blobs, where):
     """x for x > 0, else alpha (exp x - 1)."""
     alpha = param.elu_param.alpha
-    return Elementwise(lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype),
-                       lambda x, y: np.where(x > 0, 1, alpha + y).astype(x.dtype))
+    return Elementwise(
+        lambda x: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))).astype(x.dtype),
+        lambda x, y: np.where(x > 0, 1, alpha + y).astype(x.dtype),
+    )
 
 
 @caffe_type("Sigmoid")
@@ -183,8 +187,9 @@ def read_power(param, blobs, where):
     if power * scale == 0:
         constant = 1.0 if power == 0 else shift**power
         return Elementwise(lambda x: np.full_like(x, constant), lambda x, y: np.zeros_like(x))
-    return Elementwise(lambda x: (shift + scale * x) ** power,
-                       lambda x, y: power * scale * (shift + scale * x) ** (power - 1))
+    return Elementwise(
+        lambda x: (shift + scale * x) ** power, lambda x, y: power * scale * (shift + scale * x) ** (power - 1)
+    )
 
 
 @caffe_type("BatchNorm")
@@ -197,16 +202,20 @@ def read_batch_norm(param, blobs, where):
     factor = 0 if count == 0 else 1 / count
     p = param.batch_norm_param
     if p.HasField("use_global_stats") and not p.use_global_stats:
-        raise LRPError(f"{where}: use_global_stats false found; true wanted (statistics of the batch would make the "
-                       "relevance of one recording depend on the others)")
+        raise LRPError(
+            f"{where}: use_global_stats false found; true wanted (statistics of the batch would make the "
+            "relevance of one recording depend on the others)"
+        )
     scale = 1 / np.sqrt(variance * factor + p.eps)
     return Affine(scale, -mean * factor * scale)
 
 
 def _learned(param, field, blobs, where):
     if len(param.bottom) != 1:
-        raise LRPError(f"{where}: {len(param.bottom)} bottoms found; one wanted ({field} with a computed factor is a "
-                       "product, not a linear layer)")
+        raise LRPError(
+            f"{where}: {len(param.bottom)} bottoms found; one wanted ({field} with a computed factor is a "
+            "product, not a linear layer)"
+        )
     if not blobs:
         raise LRPError(f"{where}: no blobs found in the weights; the {field}'s values wanted")
     return blobs[0].astype(np.float64)

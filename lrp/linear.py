@@ -40,13 +40,13 @@ def rows_times(rows, matrix):
     """rows @ matrix for rows (N, K), in blocks of `ROWS` rows (filled up with zeros)."""
     result = np.empty((len(rows), matrix.shape[1]), np.result_type(rows, matrix))
     for start in range(0, len(rows), ROWS):
-        block = rows[start:start + ROWS]
+        block = rows[start : start + ROWS]
         if len(block) < ROWS:
             filled = np.zeros((ROWS, rows.shape[1]), rows.dtype)
-            filled[:len(block)] = block
-            result[start:] = (filled @ matrix)[:len(block)]
+            filled[: len(block)] = block
+            result[start:] = (filled @ matrix)[: len(block)]
         else:
-            np.matmul(block, matrix, out=result[start:start + ROWS])
+            np.matmul(block, matrix, out=result[start : start + ROWS])
     return result
 
 
@@ -72,7 +72,7 @@ class Window:
         if not top and not left:
             return image
         frame = np.zeros((height + 2 * top, width + 2 * left, channels), image.dtype)
-        frame[top:top + height, left:left + width] = image
+        frame[top : top + height, left : left + width] = image
         return frame
 
     def view(self, frame, rows, columns, groups=1):
@@ -80,8 +80,12 @@ class Window:
         (sy, sx), (dy, dx), (kh, kw) = self.stride, self.dilation, self.kernel
         a, b, c = frame.strides
         channels = frame.shape[2] // groups
-        return as_strided(frame, (groups, rows, columns, kh, kw, channels),
-                          (channels * c, sy * a, sx * b, dy * a, dx * b, c), writeable=False)
+        return as_strided(
+            frame,
+            (groups, rows, columns, kh, kw, channels),
+            (channels * c, sy * a, sx * b, dy * a, dx * b, c),
+            writeable=False,
+        )
 
     def fold(self, columns, shape):
         """Adjoint of `padded` + `view`: adds windows (G, rows, columns, kh, kw, C/G) up to an image (H, W, C)."""
@@ -91,9 +95,10 @@ class Window:
         frame = np.zeros((height + 2 * top, width + 2 * left, groups, channels), columns.dtype)
         for i in range(kh):
             for j in range(kw):
-                frame[i * dy:i * dy + sy * (rows - 1) + 1:sy, j * dx:j * dx + sx * (cols - 1) + 1:sx] += (
-                    columns[:, :, :, i, j].transpose(1, 2, 0, 3))
-        return frame[top:top + height, left:left + width].reshape(shape)
+                frame[i * dy : i * dy + sy * (rows - 1) + 1 : sy, j * dx : j * dx + sx * (cols - 1) + 1 : sx] += (
+                    columns[:, :, :, i, j].transpose(1, 2, 0, 3)
+                )
+        return frame[top : top + height, left : left + width].reshape(shape)
 
 
 class Convolution(Linear):
@@ -118,8 +123,10 @@ class Convolution(Linear):
             raise LRPError(f"{self.where}: an input of shape {tuple(shape)} found; (N, {channels}, H, W) wanted")
         rows, columns = (self.window.count(shape[2 + axis], axis) for axis in (0, 1))
         if rows < 1 or columns < 1:
-            raise LRPError(f"{self.where}: an input of {shape[2]} x {shape[3]} found; at least one window of "
-                           f"{self.window.kernel[0]} x {self.window.kernel[1]} wanted")
+            raise LRPError(
+                f"{self.where}: an input of {shape[2]} x {shape[3]} found; at least one window of "
+                f"{self.window.kernel[0]} x {self.window.kernel[1]} wanted"
+            )
         return (shape[0], self.weights.shape[0], rows, columns)
 
     def prepare(self, weights):
@@ -128,8 +135,11 @@ class Convolution(Linear):
         blocks = []
         for w in weights:
             outputs, channels, kh, kw = w.shape
-            blocks.append(w.reshape(g, outputs // g, channels, kh, kw).transpose(0, 3, 4, 2, 1)
-                          .reshape(g, kh * kw * channels, outputs // g))
+            blocks.append(
+                w.reshape(g, outputs // g, channels, kh, kw)
+                .transpose(0, 3, 4, 2, 1)
+                .reshape(g, kh * kw * channels, outputs // g)
+            )
         return np.concatenate(blocks, axis=2)
 
     def apply(self, x, selectors):
@@ -144,8 +154,9 @@ class Convolution(Linear):
             for index in range(g):
                 values = windows[index].reshape(rows * columns, k) @ weights[index]
                 for which, result in enumerate(results):
-                    result[item, :, :, index * block:(index + 1) * block] = (
-                        values[:, which * block:(which + 1) * block].reshape(rows, columns, block))
+                    result[item, :, :, index * block : (index + 1) * block] = values[
+                        :, which * block : (which + 1) * block
+                    ].reshape(rows, columns, block)
         return [result.transpose(0, 3, 1, 2) for result in results]
 
     def adjoint(self, s, selectors, shape):
@@ -161,8 +172,12 @@ class Convolution(Linear):
             folded = np.empty((g, rows, columns, kh, kw, channels // g), result.dtype)
             for index in range(g):
                 stacked = np.concatenate(
-                    [source[item, :, :, index * block:(index + 1) * block].reshape(rows * columns, block)
-                     for source in sources], axis=1)
+                    [
+                        source[item, :, :, index * block : (index + 1) * block].reshape(rows * columns, block)
+                        for source in sources
+                    ],
+                    axis=1,
+                )
                 np.matmul(stacked, weights[index].T, out=folded[index].reshape(rows * columns, k))
             result[item] = self.window.fold(folded, (height, width, channels))
         return result.transpose(0, 3, 1, 2)
@@ -188,11 +203,13 @@ class Deconvolution(Linear):
 
     def output_shape(self, shape):
         if len(shape) != 4 or shape[1] != self.weights.shape[0]:
-            raise LRPError(f"{self.where}: an input of shape {tuple(shape)} found; "
-                           f"(N, {self.weights.shape[0]}, H, W) wanted")
+            raise LRPError(
+                f"{self.where}: an input of shape {tuple(shape)} found; (N, {self.weights.shape[0]}, H, W) wanted"
+            )
         w = self.window
         height, width = (
-            w.stride[a] * (shape[2 + a] - 1) + w.dilation[a] * (w.kernel[a] - 1) + 1 - 2 * w.pad[a] for a in (0, 1))
+            w.stride[a] * (shape[2 + a] - 1) + w.dilation[a] * (w.kernel[a] - 1) + 1 - 2 * w.pad[a] for a in (0, 1)
+        )
         return (shape[0], self.weights.shape[1] * self.group, height, width)
 
     def apply(self, x, selectors):
@@ -224,8 +241,10 @@ class InnerProduct(Linear):
         axis = self.axis % len(shape)
         values = int(np.prod(shape[axis:]))
         if axis < 1 or values != self.weights.shape[1]:
-            raise LRPError(f"{self.where}: an input of shape {tuple(shape)} found; "
-                           f"{self.weights.shape[1]} values from axis {self.axis} on wanted")
+            raise LRPError(
+                f"{self.where}: an input of shape {tuple(shape)} found; "
+                f"{self.weights.shape[1]} values from axis {self.axis} on wanted"
+            )
         return (*shape[:axis], self.weights.shape[0])
 
     def prepare(self, weights):
@@ -324,8 +343,10 @@ def read_convolution(param, blobs, where):
     window = Window(kernel, pair(p, "stride", 1, where), pair(p, "pad", 0, where), dilation)
     if min(kernel) < 1 or min(window.stride) < 1 or not blobs or blobs[0].ndim != 4:
         found = f"weights of shape {blobs[0].shape}" if blobs else "no weights"
-        raise LRPError(f"{where}: kernel {kernel}, stride {window.stride} and {found} found; two-dimensional windows "
-                       "and their (O, C/group, height, width) weights wanted")
+        raise LRPError(
+            f"{where}: kernel {kernel}, stride {window.stride} and {found} found; two-dimensional windows "
+            "and their (O, C/group, height, width) weights wanted"
+        )
     outputs, groups = p.num_output, p.group
     first, second = blobs[0].shape[:2]
     wanted = (outputs, second, *kernel) if param.type == "Convolution" else (first, outputs // groups, *kernel)

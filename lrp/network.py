@@ -113,8 +113,9 @@ class Network:
         net: an object with `params`, {layer name: blobs with `.data`}; prototxt: the file that it was made from, which
         pycaffe does not keep.
         """
-        weights = {name: [np.array(blob.data, dtype=np.float32) for blob in blobs]
-                   for name, blobs in net.params.items()}
+        weights = {
+            name: [np.array(blob.data, dtype=np.float32) for blob in blobs] for name, blobs in net.params.items()
+        }
         return cls(prototxt, weights, output, merge)
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -260,8 +261,9 @@ class Network:
             raise LRPError(f"input: shape {x.shape} found; ({wanted}) wanted by {self.model}")
         x = x.astype(dtype, copy=False)
         if not np.isfinite(x).all():
-            raise LRPError(f"input: {int((~np.isfinite(x)).sum())} values that are NaN or infinite found; "
-                           "finite numbers wanted")
+            raise LRPError(
+                f"input: {int((~np.isfinite(x)).sum())} values that are NaN or infinite found; finite numbers wanted"
+            )
         return x
 
     def check_finite(self, what, values):
@@ -279,11 +281,14 @@ class Network:
         workers: see `relevance`. Raises NotFiniteError for scores that are NaN or infinite.
         """
         x = self.check_input(x, dtype)
-        return self.check_finite("scores", np.concatenate(
-            self._by_chunks(x, lambda part, start: self._forward(part)[0][self._output], workers)))
+        return self.check_finite(
+            "scores",
+            np.concatenate(self._by_chunks(x, lambda part, start: self._forward(part)[0][self._output], workers)),
+        )
 
-    def relevance(self, x, target=None, composite=DEFAULT, dtype=np.float32, layers=False, absorbed=False,
-                  workers=None):
+    def relevance(
+        self, x, target=None, composite=DEFAULT, dtype=np.float32, layers=False, absorbed=False, workers=None
+    ):
         """Relevance of a batch x (N, C, H, W).
 
         target: None (each item's predicted class); a class number; a tuple of class numbers (explained together); an
@@ -314,8 +319,16 @@ class Network:
         for layer, kind in keys:
             sums.setdefault(layer, {})[kind] = np.concatenate([piece["absorbed"][layer][kind] for piece in pieces])
         made = Explanation(
-            joined("relevance"), joined("scores"), joined("score"), joined("prediction"), joined("target"),
-            composite.name, {name: repr(rule) for name, rule in rules.items()}, joined_maps("layers"), sums)
+            joined("relevance"),
+            joined("scores"),
+            joined("score"),
+            joined("prediction"),
+            joined("target"),
+            composite.name,
+            {name: repr(rule) for name, rule in rules.items()},
+            joined_maps("layers"),
+            sums,
+        )
         self.check_finite("scores", made.scores)
         self.check_finite(f"relevance by {made.composite}", made.relevance)
         for layer, values in made.layers.items():
@@ -388,8 +401,13 @@ class Network:
                     denominators[index] = kept
             else:
                 maker = self._maker(node.bottoms[0])
-                free = (layer.overwrites and maker is not None and maker.layer.linear
-                        and node.bottoms[0] != self._output and len(self._readers(node.bottoms[0])) == 1)
+                free = (
+                    layer.overwrites
+                    and maker is not None
+                    and maker.layer.linear
+                    and node.bottoms[0] != self._output
+                    and len(self._readers(node.bottoms[0])) == 1
+                )
                 values.update(zip(node.tops, layer.forward(inputs, overwrite=free), strict=True))
         return values, denominators
 
@@ -399,9 +417,11 @@ class Network:
             return target
         target = np.asarray(target)
         if target.ndim not in (1, 2) or len(target) != total:
-            raise LRPError(f"target: an array of shape {target.shape} found; one class, or one row of output "
-                           f"relevances, for each of {total} items wanted")
-        return target[start:start + count]
+            raise LRPError(
+                f"target: an array of shape {target.shape} found; one class, or one row of output "
+                f"relevances, for each of {total} items wanted"
+            )
+        return target[start : start + count]
 
     def _chosen(self, scores, target):
         """(N, M) class numbers that a target (no relevance of the scores) means for scores (N, classes)."""
@@ -478,7 +498,8 @@ class Network:
                 joined = layer.join(inputs) if hasattr(layer, "join") else inputs[0]
                 account = {} if absorbed else None
                 below = propagation.backward(
-                    layer, joined, above[0], rules[layer.name], denominators.pop(index), account)
+                    layer, joined, above[0], rules[layer.name], denominators.pop(index), account
+                )
                 below = layer.part(below) if hasattr(layer, "part") else [below]
                 if absorbed:
                     accounts[layer.name] = account
@@ -486,6 +507,12 @@ class Network:
                 below = layer.relevance(inputs, [values[top] for top in node.tops], above)
             for bottom, one in zip(node.bottoms, below, strict=True):
                 relevances[bottom] = one if bottom not in relevances else relevances[bottom] + one
-        return {"relevance": relevances[self._input], "scores": scores,
-                "score": start.sum(axis=1, dtype=np.float64), "prediction": prediction, "target": chosen,
-                "layers": by_layer, "absorbed": accounts}
+        return {
+            "relevance": relevances[self._input],
+            "scores": scores,
+            "score": start.sum(axis=1, dtype=np.float64),
+            "prediction": prediction,
+            "target": chosen,
+            "layers": by_layer,
+            "absorbed": accounts,
+        }

@@ -24,16 +24,22 @@ class Geometry:
         for size, k, s, p in zip(shape[2:], kernel, self.stride, self.pad, strict=True):
             room = size + 2 * p - k
             if room < 0:
-                raise LRPError(f"{where}: an input of {shape[2]} x {shape[3]} found; at least one window of "
-                               f"{kernel[0]} x {kernel[1]} wanted")
+                raise LRPError(
+                    f"{where}: an input of {shape[2]} x {shape[3]} found; at least one window of "
+                    f"{kernel[0]} x {kernel[1]} wanted"
+                )
             counts.append((-(-room // s) if self.round_up else room // s) + 1)
         if any(self.pad):
-            counts = [count - 1 if (count - 1) * s >= size + p else count
-                      for count, size, s, p in zip(counts, shape[2:], self.stride, self.pad, strict=True)]
+            counts = [
+                count - 1 if (count - 1) * s >= size + p else count
+                for count, size, s, p in zip(counts, shape[2:], self.stride, self.pad, strict=True)
+            ]
         for count, size, s in zip(counts, shape[2:], self.stride, strict=True):
             if not any(self.pad) and (count - 1) * s >= size:
-                raise LRPError(f"{where}: the last of {count} windows lies outside an input of size {size}; a stride "
-                               "not larger than the kernel wanted")
+                raise LRPError(
+                    f"{where}: the last of {count} windows lies outside an input of size {size}; a stride "
+                    "not larger than the kernel wanted"
+                )
         return (*shape[:2], *counts)
 
     def _axis_taps(self, axis, size, count, k):

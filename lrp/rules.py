@@ -276,9 +276,7 @@ class ZBox(Rule):
             raise LRPError(f"rule ZBox: low {self.low:g} and high {self.high:g} found; low < high wanted")
 
     def parts(self):
-        return (
-            Part((Term(Above("low", self.low), positive), Term(Above("high", self.high), negative))),
-        )
+        return (Part((Term(Above("low", self.low), positive), Term(Above("high", self.high), negative))),)
 
 
 @rule

@@ -60,11 +60,13 @@ class Concat(Layer):
 
     def output_shapes(self, shapes):
         axis = self.axis % len(shapes[0])
-        others = {tuple(shape[:axis]) + tuple(shape[axis + 1:]) for shape in shapes}
+        others = {tuple(shape[:axis]) + tuple(shape[axis + 1 :]) for shape in shapes}
         if len(others) > 1:
-            raise LRPError(f"{self.where}: inputs of shapes {', '.join(map(str, shapes))} found; shapes that are equal "
-                           f"but for axis {self.axis} wanted")
-        return [(*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1:])]
+            raise LRPError(
+                f"{self.where}: inputs of shapes {', '.join(map(str, shapes))} found; shapes that are equal "
+                f"but for axis {self.axis} wanted"
+            )
+        return [(*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])]
 
     def forward(self, inputs, overwrite=False):
         return [np.concatenate(inputs, axis=self.axis)]
@@ -86,14 +88,16 @@ class Slice(Layer):
         size = shape[self.axis % len(shape)]
         points = self.points or [size * k // self.tops for k in range(1, self.tops)]
         if (not self.points and size % self.tops) or [0, *points, size] != sorted({0, *points, size}):
-            raise LRPError(f"{self.where}: slice points {list(points)} found for size {size} and {self.tops} tops; "
-                           "points that rise from 0 to the size wanted")
+            raise LRPError(
+                f"{self.where}: slice points {list(points)} found for size {size} and {self.tops} tops; "
+                "points that rise from 0 to the size wanted"
+            )
         return points
 
     def output_shapes(self, shapes):
         shape, axis = shapes[0], self.axis % len(shapes[0])
         points = [0, *self._points(shape), shape[axis]]
-        return [(*shape[:axis], b - a, *shape[axis + 1:]) for a, b in zip(points[:-1], points[1:], strict=True)]
+        return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in zip(points[:-1], points[1:], strict=True)]
 
     def forward(self, inputs, overwrite=False):
         return np.split(inputs[0], self._points(inputs[0].shape), axis=self.axis)
@@ -137,7 +141,7 @@ class Product(Layer):
     def gradient(self, inputs, outputs, gradients):
         results = []
         for index in range(len(inputs)):
-            others = inputs[:index] + inputs[index + 1:]
+            others = inputs[:index] + inputs[index + 1 :]
             results.append(gradients[0] * np.multiply.reduce(others))
         return results
 
@@ -153,7 +157,7 @@ def read_flatten(param, blobs, where):
 
     def target(shape):
         first, last = p.axis % len(shape), p.end_axis % len(shape)
-        return (*shape[:first], math.prod(shape[first:last + 1]), *shape[last + 1:])
+        return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
 
     return Reshaping(target)
 
@@ -208,14 +212,26 @@ def read_eltwise(param, blobs, where):
     if p.operation == p.SUM:
         coefficients = list(p.coeff) or [1.0] * len(param.bottom)
         if len(coefficients) != len(param.bottom):
-            raise LRPError(f"{where}: {len(coefficients)} coefficients found; one per bottom ({len(param.bottom)}) "
-                           "wanted")
+            raise LRPError(
+                f"{where}: {len(coefficients)} coefficients found; one per bottom ({len(param.bottom)}) wanted"
+            )
         return Sum(coefficients)
     return Maximum() if p.operation == p.MAX else Product()
 
 
-@caffe_type("Softmax", "SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "HingeLoss",
-            "MultinomialLogisticLoss", "InfogainLoss", "ContrastiveLoss", "Accuracy", "ArgMax", "Silence")
+@caffe_type(
+    "Softmax",
+    "SoftmaxWithLoss",
+    "SigmoidCrossEntropyLoss",
+    "EuclideanLoss",
+    "HingeLoss",
+    "MultinomialLogisticLoss",
+    "InfogainLoss",
+    "ContrastiveLoss",
+    "Accuracy",
+    "ArgMax",
+    "Silence",
+)
 def read_head(param, blobs, where):
     """What comes after the scores."""
     return Head()

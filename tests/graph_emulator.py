@@ -14,8 +14,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
 REFUSED = {  # packets of operations that need the device's numbers on the host, or host memory on the device
-    aten._local_scalar_dense, aten.nonzero, aten.equal, aten.is_nonzero, aten.masked_select, aten.lift_fresh,
-    aten._unique2, aten.unique_consecutive, aten.unique_dim, aten.bincount,
+    aten._local_scalar_dense,
+    aten.nonzero,
+    aten.equal,
+    aten.is_nonzero,
+    aten.masked_select,
+    aten.lift_fresh,
+    aten._unique2,
+    aten.unique_consecutive,
+    aten.unique_dim,
+    aten.bincount,
 }
 
 
@@ -64,8 +72,9 @@ class Recorder(TorchDispatchMode):
 
     def is_registered(self, generator):
         """True for a generator of the list (dispatch hands out other Python objects for it: states are compared)."""
-        return generator is not None and any(torch.equal(generator.get_state(), known.get_state())
-                                             for known in self.generators)
+        return generator is not None and any(
+            torch.equal(generator.get_state(), known.get_state()) for known in self.generators
+        )
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -42,32 +42,50 @@ def ip(n, more=""):
 
 
 # -- topology -------------------------------------------------------------------------------------------------------
-net("plain", f"""name: "plain"
+net(
+    "plain",
+    f"""name: "plain"
 {DATA}
 InnerProduct ip data > ip | {ip(3)}
 ReLU relu ip > ip
-SoftmaxWithLoss loss ip,label > loss""", phase=0)
-net("splits", f"""name: "splits"
+SoftmaxWithLoss loss ip,label > loss""",
+    phase=0,
+)
+net(
+    "splits",
+    f"""name: "splits"
 {DATA}
 InnerProduct ip data > ip | {ip(3)}
 ReLU relu ip > ip
 SoftmaxWithLoss loss ip,label > loss
 Accuracy accuracy ip,label > accuracy
 Softmax prob ip > prob
-EuclideanLoss other data,prob > zz_other | loss_weight: 0.25""", phase=1)
-net("split_with_loss_weight", f"""name: "split_with_loss_weight"
+EuclideanLoss other data,prob > zz_other | loss_weight: 0.25""",
+    phase=1,
+)
+net(
+    "split_with_loss_weight",
+    f"""name: "split_with_loss_weight"
 {DATA}
 InnerProduct ip data > ip | {ip(3)} loss_weight: 0.5
 Sigmoid sig ip > sig
 Reduction sum sig > sum | loss_weight: 2
-Silence quiet label >""", phase=0)
-net("split_of_a_loss", f"""name: "split_of_a_loss"
+Silence quiet label >""",
+    phase=0,
+)
+net(
+    "split_of_a_loss",
+    f"""name: "split_of_a_loss"
 {DATA}
 InnerProduct ip data > ip | {ip(3)}
 SoftmaxWithLoss loss ip,label > loss,prob | loss_weight: 3 loss_weight: 0
 Power half loss > half | power_param {{ scale: 0.5 }}
-Reduction sum half > sum | loss_weight: 1""", phase=0)
-net("in_place_chain_and_split", f"""name: "chain"
+Reduction sum half > sum | loss_weight: 1""",
+    phase=0,
+)
+net(
+    "in_place_chain_and_split",
+    f"""name: "chain"
 {DATA}
 InnerProduct ip data > ip | {ip(3)}
 ReLU r1 ip > ip
@@ -76,20 +94,34 @@ InnerProduct a ip > a | {ip(2)}
 InnerProduct b ip > b | {ip(2)}
 Eltwise sum a,b > sum
 Reduction loss sum > loss | loss_weight: 1
-Silence quiet label >""", phase=0)
-net("outputs_by_name", """name: "order"
+Silence quiet label >""",
+    phase=0,
+)
+net(
+    "outputs_by_name",
+    """name: "order"
 Input data > z,Z,a,_b,B10,B9 | input_param { shape { dim: 1 } }
 Power p z > y
-Power q y > A""", phase=1)
-net("automatic_top", f"""name: "automatic"
+Power q y > A""",
+    phase=1,
+)
+net(
+    "automatic_top",
+    f"""name: "automatic"
 {DATA}
 InnerProduct ip data > ip | {ip(3)}
 Split split ip > one,two
 SoftmaxWithLoss loss one,label >
-Silence quiet two >""", phase=0)
-net("legacy_input", """name: "legacy"
+Silence quiet two >""",
+    phase=0,
+)
+net(
+    "legacy_input",
+    """name: "legacy"
 input: "a" input: "b" input_shape { dim: 2 dim: 3 } input_shape { dim: 3 }
-Power p a > c""", phase=1)
+Power p a > c""",
+    phase=1,
+)
 
 # -- filtering ------------------------------------------------------------------------------------------------------
 FILTERED = """name: "filtered"
@@ -112,124 +144,191 @@ Dropout phase_of_its_own data > phase_of_its_own | phase: TEST"""
 for phase in (0, 1):
     for level in (0, 2, 5):
         for stages in ((), ("a",), ("b", "a")):
-            net(f"filter_{phase}_{level}_{''.join(stages)}", FILTERED, phase=phase, level=level,
-                stages=list(stages))
+            net(f"filter_{phase}_{level}_{''.join(stages)}", FILTERED, phase=phase, level=level, stages=list(stages))
 net("state_in_the_file", FILTERED + '\nstate { level: 3 stage: "b" phase: TRAIN }', phase=1, level=2, stages=["a"])
 
 # -- which gradients are computed -----------------------------------------------------------------------------------
-net("frozen_bottom_part", f"""name: "frozen"
+net(
+    "frozen_bottom_part",
+    f"""name: "frozen"
 {DATA}
 InnerProduct ip1 data > ip1 | {ip(3, "param { lr_mult: 0 } param { lr_mult: 0 }")}
 ReLU relu ip1 > ip1
 InnerProduct ip2 ip1 > ip2 | {ip(3, "param { lr_mult: 0 }")}
 InnerProduct ip3 ip2 > ip3 | {ip(3, "param { } param { lr_mult: 0 }")}
-SoftmaxWithLoss loss ip3,label > loss""", phase=0)
+SoftmaxWithLoss loss ip3,label > loss""",
+    phase=0,
+)
 for name, fields in (("declined", "propagate_down: false"), ("forced", "propagate_down: true")):
-    net(f"propagate_down_{name}_by_a_neuron", f"""name: "{name}"
+    net(
+        f"propagate_down_{name}_by_a_neuron",
+        f"""name: "{name}"
     {DATA}
     InnerProduct ip1 data > ip1 | {ip(3)}
     Sigmoid s1 ip1 > s1 | {fields}
     InnerProduct ip2 s1 > ip2 | {ip(3)}
-    SoftmaxWithLoss loss ip2,label > loss""", phase=0)
-    net(f"propagate_down_{name}_at_the_data", f"""name: "{name}"
+    SoftmaxWithLoss loss ip2,label > loss""",
+        phase=0,
+    )
+    net(
+        f"propagate_down_{name}_at_the_data",
+        f"""name: "{name}"
     {DATA}
     Sigmoid s1 data > s1 | {fields}
     Power p s1 > p
     InnerProduct ip2 p > ip2 | {ip(3)}
-    SoftmaxWithLoss loss ip2,label > loss""", phase=0)
-    net(f"propagate_down_{name}_by_one_of_two", f"""name: "{name}"
+    SoftmaxWithLoss loss ip2,label > loss""",
+        phase=0,
+    )
+    net(
+        f"propagate_down_{name}_by_one_of_two",
+        f"""name: "{name}"
     {DATA}
     InnerProduct ip1 data > ip1 | {ip(3)}
     Sigmoid s1 ip1 > s1
     InnerProduct a s1 > a | {ip(3)} {fields}
     InnerProduct b s1 > b | {ip(3)}
     Eltwise sum a,b > sum
-    SoftmaxWithLoss loss sum,label > loss""", phase=0)
-net("propagate_down_declined_by_both", f"""name: "both"
+    SoftmaxWithLoss loss sum,label > loss""",
+        phase=0,
+    )
+net(
+    "propagate_down_declined_by_both",
+    f"""name: "both"
 {DATA}
 InnerProduct ip1 data > ip1 | {ip(3)}
 Sigmoid s1 ip1 > s1
 InnerProduct a s1 > a | {ip(3)} propagate_down: false
 InnerProduct b s1 > b | {ip(3)} propagate_down: false
 Eltwise sum a,b > sum
-SoftmaxWithLoss loss sum,label > loss""", phase=0)
-net("propagate_down_of_a_loss", f"""name: "of_a_loss"
+SoftmaxWithLoss loss sum,label > loss""",
+    phase=0,
+)
+net(
+    "propagate_down_of_a_loss",
+    f"""name: "of_a_loss"
 {DATA}
 InnerProduct ip1 data > ip1 | {ip(3)}
-SoftmaxWithLoss loss ip1,label > loss | propagate_down: true propagate_down: false""", phase=0)
-net("no_loss", f"""name: "no_loss"
+SoftmaxWithLoss loss ip1,label > loss | propagate_down: true propagate_down: false""",
+    phase=0,
+)
+net(
+    "no_loss",
+    f"""name: "no_loss"
 {DATA}
 InnerProduct ip1 data > ip1 | {ip(3)}
-Sigmoid s1 ip1 > s1""", phase=0)
-net("side_branch_without_loss", f"""name: "side"
+Sigmoid s1 ip1 > s1""",
+    phase=0,
+)
+net(
+    "side_branch_without_loss",
+    f"""name: "side"
 {DATA}
 InnerProduct ip1 data > ip1 | {ip(3)}
 InnerProduct side ip1 > side | {ip(2)}
 Sigmoid s1 side > s1
-SoftmaxWithLoss loss ip1,label > loss""", phase=0)
-net("silenced_branch", f"""name: "silenced"
+SoftmaxWithLoss loss ip1,label > loss""",
+    phase=0,
+)
+net(
+    "silenced_branch",
+    f"""name: "silenced"
 {DATA}
 InnerProduct ip1 data > ip1 | {ip(3)}
 InnerProduct side ip1 > side | {ip(2)}
 Silence quiet side >
-SoftmaxWithLoss loss ip1,label > loss""", phase=0)
-net("any_blob_is_a_loss", f"""name: "any"
+SoftmaxWithLoss loss ip1,label > loss""",
+    phase=0,
+)
+net(
+    "any_blob_is_a_loss",
+    f"""name: "any"
 {DATA}
 InnerProduct ip1 data > ip1 | {ip(3)} loss_weight: -0.5
-Silence quiet label >""", phase=0)
-net("force_backward", f"""name: "force"
+Silence quiet label >""",
+    phase=0,
+)
+net(
+    "force_backward",
+    f"""name: "force"
 force_backward: true
 {DATA}
 InnerProduct ip1 data > ip1 | {ip(3, "param { lr_mult: 0 } param { lr_mult: 0 }")}
 ReLU relu ip1 > ip1
 InnerProduct side ip1 > side | {ip(2)}
-SoftmaxWithLoss loss ip1,label > loss""", phase=0)
-net("force_backward_euclidean", f"""name: "force_euclidean"
+SoftmaxWithLoss loss ip1,label > loss""",
+    phase=0,
+)
+net(
+    "force_backward_euclidean",
+    f"""name: "force_euclidean"
 force_backward: true
 {DATA}
 Input other > other | input_param {{ shape {{ dim: 4 dim: 3 }} }}
 Silence quiet label >
-EuclideanLoss loss data,other > loss""", phase=0)
-net("force_backward_against_propagate_down", f"""name: "force_against"
+EuclideanLoss loss data,other > loss""",
+    phase=0,
+)
+net(
+    "force_backward_against_propagate_down",
+    f"""name: "force_against"
 force_backward: true
 {DATA}
 InnerProduct ip1 data > ip1 | {ip(3)} propagate_down: false
 Sigmoid s1 ip1 > s1 | propagate_down: false
-SoftmaxWithLoss loss s1,label > loss""", phase=0)
+SoftmaxWithLoss loss s1,label > loss""",
+    phase=0,
+)
 
 # -- parameters and sharing -----------------------------------------------------------------------------------------
-net("shared", f"""name: "shared"
+net(
+    "shared",
+    f"""name: "shared"
 {DATA}
 InnerProduct a data > a | {ip(3, 'param { name: "w" } param { name: "b" lr_mult: 2 }')}
 InnerProduct b a > b | {ip(3, 'param { name: "w" lr_mult: 0.5 decay_mult: 3 } param { name: "b" }')}
 InnerProduct c b > c | {ip(3, 'param { name: "w" lr_mult: 0.5 }')}
-SoftmaxWithLoss loss c,label > loss""", phase=0)
-net("shared_permissive", """name: "permissive"
+SoftmaxWithLoss loss c,label > loss""",
+    phase=0,
+)
+net(
+    "shared_permissive",
+    """name: "permissive"
 Input data > data | input_param { shape { dim: 2 dim: 6 } }
 InnerProduct a data > a | inner_product_param { num_output: 4 weight_filler { type: 'gaussian' std: 1 } } \
 param { name: "w" }
 InnerProduct b data > b | inner_product_param { num_output: 4 transpose: true weight_filler { type: 'gaussian' } } \
 param { name: "w" share_mode: PERMISSIVE }
 Eltwise sum a,b > sum
-Reduction loss sum > loss | loss_weight: 1""", phase=0)
-net("shared_convolutions_permissive", """name: "permissive_convolutions"
+Reduction loss sum > loss | loss_weight: 1""",
+    phase=0,
+)
+net(
+    "shared_convolutions_permissive",
+    """name: "permissive_convolutions"
 Input data > data | input_param { shape { dim: 2 dim: 3 dim: 6 dim: 6 } }
 Convolution a data > a | convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 } \
 param { name: "w" }
 Convolution b data > b | convolution_param { num_output: 4 kernel_h: 2 kernel_w: 3 } \
 param { name: "w" share_mode: PERMISSIVE }
 Reduction la a > la | loss_weight: 1
-Reduction lb b > lb | loss_weight: 2""", phase=0)
+Reduction lb b > lb | loss_weight: 2""",
+    phase=0,
+)
 
 # -- debug_info -----------------------------------------------------------------------------------------------------
-net("debug_info", f"""name: "debug"
+net(
+    "debug_info",
+    f"""name: "debug"
 debug_info: true
 {DATA}
 InnerProduct ip data > ip | {ip(3, 'param { name: "w" } param { lr_mult: 0 }')}
 ReLU relu ip > ip
 InnerProduct ip2 ip > ip2 | {ip(3, 'param { name: "w" }')}
 Softmax prob ip > prob
-SoftmaxWithLoss loss ip2,label > loss""", phase=0)
+SoftmaxWithLoss loss ip2,label > loss""",
+    phase=0,
+)
 
 # -- refusals -------------------------------------------------------------------------------------------------------
 for name, text in {
@@ -318,13 +417,14 @@ def observe(name, folder):
 def fingerprint(array):
     """Three sums that tell arrays apart: of the numbers, of their squares, of the numbers weighted by position."""
     values = np.asarray(array, np.float64).ravel()
-    return [float(values.sum()), float((values ** 2).sum()), float((values * np.arange(1, len(values) + 1)).sum())]
+    return [float(values.sum()), float((values**2).sum()), float((values * np.arange(1, len(values) + 1)).sum())]
 
 
 def construction_log(messages):
     """Lines "<severity> <message>" of log_messages() without the net's text and the factory's own lines."""
-    return [f"{s} {text}" for s, text in messages
-            if not text.startswith(("Initializing net", "Creating layer ", *UPGRADE))]
+    return [
+        f"{s} {text}" for s, text in messages if not text.startswith(("Initializing net", "Creating layer ", *UPGRADE))
+    ]
 
 
 def log_messages(text):

@@ -28,10 +28,27 @@ def deploy_text(name, classes=CLASSES):
 
 # inputs of each weighted layer of the two networks, which their prototxts leave to be inferred
 FAN_IN = {
-    "AlexNet": {"conv1": (1, 11, 11), "conv2": (48, 5, 5), "conv3": (256, 3, 3), "conv4": (192, 3, 3),
-                "conv5": (192, 3, 3), "fc6": (9216,), "fc7": (1024,), "fc8": (1024,)},
-    "AudioNet": {"conv1": (1, 1, 3), "conv2": (100, 1, 3), "conv3": (64, 1, 3), "conv4": (128, 1, 3),
-                 "conv5": (128, 1, 3), "conv6": (128, 1, 3), "fc7": (16000,), "fc8": (1024,), "fc9": (512,)},
+    "AlexNet": {
+        "conv1": (1, 11, 11),
+        "conv2": (48, 5, 5),
+        "conv3": (256, 3, 3),
+        "conv4": (192, 3, 3),
+        "conv5": (192, 3, 3),
+        "fc6": (9216,),
+        "fc7": (1024,),
+        "fc8": (1024,),
+    },
+    "AudioNet": {
+        "conv1": (1, 1, 3),
+        "conv2": (100, 1, 3),
+        "conv3": (64, 1, 3),
+        "conv4": (128, 1, 3),
+        "conv5": (128, 1, 3),
+        "conv6": (128, 1, 3),
+        "fc7": (16000,),
+        "fc8": (1024,),
+        "fc9": (512,),
+    },
 }
 
 
@@ -46,8 +63,10 @@ def random_weights(name, seed=0, bias=0.1, classes=CLASSES):
             continue
         outputs = layer.convolution_param.num_output or layer.inner_product_param.num_output
         scale = np.sqrt(2 / np.prod(fan))
-        weights[layer.name] = [rng.normal(0, scale, (outputs, *fan)).astype(np.float32),
-                               (bias * rng.normal(size=outputs)).astype(np.float32)]
+        weights[layer.name] = [
+            rng.normal(0, scale, (outputs, *fan)).astype(np.float32),
+            (bias * rng.normal(size=outputs)).astype(np.float32),
+        ]
     return weights
 
 

@@ -62,8 +62,11 @@ def pooling_windows(shape, kernel, stride, pad):
             for q in range(columns):
                 top, left = r * stride[0] - pad[0], q * stride[1] - pad[1]
                 bottom, right = min(top + kernel[0], height + pad[0]), min(left + kernel[1], width + pad[1])
-                inside = [(c, y, x) for y in range(max(top, 0), min(bottom, height))
-                          for x in range(max(left, 0), min(right, width))]
+                inside = [
+                    (c, y, x)
+                    for y in range(max(top, 0), min(bottom, height))
+                    for x in range(max(left, 0), min(right, width))
+                ]
                 windows.append(((c, r, q), inside, (bottom - top) * (right - left)))
     return windows, (channels, rows, columns)
 
@@ -151,8 +154,9 @@ def alpha_beta(W, C, b, x, R, alpha, beta, bias, one_sided, guard, **_):
         alphas[negative.sum(axis=1) + _minus(b) == 0] = 1
         betas[positive.sum(axis=1) + _plus(b) == 0] = -1
     spread = bias == "spread"
-    return (_shares(positive, _plus(b), alphas * R, C, guard, spread)
-            - _shares(negative, _minus(b), betas * R, C, guard, spread))
+    return _shares(positive, _plus(b), alphas * R, C, guard, spread) - _shares(
+        negative, _minus(b), betas * R, C, guard, spread
+    )
 
 
 def gamma(W, C, b, x, R, gamma, bias, guard, **_):
@@ -181,8 +185,16 @@ def flat(W, C, b, x, R, guard, **_):
     return _shares(C, np.zeros_like(b), R, C, guard, False)
 
 
-RULES = {"Epsilon": epsilon, "Zero": zero, "ZPlus": zplus, "AlphaBeta": alpha_beta, "Gamma": gamma, "ZBox": zbox,
-         "WSquare": wsquare, "Flat": flat}
+RULES = {
+    "Epsilon": epsilon,
+    "Zero": zero,
+    "ZPlus": zplus,
+    "AlphaBeta": alpha_beta,
+    "Gamma": gamma,
+    "ZBox": zbox,
+    "WSquare": wsquare,
+    "Flat": flat,
+}
 
 
 # --- DFT-LRP with dense matrices -------------------------------------------------------------------------------------

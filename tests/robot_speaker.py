@@ -1,9 +1,9 @@
 """A speaker for the end-to-end test of the recorder: says each digit that the recorder shows into a virtual microphone.
 
-    python tests/robot_speaker.py words FOLDER      the ten words as WAV files
-    python tests/robot_speaker.py speak FOLDER      reads markers (seconds, digit, repetition) from standard input
-    python tests/robot_speaker.py check FOLDER SPEAKER_FOLDER    which word is in each recording?
-    python tests/robot_speaker.py sound FOLDER      a known file comes back from the microphone, which then vanishes
+python tests/robot_speaker.py words FOLDER      the ten words as WAV files
+python tests/robot_speaker.py speak FOLDER      reads markers (seconds, digit, repetition) from standard input
+python tests/robot_speaker.py check FOLDER SPEAKER_FOLDER    which word is in each recording?
+python tests/robot_speaker.py sound FOLDER      a known file comes back from the microphone, which then vanishes
 """
 
 import subprocess

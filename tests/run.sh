@@ -21,6 +21,7 @@ source "$ROOT/environment.sh"
 lint() {
     local listed scripts shellcheck
     "$PYTHON" -m ruff check . || return 1
+    "$PYTHON" -m ruff format --check . || return 1
     listed="$(git ls-files -- '*.sh' .ci/run 2>/dev/null)" ||
         listed="$(find . -path ./.venv -prune -o -name '*.sh' -print)" # no git, or no repository: a plain copy
     mapfile -t scripts <<<"$listed"

@@ -42,7 +42,7 @@ SOLVERS = {
     "rmsprop": COMMON + 'base_lr: 0.01 lr_policy: "inv" gamma: 0.1 power: 0.75 type: "RMSProp" rms_decay: 0.9',
     "adadelta": COMMON + 'base_lr: 1 lr_policy: "fixed" momentum: 0.95 delta: 1e-6 type: "AdaDelta"',
     "adam": COMMON + 'base_lr: 0.02 lr_policy: "exp" gamma: 0.95 momentum: 0.9 momentum2: 0.99 type: "Adam" '
-                     'weight_decay: 0.01',
+    "weight_decay: 0.01",
     "adam_iter_size": FIXED + 'momentum: 0.9 type: "Adam" delta: 0.1 iter_size: 2',
     "multistep": COMMON + 'base_lr: 0.1 lr_policy: "multistep" gamma: 0.5 stepvalue: 4 stepvalue: 4 stepvalue: 15',
     "poly": COMMON + 'base_lr: 0.1 lr_policy: "poly" power: 1.5 momentum: 0.5',
@@ -60,7 +60,8 @@ SOLVERS = {
     "debug_info": FIXED + "debug_info: true test_iter: 1 test_interval: 20",
 }
 SOLVERS["last_iteration_displayed_and_tested"] = SOLVERS["last_iteration_displayed_and_tested"].replace(
-    "display: 5", "display: 6")
+    "display: 5", "display: 6"
+)
 SOLVERS["average_loss"] = SOLVERS["average_loss"].replace("display: 5", "display: 1")
 
 

@@ -131,10 +131,12 @@ def test_a_path_without_a_folder(tmp_path, monkeypatch):
 def test_leftovers_of_killed_writers_go_and_nothing_else(tmp_path):
     (tmp_path / "speaker").mkdir()
     path, other = tmp_path / "speaker/a.hdf5", tmp_path / "speaker/b.hdf5"
-    script = ("import os, sys, caffe_proto\n"
-              "with caffe_proto.atomic_file(sys.argv[1]) as file:\n"
-              "    file.write(b'half')\n"
-              "    os.kill(os.getpid(), 9)\n")
+    script = (
+        "import os, sys, caffe_proto\n"
+        "with caffe_proto.atomic_file(sys.argv[1]) as file:\n"
+        "    file.write(b'half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
     for victim in (path, other):
         subprocess.run([sys.executable, "-c", script, victim], cwd=os.path.dirname(os.path.dirname(__file__)))
     theirs = [tmp_path / ".movie.part", tmp_path / "a.hdf5.my.tmp", tmp_path / "speaker/.0123abcd-xyz.part"]
@@ -175,8 +177,12 @@ except caffe_proto.WriteError as error:
 
 
 def _fill(path, limit, *check):
-    return subprocess.run([sys.executable, "-c", FULL, path, str(limit), *check], capture_output=True, text=True,
-                          cwd=os.path.dirname(os.path.dirname(__file__)))
+    return subprocess.run(
+        [sys.executable, "-c", FULL, path, str(limit), *check],
+        capture_output=True,
+        text=True,
+        cwd=os.path.dirname(os.path.dirname(__file__)),
+    )
 
 
 def test_hdf5_on_a_full_disk_is_one_sentence_at_any_size(tmp_path):
@@ -189,7 +195,7 @@ def test_hdf5_on_a_full_disk_is_one_sentence_at_any_size(tmp_path):
             np.testing.assert_array_equal(file[f"data/layer {k}/0"][()], numbers.random(700 + k, dtype="f4"))
         np.testing.assert_array_equal(file["grown"][()], numbers.random((32, 50, 50), dtype="f4"))
     for limit in (*np.linspace(0, size - 1, 12, dtype=int), size - 1, size - 4096, 96, 2048):
-        for check in ((), ("check",))[:1 + limit % 2]:
+        for check in ((), ("check",))[: 1 + limit % 2]:
             failed = _fill(path, limit, *check)
             assert failed.returncode == 1, (limit, failed.stderr)
             assert failed.stderr.startswith(f"one sentence: {path}: cannot be written: File too large"), failed.stderr
@@ -210,8 +216,13 @@ sys.exit(main(sys.argv[1:]))
 
 def _limited(module, limit, folder, *arguments):
     root = os.path.dirname(os.path.dirname(__file__))
-    return subprocess.run([sys.executable, "-c", LIMITED.format(module=module, limit=limit), *map(str, arguments)],
-                          capture_output=True, text=True, cwd=folder, env={**os.environ, "PYTHONPATH": root})
+    return subprocess.run(
+        [sys.executable, "-c", LIMITED.format(module=module, limit=limit), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": root},
+    )
 
 
 NET = """name: "one"

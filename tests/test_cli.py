@@ -115,12 +115,14 @@ def test_uses_end_as_with_the_original(use, material, bvlc, capsys):
         assert common.size >= min(SAME_WORDS, len(wanted)), f"{messages[-1]} / {wanted}"
     elif "Running for 2 iterations." in messages:
         scores = [text for _, text in log_messages(theirs.stderr)]
-        ours, wanted = (m[m.index("Running for 2 iterations."):] for m in (messages, scores))
+        ours, wanted = (m[m.index("Running for 2 iterations.") :] for m in (messages, scores))
         assert ours == wanted
     elif "Starting Optimization" in messages:
         starts = ("Finetuning", "Resuming", "Snapshotting", "Optimization", "Use ")
-        found = [[text for text in m if text.startswith(starts)]
-                 for m in (messages, [text for _, text in log_messages(theirs.stderr)])]
+        found = [
+            [text for text in m if text.startswith(starts)]
+            for m in (messages, [text for _, text in log_messages(theirs.stderr)])
+        ]
         assert found[0] == found[1]
 
 
@@ -133,6 +135,7 @@ def hdf5(name, **content):
         with h5py.File(name, "w") as file:
             for path, value in content.items():
                 file[path] = value
+
     return make
 
 
@@ -145,26 +148,41 @@ TEST = ("test", "-model=net.prototxt", "-weights=s_iter_24.caffemodel")
 TRAIN = ("train", "-solver=solver.prototxt")
 
 
-@pytest.mark.parametrize("prepare, arguments, words", [
-    (spoil_resume("[]"), RESUME, "s_iter_24.resume: not a readable resume file"),
-    (spoil_resume('{"iter": 24}'), RESUME, "s_iter_24.resume: not a readable resume file (KeyError: 'random')"),
-    (spoil_resume('{"iter": 24, "random": 3}'), RESUME, "s_iter_24.resume: not a readable resume file"),
-    (spoil_resume("{"), RESUME, "s_iter_24.resume: not a readable resume file"),
-    (hdf5("w.solverstate.h5", iter=[3]), (*TRAIN, "-snapshot=w.solverstate.h5"), "w.solverstate.h5: not a complete"),
-    (hdf5("w.solverstate.h5", iter=3, history=3), (*TRAIN, "-snapshot=w.solverstate.h5"), "not a complete"),
-    (hdf5("w.h5", x=3), (*TEST[:2], "-weights=w.h5"), "w.h5: no group /data found"),
-    (hdf5("w.h5", **{"data/ip1/a": 3}), (*TEST[:2], "-weights=w.h5"), "w.h5: not a readable HDF5 weights file"),
-    (edit_net("num_output: 3", "num_output: 2"), TRAIN, "layer 'loss' (SoftmaxWithLoss)"),
-    (edit_net("num_output: 3", "num_output: 4"), TEST, "Cannot copy param 0 weights from layer 'ip2'; shape mismatch"),
-    (edit_net("ip", "fc"), TEST, "none of its layers ['ip1', 'ip2'] is a layer of net 'small'"),
-    (edit_net("hdf5_data_param", "hdf_param"), TRAIN, 'has no field named "hdf_param"'),
-    (edit_net("TanH", "Tanh"), TRAIN, "Unknown layer type: Tanh (known types: AbsVal, Accuracy"),
-    (edit_net("train.txt", "missing.txt"), TRAIN, "Failed to open source file: missing.txt"),
-    (lambda: Path("train1.hdf5").unlink(), TRAIN, "1 of the 3 files listed in train.txt do not exist"),
-    (lambda: None, (*TRAIN, "-gpu=x"), "-gpu: found 'x'; wanted ids such as 0,1 or 'all'"),
-    (lambda: None, (*TEST, "-iterations=0"), "-iterations: found 0; wanted a positive number"),
-    (lambda: None, (*TRAIN, "-weights=net.prototxt"), "net.prototxt: 851 bytes that are not a complete NetParameter"),
-])
+@pytest.mark.parametrize(
+    "prepare, arguments, words",
+    [
+        (spoil_resume("[]"), RESUME, "s_iter_24.resume: not a readable resume file"),
+        (spoil_resume('{"iter": 24}'), RESUME, "s_iter_24.resume: not a readable resume file (KeyError: 'random')"),
+        (spoil_resume('{"iter": 24, "random": 3}'), RESUME, "s_iter_24.resume: not a readable resume file"),
+        (spoil_resume("{"), RESUME, "s_iter_24.resume: not a readable resume file"),
+        (
+            hdf5("w.solverstate.h5", iter=[3]),
+            (*TRAIN, "-snapshot=w.solverstate.h5"),
+            "w.solverstate.h5: not a complete",
+        ),
+        (hdf5("w.solverstate.h5", iter=3, history=3), (*TRAIN, "-snapshot=w.solverstate.h5"), "not a complete"),
+        (hdf5("w.h5", x=3), (*TEST[:2], "-weights=w.h5"), "w.h5: no group /data found"),
+        (hdf5("w.h5", **{"data/ip1/a": 3}), (*TEST[:2], "-weights=w.h5"), "w.h5: not a readable HDF5 weights file"),
+        (edit_net("num_output: 3", "num_output: 2"), TRAIN, "layer 'loss' (SoftmaxWithLoss)"),
+        (
+            edit_net("num_output: 3", "num_output: 4"),
+            TEST,
+            "Cannot copy param 0 weights from layer 'ip2'; shape mismatch",
+        ),
+        (edit_net("ip", "fc"), TEST, "none of its layers ['ip1', 'ip2'] is a layer of net 'small'"),
+        (edit_net("hdf5_data_param", "hdf_param"), TRAIN, 'has no field named "hdf_param"'),
+        (edit_net("TanH", "Tanh"), TRAIN, "Unknown layer type: Tanh (known types: AbsVal, Accuracy"),
+        (edit_net("train.txt", "missing.txt"), TRAIN, "Failed to open source file: missing.txt"),
+        (lambda: Path("train1.hdf5").unlink(), TRAIN, "1 of the 3 files listed in train.txt do not exist"),
+        (lambda: None, (*TRAIN, "-gpu=x"), "-gpu: found 'x'; wanted ids such as 0,1 or 'all'"),
+        (lambda: None, (*TEST, "-iterations=0"), "-iterations: found 0; wanted a positive number"),
+        (
+            lambda: None,
+            (*TRAIN, "-weights=net.prototxt"),
+            "net.prototxt: 851 bytes that are not a complete NetParameter",
+        ),
+    ],
+)
 def test_a_user_s_mistake_is_one_sentence_and_status_134(prepare, arguments, words, here, capsys):
     prepare()
     status, messages, _ = run(capsys, *arguments)
@@ -213,8 +231,12 @@ def test_timing_names_every_layer_and_a_total(here, capsys):
 
 
 def test_ctrl_c_outside_training_is_no_traceback(here):
-    process = subprocess.Popen([sys.executable, "-m", "caffe", *TEST, "-iterations=100000"], stderr=subprocess.PIPE,
-                               text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "caffe", *TEST, "-iterations=100000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     while "Batch 3" not in process.stderr.readline():
         assert process.poll() is None
     time.sleep(0.05)

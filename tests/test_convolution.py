@@ -42,8 +42,10 @@ def by_windows(x, dy, kernel, stride, pad, dilation, group):
 def test_weight_gradient_is_the_sum_over_all_windows(monkeypatch, geometry, part_bytes, channels_last):
     monkeypatch.setattr(convolution, "PART_BYTES", part_bytes)
     shape, outputs, kernel, stride, pad, dilation, group = geometry
-    out = [(n + 2 * p - d * (k - 1) - 1) // s + 1
-           for n, p, d, k, s in zip(shape[2:], pad, dilation, kernel, stride, strict=True)]
+    out = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, p, d, k, s in zip(shape[2:], pad, dilation, kernel, stride, strict=True)
+    ]
     random = np.random.default_rng(4)
     x, dy = (random.integers(-3, 4, size).astype(np.float32) for size in (shape, (shape[0], outputs, *out)))
     wanted = by_windows(x, dy, kernel, stride, pad, dilation, group)
@@ -72,8 +74,11 @@ def test_layers_give_the_same_gradients_with_and_without_products(tmp_path, monk
     for pays in (False, True):
         calls = []
         monkeypatch.setattr(convolution, "products_pay", lambda pays=pays: pays)
-        monkeypatch.setattr(convolution, "weight_gradient", lambda *a, calls=calls, way=convolution.weight_gradient:
-                            calls.append(1) or way(*a))
+        monkeypatch.setattr(
+            convolution,
+            "weight_gradient",
+            lambda *a, calls=calls, way=convolution.weight_gradient: calls.append(1) or way(*a),
+        )
         net = caffe.Net(str(path), caffe.TRAIN)
         random = np.random.default_rng(6)
         for array in (net.blobs["data"].data, *(blob.data for blob in net.params["conv"])):

@@ -139,8 +139,12 @@ def test_an_unclear_wish_for_tf32_is_refused(monkeypatch):
 
 def test_without_a_device_the_gpu_mode_says_so():
     code = "import caffe\ntry:\n caffe.set_mode_gpu()\nexcept caffe.CaffeError as error:\n print(error)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
+    )
     assert done.stdout == "GPU 0: no usable CUDA device was found; use CPU mode\n"
 
 

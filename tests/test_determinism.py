@@ -46,13 +46,20 @@ def start(folder, *arguments, slow=False, cache="0"):
     """The command line in `folder`, its log in `log`; `slow` makes it pause in every iteration."""
     program = ["-m", "caffe"]
     if slow:  # the pause sits in the poll for signals; results do not depend on it
-        program = ["-c", "import sys, time; from caffe import cli, training; call = training.SignalAction.__call__;"
-                         f"training.SignalAction.__call__ = lambda self: (time.sleep({SLOW}), call(self))[1];"
-                         "sys.exit(cli.main(sys.argv[1:]))"]
+        program = [
+            "-c",
+            "import sys, time; from caffe import cli, training; call = training.SignalAction.__call__;"
+            f"training.SignalAction.__call__ = lambda self: (time.sleep({SLOW}), call(self))[1];"
+            "sys.exit(cli.main(sys.argv[1:]))",
+        ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CAFFE_HDF5_CACHE_MB": cache}
     with open(folder / "log", "a") as log:
-        return subprocess.Popen([sys.executable, *program, "train", "-solver=solver.prototxt", *arguments], cwd=folder,
-                                stderr=log, env=environment)
+        return subprocess.Popen(
+            [sys.executable, *program, "train", "-solver=solver.prototxt", *arguments],
+            cwd=folder,
+            stderr=log,
+            env=environment,
+        )
 
 
 def result(folder, iteration=ITERATIONS):
@@ -112,13 +119,21 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(undisturbed, tmp_path):
     assert (folder / "s_curve.csv").read_text() == (undisturbed / "s_curve.csv").read_text()
 
 
-@pytest.mark.parametrize("signal_sent, arguments, stops", [
-    (signal.SIGINT, (), True),
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in (
-        (signal.SIGHUP, (), False), (signal.SIGINT, ("-sigint_effect=snapshot",), False),
-        (signal.SIGHUP, ("-sighup_effect=stop",), True),
-        (signal.SIGHUP, ("-sighup_effect=none",), None))),
-])
+@pytest.mark.parametrize(
+    "signal_sent, arguments, stops",
+    [
+        (signal.SIGINT, (), True),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (signal.SIGHUP, (), False),
+                (signal.SIGINT, ("-sigint_effect=snapshot",), False),
+                (signal.SIGHUP, ("-sighup_effect=stop",), True),
+                (signal.SIGHUP, ("-sighup_effect=none",), None),
+            )
+        ),
+    ],
+)
 def test_signals_have_the_effects_that_the_flags_name(signal_sent, arguments, stops, undisturbed, tmp_path):
     folder = make_run(tmp_path / "run")
     process = start(folder, *arguments, slow=True)
@@ -147,11 +162,17 @@ def test_a_full_disk_leaves_earlier_snapshots_and_says_so(undisturbed, tmp_path)
     before = {p.name: p.read_bytes() for p in folder.glob("s_iter_*")}
     (folder / "solver.prototxt").write_text(SOLVER)
     limit = max(map(len, before.values())) // 2
-    code = ("import resource, signal, sys; from caffe import cli; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.exit(cli.main(sys.argv[1:]))")
-    done = subprocess.run([sys.executable, "-c", code, "train", "-solver=solver.prototxt",
-                           "-snapshot=s_iter_14.solverstate"], cwd=folder, stderr=subprocess.PIPE, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    code = (
+        "import resource, signal, sys; from caffe import cli; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.exit(cli.main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "-solver=solver.prototxt", "-snapshot=s_iter_14.solverstate"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 134
     assert "Traceback" not in done.stderr
     assert "snapshot s_iter_21: cannot be written" in done.stderr

@@ -18,8 +18,13 @@ CITATION = re.compile(rf"docs/engine\.md sections? ({NUMBER}(?:(?:, | and | to )
 def text_files(*suffixes):
     """The repository's files of these suffixes, without what git ignores (without git: without hidden folders)."""
     try:
-        names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT,
-                               check=True, capture_output=True, text=True).stdout.split("\0")
+        names = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split("\0")
     except (FileNotFoundError, subprocess.CalledProcessError):
         names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
         names = [name for name in names if not any(part.startswith(".") for part in Path(name).parts)]
@@ -43,14 +48,21 @@ def section(number):
 def test_every_cited_section_of_the_engine_s_document_exists():
     headings = re.findall(rf"^##+ ({NUMBER})\.? ", ENGINE, flags=re.MULTILINE)
     assert len(headings) == len(set(headings)) > 30
-    cited = {(str(path.relative_to(ROOT)), number) for path in text_files(".py", ".md")
-             for numbers in CITATION.findall(flat(path)) for number in re.findall(NUMBER, numbers)}
+    cited = {
+        (str(path.relative_to(ROOT)), number)
+        for path in text_files(".py", ".md")
+        for numbers in CITATION.findall(flat(path))
+        for number in re.findall(NUMBER, numbers)
+    }
     assert len({path for path, _ in cited if path.startswith("caffe/")}) >= 16
     assert not [(path, number) for path, number in cited if number not in headings]
 
 
-@pytest.mark.parametrize("path", [path for path in text_files(".py") if "docs/engine.md" in flat(path)],
-                         ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    [path for path in text_files(".py") if "docs/engine.md" in flat(path)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
 def test_every_citation_names_a_section(path):
     assert len(CITATION.findall(flat(path))) == flat(path).count("docs/engine.md")
 
@@ -74,6 +86,10 @@ def test_the_flags_are_those_of_the_command():
 
 
 def test_the_environment_variables_are_those_that_the_engine_reads():
-    read = {name for path in text_files(".py") if path.is_relative_to(ROOT / "caffe")
-            for name in re.findall(r"\b(?:CAFFE_[A-Z0-9_]+|GLOG_\w+)", flat(path))}
+    read = {
+        name
+        for path in text_files(".py")
+        if path.is_relative_to(ROOT / "caffe")
+        for name in re.findall(r"\b(?:CAFFE_[A-Z0-9_]+|GLOG_\w+)", flat(path))
+    }
     assert set(re.findall(r"^\| `(\w+)`", section("7.1"), flags=re.MULTILINE)) == read

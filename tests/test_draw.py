@@ -49,8 +49,16 @@ def test_global_pooling_label():
     assert caffe.draw.get_layer_label(layer, "LR") == '"p\\n(Pooling MAX)\\nkernel size: all\\nstride: 1\\npad: 0"'
 
 
-NASTY = ['a" [URL="javascript:alert(1)"]; "b', '" [URL="x"]; "', "ends in \\\\", 'b\\" [URL=x]', '"', "a:b", "<b>x</b>",
-         "ä -> b"]
+NASTY = [
+    'a" [URL="javascript:alert(1)"]; "b',
+    '" [URL="x"]; "',
+    "ends in \\\\",
+    'b\\" [URL=x]',
+    '"',
+    "a:b",
+    "<b>x</b>",
+    "ä -> b",
+]
 
 
 @pytest.mark.parametrize("name", NASTY)

@@ -26,13 +26,26 @@ EXPERIMENTS = catalogue()
 
 @pytest.fixture(scope="module")
 def setting(small_study):
-    return Setting(small_study / "data", small_study / "preprocessed", small_study / "runs", limit=4,
-                   composites=("epsilon_plus",))
+    return Setting(
+        small_study / "data", small_study / "preprocessed", small_study / "runs", limit=4, composites=("epsilon_plus",)
+    )
 
 
 def arguments(setting, output):
-    return ["--data", str(setting.data), "--preprocessed", str(setting.preprocessed), "--runs", str(setting.runs),
-            "--output", str(output), "--limit", "2", "--composite", "epsilon_plus"]
+    return [
+        "--data",
+        str(setting.data),
+        "--preprocessed",
+        str(setting.preprocessed),
+        "--runs",
+        str(setting.runs),
+        "--output",
+        str(output),
+        "--limit",
+        "2",
+        "--composite",
+        "epsilon_plus",
+    ]
 
 
 # --- trained runs ----------------------------------------------------------------------------------------------------
@@ -49,8 +62,9 @@ def test_runs_are_found_in_order_with_what_made_them(setting):
 
 
 def test_runs_without_final_weights_are_left_out_and_none_is_an_error(setting, tmp_path):
-    shutil.copytree(setting.runs / "AlexNet_digit_0", tmp_path / "AlexNet_digit_0",
-                    ignore=shutil.ignore_patterns("*.caffemodel"))
+    shutil.copytree(
+        setting.runs / "AlexNet_digit_0", tmp_path / "AlexNet_digit_0", ignore=shutil.ignore_patterns("*.caffemodel")
+    )
     with pytest.raises(ExperimentError, match="no trained AlexNet digit run found; one at least was wanted"):
         trained_runs(dataclasses.replace(setting, runs=tmp_path), "AlexNet", "digit")
     with pytest.raises(ExperimentError, match="no splits.json found"):
@@ -63,16 +77,21 @@ def test_a_limited_choice_of_recordings_is_a_function_of_the_seed(setting):
     assert len(everything) == 6  # two speakers, three digits
     assert run.listed(100) == everything and len(run.listed(4)) == 4
     assert run.listed(4) == run.listed(4) == [name for name in everything if name in run.listed(4)]
-    others = [trained_runs(dataclasses.replace(setting, seed=seed), "AudioNet", "digit")[0].listed(3)
-              for seed in range(8)]
+    others = [
+        trained_runs(dataclasses.replace(setting, seed=seed), "AudioNet", "digit")[0].listed(3) for seed in range(8)
+    ]
     assert len({tuple(names) for names in others}) > 1
 
 
 def test_examples_are_the_first_of_each_sex_female_first(setting):
     run = trained_runs(setting, "AlexNet", "gender")[0]
     recordings = run.examples((1, 2))
-    assert recordings.names == ("06/AlexNet_1_06_0.hdf5", "05/AlexNet_1_05_0.hdf5", "06/AlexNet_2_06_0.hdf5",
-                                "05/AlexNet_2_05_0.hdf5")
+    assert recordings.names == (
+        "06/AlexNet_1_06_0.hdf5",
+        "05/AlexNet_1_05_0.hdf5",
+        "06/AlexNet_2_06_0.hdf5",
+        "05/AlexNet_2_05_0.hdf5",
+    )
     assert [recordings.describe(k)["sex"] for k in range(4)] == ["female", "male"] * 2
     with pytest.raises(ExperimentError, match="no test recording of digit 9 found"):
         run.examples((9,))
@@ -138,16 +157,27 @@ def test_table1_is_the_mean_and_both_deviations_over_the_splits():
 def test_curves_of_a_continued_training_count_the_later_lines(tmp_path):
     log = tmp_path / "train.log"
     prefix = "I0101 00:00:00.000000     1 solver.cpp:1] "
-    lines = ["Iteration 0 (0 iter/s, 0s/10 iters), loss = 9", "Iteration 10, Testing net (#0)",
-             "    Test net output #0: accuracy = 0.1", "Iteration 10 (1 iter/s, 1s/10 iters), loss = 8",
-             "Iteration 10, Testing net (#0)", "    Test net output #0: accuracy = 0.2",
-             "    Test net output #1: loss = 2 (* 1 = 2 loss)", "Iteration 10 (1 iter/s, 1s/10 iters), loss = 7",
-             "Iteration 20, loss = 6.5", "    Train net output #0: loss = 6.5 (* 1 = 6.5 loss)"]
+    lines = [
+        "Iteration 0 (0 iter/s, 0s/10 iters), loss = 9",
+        "Iteration 10, Testing net (#0)",
+        "    Test net output #0: accuracy = 0.1",
+        "Iteration 10 (1 iter/s, 1s/10 iters), loss = 8",
+        "Iteration 10, Testing net (#0)",
+        "    Test net output #0: accuracy = 0.2",
+        "    Test net output #1: loss = 2 (* 1 = 2 loss)",
+        "Iteration 10 (1 iter/s, 1s/10 iters), loss = 7",
+        "Iteration 20, loss = 6.5",
+        "    Train net output #0: loss = 6.5 (* 1 = 6.5 loss)",
+    ]
     log.write_text("\n".join(prefix + line for line in lines))
     frame = training_curves.read_curves(log)
     assert sorted(map(tuple, frame.values.tolist())) == [
-        (0, "training loss", 9.0), (10, "training loss", 7.0), (10, "validation accuracy", 0.2),
-        (10, "validation loss", 2.0), (20, "training loss", 6.5)]
+        (0, "training loss", 9.0),
+        (10, "training loss", 7.0),
+        (10, "validation accuracy", 0.2),
+        (10, "validation loss", 2.0),
+        (20, "training loss", 6.5),
+    ]
     log.write_text("nothing\n")
     with pytest.raises(ExperimentError, match="no lines of progress"):
         training_curves.read_curves(log)
@@ -200,8 +230,10 @@ def test_hypothesis_counts_what_a_plain_loop_counts(setting):
 
 
 def test_hypothesis_conclusions_follow_the_numbers():
-    rows = [{"condition": c, "sex": "both", "accuracy": a} for c, a in
-            {"original": 0.95, "scaled": 0.2, "control": 0.8}.items()]
+    rows = [
+        {"condition": c, "sex": "both", "accuracy": a}
+        for c, a in {"original": 0.95, "scaled": 0.2, "control": 0.8}.items()
+    ]
     assert [c.holds for c in gender_hypothesis.conclusions(pd.DataFrame(rows))] == [True, True]
     rows[1]["accuracy"] = 0.9
     assert [c.holds for c in gender_hypothesis.conclusions(pd.DataFrame(rows))] == [False, False]
@@ -223,9 +255,11 @@ def test_faithfulness_starts_at_the_accuracy_and_ends_at_silence(setting):
 
 
 def test_faithfulness_conclusions_follow_the_areas():
-    rows = [{"network": "AudioNet", "task": "t", "split": split, "order": order, "area": area + 0.01 * split}
-            for split in (0, 1) for order, area in {"epsilon_plus": 0.3, "amplitude": 0.4, "random": 0.6,
-                                                    "epsilon_plus_flat": 0.5}.items()]
+    rows = [
+        {"network": "AudioNet", "task": "t", "split": split, "order": order, "area": area + 0.01 * split}
+        for split in (0, 1)
+        for order, area in {"epsilon_plus": 0.3, "amplitude": 0.4, "random": 0.6, "epsilon_plus_flat": 0.5}.items()
+    ]
     checked = {c.statement.split("(")[1].split(")")[0]: c.holds for c in faithfulness.conclusions(pd.DataFrame(rows))}
     assert checked == {"epsilon_plus": True, "epsilon_plus_flat": False}
 
@@ -297,6 +331,7 @@ def test_same_inputs_same_bytes_and_other_inputs_are_noticed(setting, tmp_path):
 
 def stub(*stems, stop=False):
     """An experiment of the recordings whose outcome is a table for each stem; with `stop` Ctrl-C hits the second."""
+
     class Table(pd.DataFrame):
         def to_csv(self, *arguments, **options):
             if stop and self.attrs["stem"] != stems[0]:
@@ -366,7 +401,8 @@ def test_table1_reports_the_logged_accuracies(setting, tmp_path):
     folder, _ = carry_out(EXPERIMENTS["table1"], setting, tmp_path)
     rows = pd.read_csv(folder / "table1.csv")
     assert dict(zip(rows["network"] + rows["task"], rows["mean"], strict=True)) == {
-        network + task: 100 * value for network, value in ACCURACY.items() for task in ("digit", "gender")}
+        network + task: 100 * value for network, value in ACCURACY.items() for task in ("digit", "gender")
+    }
 
 
 def test_what_is_missing_is_one_sentence(setting, tmp_path, capsys):

@@ -54,8 +54,16 @@ def folders(tmp_path):
     """Options for a preprocessed folder with AudioMNIST's splits, empty otherwise."""
     (tmp_path / "pre").mkdir()
     shutil.copy(OFFICIAL_SPLITS, tmp_path / "pre" / "splits.json")
-    return ["--data", str(tmp_path / "data"), "--preprocessed", str(tmp_path / "pre"), "--runs", str(tmp_path / "runs"),
-            "--output", str(tmp_path / "out")]
+    return [
+        "--data",
+        str(tmp_path / "data"),
+        "--preprocessed",
+        str(tmp_path / "pre"),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
 
 
 def test_the_matrix_has_nine_runs_a_network(folders, capsys):
@@ -112,10 +120,17 @@ def test_one_run_by_its_number(folders, stand_in):
 
 def test_stopping_stops_the_trainings(folders, stand_in, tmp_path):
     environment = {**os.environ, "WAITS": "60"}
-    code = ("import sys; from pathlib import Path; from audiomnist.study import study; "
-            f"study.TRAIN_TEST = Path({str(tmp_path / 'stand_in.sh')!r}); sys.exit(study.main())")
-    process = subprocess.Popen([sys.executable, "-c", code, *folders, "--steps", "train", "--jobs", "2", "--cpu"],
-                               env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    code = (
+        "import sys; from pathlib import Path; from audiomnist.study import study; "
+        f"study.TRAIN_TEST = Path({str(tmp_path / 'stand_in.sh')!r}); sys.exit(study.main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *folders, "--steps", "train", "--jobs", "2", "--cpu"],
+        env=environment,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 30
     while not (stand_in.exists() and len(stand_in.read_text().splitlines()) == 2) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -157,9 +172,22 @@ class Page(html.parser.HTMLParser):
 def results(small_study, tmp_path_factory):
     """A page made by the command from the study in miniature."""
     output = tmp_path_factory.mktemp("results")
-    options = ["--data", str(small_study / "data"), "--preprocessed", str(small_study / "preprocessed"),
-               "--runs", str(small_study / "runs"), "--output", str(output), "--limit", "1", "--composite",
-               "epsilon_plus", "--steps", "experiments"]
+    options = [
+        "--data",
+        str(small_study / "data"),
+        "--preprocessed",
+        str(small_study / "preprocessed"),
+        "--runs",
+        str(small_study / "runs"),
+        "--output",
+        str(output),
+        "--limit",
+        "1",
+        "--composite",
+        "epsilon_plus",
+        "--steps",
+        "experiments",
+    ]
     assert study.main(options) == 0
     return output, options
 
@@ -170,8 +198,11 @@ def test_the_page_holds_everything_and_needs_no_other_file(results):
     page = Page((output / "index.html").read_text())
     records = [json.loads(path.read_text()) for path in output.glob("*/outcome.json")]
     assert len(records) == len(study.catalogue())
-    assert set(page.headings) == {results_page.TITLE, "What differs from the paper, and why",
-                                  *(record["title"] for record in records)}
+    assert set(page.headings) == {
+        results_page.TITLE,
+        "What differs from the paper, and why",
+        *(record["title"] for record in records),
+    }
     assert len(page.sources) == sum(len(record["figures"]) + len(record["sounds"]) for record in records)
     assert all(source.startswith("data:") for source in page.sources)
     text = (output / "RESULTS.md").read_text()
@@ -182,8 +213,9 @@ def test_the_page_holds_everything_and_needs_no_other_file(results):
 
 @pytest.mark.slow
 def test_the_page_says_what_differs(results, small_study):
-    differences = " ".join(results_page.differences(
-        Setting(small_study / "data", small_study / "preprocessed", small_study / "runs")))
+    differences = " ".join(
+        results_page.differences(Setting(small_study / "data", small_study / "preprocessed", small_study / "runs"))
+    )
     assert "AlexNet was trained for 20 iterations; the paper's solver does 10000." in differences
     assert "AudioNet on gender: 1 of the paper's 4 splits are trained." in differences
     assert "The engine that trained is made up;" in differences
@@ -212,9 +244,14 @@ def test_slurm_gets_three_jobs_that_wait_for_each_other(folders, tmp_path):
     sbatch.write_text(SBATCH)
     sbatch.chmod(0o755)
     spaced = tmp_path / "a place"
-    environment = {**os.environ, "PATH": f"{sbatch.parent}:{os.environ['PATH']}", "JOBS": str(tmp_path),
-                   "SLURM_LOGS": str(tmp_path / "logs"),
-                   "PYTHON": sys.executable, "SBATCH_OPTIONS": "--gres=gpu:1 --time=1:00:00"}
+    environment = {
+        **os.environ,
+        "PATH": f"{sbatch.parent}:{os.environ['PATH']}",
+        "JOBS": str(tmp_path),
+        "SLURM_LOGS": str(tmp_path / "logs"),
+        "PYTHON": sys.executable,
+        "SBATCH_OPTIONS": "--gres=gpu:1 --time=1:00:00",
+    }
     options = [*folders[:-1], str(spaced), "--seed", "3"]
     done = subprocess.run([SLURM, *options], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -230,8 +267,9 @@ def test_slurm_gets_three_jobs_that_wait_for_each_other(folders, tmp_path):
     for n, step in ((101, "prepare"), (102, "train"), (103, "experiments")):
         script = (tmp_path / f"{n}.script").read_text()
         shown = script.replace("exec ", "printf '%s\\n' ")
-        called = subprocess.run(["bash", "-c", shown], capture_output=True, text=True,
-                                env={**os.environ, "SLURM_ARRAY_TASK_ID": "17"}).stdout.splitlines()
+        called = subprocess.run(
+            ["bash", "-c", shown], capture_output=True, text=True, env={**os.environ, "SLURM_ARRAY_TASK_ID": "17"}
+        ).stdout.splitlines()
         tail = ["--run-number", "17"] if step == "train" else []
         assert called == [sys.executable, "-m", "audiomnist", "study", *options, "--steps", step, *tail]
 
@@ -259,8 +297,24 @@ def test_paper_is_an_option_of_train_test(folders, tmp_path):
 @pytest.mark.slow
 def test_the_whole_study_from_recordings_to_the_page_and_again(tmp_path):
     data = make_corpus(tmp_path / "some data")
-    options = ["--data", data, "--preprocessed", tmp_path / "pre", "--runs", tmp_path / "runs", "--output",
-               tmp_path / "out", "--quick", "--max-iter", "1", "--cpu", "--limit", "1", "--composite", "epsilon_plus"]
+    options = [
+        "--data",
+        data,
+        "--preprocessed",
+        tmp_path / "pre",
+        "--runs",
+        tmp_path / "runs",
+        "--output",
+        tmp_path / "out",
+        "--quick",
+        "--max-iter",
+        "1",
+        "--cpu",
+        "--limit",
+        "1",
+        "--composite",
+        "epsilon_plus",
+    ]
     command = [sys.executable, "-m", "audiomnist", "study", *options]
     first = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr

@@ -33,8 +33,10 @@ DISTRIBUTIONS = {
     'type: "gaussian" mean: -2 std: 0.01': stats.norm(-2, 0.01),
     'type: "xavier"': stats.uniform(-math.sqrt(3 / 750), 2 * math.sqrt(3 / 750)),
     'type: "msra"': stats.norm(0, math.sqrt(2 / 750)),
-    **{f'type: "xavier" variance_norm: {n}': stats.uniform(-math.sqrt(3 / f), 2 * math.sqrt(3 / f))
-       for n, f in FAN.items()},
+    **{
+        f'type: "xavier" variance_norm: {n}': stats.uniform(-math.sqrt(3 / f), 2 * math.sqrt(3 / f))
+        for n, f in FAN.items()
+    },
     **{f'type: "msra" variance_norm: {n}': stats.norm(0, math.sqrt(2 / f)) for n, f in FAN.items()},
 }
 
@@ -52,8 +54,10 @@ def test_distribution(text):
         assert abs(np.corrcoef(values.ravel(), rolled.ravel())[0, 1]) < 5 / math.sqrt(values.size)
 
 
-@pytest.mark.parametrize(("shape", "fan_in", "fan_out"), [((4000,), 1, 4000), ((40, 1000), 1000, 40),
-                                                          ((20, 30, 7), 210, 140), ((10, 8, 3, 3, 3), 216, 270)])
+@pytest.mark.parametrize(
+    ("shape", "fan_in", "fan_out"),
+    [((4000,), 1, 4000), ((40, 1000), 1000, 40), ((20, 30, 7), 210, 140), ((10, 8, 3, 3, 3), 216, 270)],
+)
 def test_fans_of_other_shapes(shape, fan_in, fan_out):
     for norm, fan in (("FAN_IN", fan_in), ("FAN_OUT", fan_out), ("AVERAGE", (fan_in + fan_out) / 2)):
         values = filled(f'type: "xavier" variance_norm: {norm}', shape)
@@ -80,7 +84,7 @@ def test_positive_unitball(shape):
 
 
 def test_constant():
-    assert (filled('value: 0.1') == np.float32(0.1)).all()
+    assert (filled("value: 0.1") == np.float32(0.1)).all()
     assert (filled('type: "constant"') == 0).all()
 
 
@@ -91,16 +95,23 @@ def test_a_seed_gives_the_same_weights(name):
     assert (filled(text, seed=2) != filled(text)).any()
 
 
-@pytest.mark.parametrize(("text", "shape", "message"), [
-    ('type: "glorot"', (2, 3), "Unknown filler name: glorot (known fillers: bilinear, constant, gaussian, msra, "
-                               "positive_unitball, uniform, xavier)"),
-    ('type: "gaussian" std: 0', (2, 3), "found std 0; wanted a positive one"),
-    ('type: "uniform" sparse: 2', (2, 3), "Sparsity not supported by this Filler (uniform)."),
-    ('type: "uniform"', (2, 0), "empty blob"),
-    ('type: "bilinear"', (2, 3, 4, 5), "wanted 4 axes and a square kernel"),
-    ('type: "bilinear"', (2, 3), "wanted 4 axes and a square kernel"),
-    ('type: "positive_unitball"', (), "wanted at least one axis"),
-])
+@pytest.mark.parametrize(
+    ("text", "shape", "message"),
+    [
+        (
+            'type: "glorot"',
+            (2, 3),
+            "Unknown filler name: glorot (known fillers: bilinear, constant, gaussian, msra, "
+            "positive_unitball, uniform, xavier)",
+        ),
+        ('type: "gaussian" std: 0', (2, 3), "found std 0; wanted a positive one"),
+        ('type: "uniform" sparse: 2', (2, 3), "Sparsity not supported by this Filler (uniform)."),
+        ('type: "uniform"', (2, 0), "empty blob"),
+        ('type: "bilinear"', (2, 3, 4, 5), "wanted 4 axes and a square kernel"),
+        ('type: "bilinear"', (2, 3), "wanted 4 axes and a square kernel"),
+        ('type: "positive_unitball"', (), "wanted at least one axis"),
+    ],
+)
 def test_refusals(text, shape, message):
     with pytest.raises(CaffeError) as error:
         filled(text, shape)

@@ -35,6 +35,7 @@ def wanted(state):
 
 def definition(own=""):
     """A net with a layer for each rule as an include, as an exclude, and for each two rules side by side."""
+
     def text(rule):
         phase, least, most, stages, barred = rule
         fields = [f"phase: {caffe_pb2.Phase.Name(phase)}"] if phase is not None else []
@@ -93,7 +94,8 @@ def test_the_original_keeps_the_same(model, bvlc, tmp_path):
         "import json, sys, caffe\n"
         "for phase, level, stages in json.loads(sys.argv[2]):\n"
         "    net = caffe.Net(sys.argv[1], phase, level=level, stages=stages)\n"
-        "    print('KEPT ' + json.dumps(sorted(net._layer_names)))\n")
+        "    print('KEPT ' + json.dumps(sorted(net._layer_names)))\n"
+    )
     done = bvlc("python3", script, model, json.dumps(STATES))
     kept = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("KEPT ")]
     assert kept == [wanted(state) for state in STATES]

@@ -21,8 +21,13 @@ PARAMETERS = {"AlexNet": 12_808_906, "AudioNet": 17_107_162}
 
 def run(folder, *arguments):
     command = [sys.executable, "-m", "benchmarks.gpu", "--log", folder / "log", *arguments]
-    return subprocess.run(command, text=True, capture_output=True, cwd=ROOT,
-                          env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        command,
+        text=True,
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+    )
 
 
 def test_without_a_device_it_says_so(tmp_path):
@@ -44,9 +49,17 @@ def test_every_section_runs(tmp_path):
     done = run(tmp_path, "--cpu")
     assert done.returncode == 0, done.stdout + (tmp_path / "log").read_text()[-5000:]
     assert done.stdout.endswith("nothing failed\n")
-    for words in ("tests: ", "parity AlexNet, replayed, five steps: ", "device: float32", "engine: TF32, graph",
-                  "PyTorch: bf16, best", "2 runs at once", "part conv1", "lrp AudioNet",
-                  "projected, TF32: the 18 runs"):
+    for words in (
+        "tests: ",
+        "parity AlexNet, replayed, five steps: ",
+        "device: float32",
+        "engine: TF32, graph",
+        "PyTorch: bf16, best",
+        "2 runs at once",
+        "part conv1",
+        "lrp AudioNet",
+        "projected, TF32: the 18 runs",
+    ):
         assert words in done.stdout
 
 

@@ -40,11 +40,17 @@ ACCURACY = """layer { name: "accuracy" type: "Accuracy" bottom: "ip2" bottom: "l
 COMMON = 'net: "net.prototxt" snapshot_prefix: "s" random_seed: 4 max_iter: 17 '
 TESTED = COMMON + "display: 5 test_iter: 2 test_interval: 6 snapshot: 7 average_loss: 3 "
 CASES = {kind: f'type: "{kind}" {always} {STEP}' for kind, always in TYPES.items()}
-CASES.update((f"{kind}, clipped, iter_size", f'type: "{kind}" {always} {STEP} clip_gradients: 0.3 iter_size: 2 '
-                                             'weight_decay: 0.05')
-             for kind, always in TYPES.items())
-CASES.update((name, f'type: "SGD" base_lr: 0.05 momentum: 0.9 {text.replace("max_iter: 30", "")}')
-             for name, text in POLICIES.items())
+CASES.update(
+    (
+        f"{kind}, clipped, iter_size",
+        f'type: "{kind}" {always} {STEP} clip_gradients: 0.3 iter_size: 2 weight_decay: 0.05',
+    )
+    for kind, always in TYPES.items()
+)
+CASES.update(
+    (name, f'type: "SGD" base_lr: 0.05 momentum: 0.9 {text.replace("max_iter: 30", "")}')
+    for name, text in POLICIES.items()
+)
 CASES["L1"] = CASES["SGD"] + ' weight_decay: 0.02 regularization_type: "L1"'
 CASES["clip to nothing"] = CASES["SGD"] + " clip_gradients: 0"
 
@@ -96,8 +102,10 @@ class Result:
         self.positions = [net.positions() for net in (solver.net, *solver.test_nets)]
         lines = [text for _, text in log_messages(log)]
         self.about_graphs = [line for line in lines if line.startswith("Graph:")]
-        lines = [re.sub(r"\(\S+ iter/s, \S+ iters\)", "(speed)", line)
-                 for line in lines[lines.index("Starting Optimization"):]]
+        lines = [
+            re.sub(r"\(\S+ iter/s, \S+ iters\)", "(speed)", line)
+            for line in lines[lines.index("Starting Optimization") :]
+        ]
         self.clips = [line for line in lines if line.startswith("Gradient clipping")]
         self.log = [line for line in lines if line not in self.clips]
         path = folder / "s_curve.csv"
@@ -187,10 +195,12 @@ def write_recordings(folder, network, count=7):
 
 def network_files(network):
     """(train and test net, solver) of the paper's templates: batches of 2, steps and tests close to each other."""
-    texts = render(RunName(network, "digit", 0), load_splits(ROOT / "data" / "splits.json"), {"validate": 2, "test": 2},
-                   Path("."))
-    net = text_format.Parse(texts["train.prototxt"].replace("batch_size: 100", "batch_size: 2"),
-                            caffe_pb2.NetParameter())
+    texts = render(
+        RunName(network, "digit", 0), load_splits(ROOT / "data" / "splits.json"), {"validate": 2, "test": 2}, Path(".")
+    )
+    net = text_format.Parse(
+        texts["train.prototxt"].replace("batch_size: 100", "batch_size: 2"), caffe_pb2.NetParameter()
+    )
     for layer, name in zip(net.layer, ("train.txt", "test.txt"), strict=False):
         layer.hdf5_data_param.source = name
     solver = text_format.Parse(texts["solver.prototxt"], caffe_pb2.SolverParameter())
@@ -286,31 +296,38 @@ def test_what_cannot_be_captured_runs_plainly(device, run, monkeypatch):
     solver = TESTED + CASES["SGD"]
     plain = run("plain", solver, False)
     forward = ReLU.forward
-    monkeypatch.setattr(ReLU, "forward", lambda self, bottom, top: (float(bottom[0].value.sum()),
-                                                                    forward(self, bottom, top)))
+    monkeypatch.setattr(
+        ReLU, "forward", lambda self, bottom, top: (float(bottom[0].value.sum()), forward(self, bottom, top))
+    )
     replayed = run("graphs", solver, True)
     assert replayed.solver.replay is None
     assert all("runs layer by layer: it could not be captured" in line for line in replayed.about_graphs)
     assert_same(replayed, plain, SAME[device])
 
 
-DATA = NET[:NET.index('layer { name: "ip1"')]
+DATA = NET[: NET.index('layer { name: "ip1"')]
 OBSTACLES = {
-    "checks its indices": NET.replace('layer { name: "loss"', """
+    "checks its indices": NET.replace(
+        'layer { name: "loss"',
+        """
         layer { name: "class" type: "Reshape" bottom: "label" top: "class" reshape_param { shape { dim: -1 } } }
         layer { name: "embed" type: "Embed" bottom: "class" top: "embed" embed_param { input_dim: 3 num_output: 2 } }
         layer { name: "hush" type: "Silence" bottom: "embed" }
-        layer { name: "loss\""""),
-    "draws numbers on the host": NET + """layer { name: "noise" type: "DummyData" top: "noise" dummy_data_param {
+        layer { name: "loss\"""",
+    ),
+    "draws numbers on the host": NET
+    + """layer { name: "noise" type: "DummyData" top: "noise" dummy_data_param {
         shape { dim: 2 } data_filler { type: "uniform" } } } layer { name: "hush" type: "Silence" bottom: "noise" }""",
-    "is filled by the user": NET + """layer { name: "in" type: "Input" top: "in" input_param { shape { dim: 2 } } }
+    "is filled by the user": NET
+    + """layer { name: "in" type: "Input" top: "in" input_param { shape { dim: 2 } } }
         layer { name: "hush" type: "Silence" bottom: "in" }""",
-    "is a user's Python code": NET + """layer { name: "py" type: "Python" bottom: "ip2" top: "py" python_param {
+    "is a user's Python code": NET
+    + """layer { name: "py" type: "Python" bottom: "ip2" top: "py" python_param {
         module: "tests.test_graph" layer: "Seen" } } layer { name: "hush" type: "Silence" bottom: "py" }""",
     "the labels of layer 'loss' (SoftmaxWithLoss) are computed by layer 'power' (Power)": NET.replace(
-        'layer { name: "loss"', 'layer { name: "power" type: "Power" bottom: "label" top: "power" } '
-                                'layer { name: "loss"').replace('bottom: "label" top: "loss"',
-                                                                'bottom: "power" top: "loss"'),
+        'layer { name: "loss"',
+        'layer { name: "power" type: "Power" bottom: "label" top: "power" } layer { name: "loss"',
+    ).replace('bottom: "label" top: "loss"', 'bottom: "power" top: "loss"'),
 }
 
 
@@ -377,10 +394,18 @@ def emulate(function, *generators):
     return EmulatedGraph(function, generators)
 
 
-@pytest.mark.parametrize("function", [
-    lambda x: x.sum().item(), lambda x: bool((x > 0).any()), lambda x: x.nonzero(), lambda x: x[x > 0],
-    lambda x: x + torch.tensor([1.0]), lambda x: torch.rand(3), lambda x: x.bernoulli_(0.5),
-])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool((x > 0).any()),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 0],
+        lambda x: x + torch.tensor([1.0]),
+        lambda x: torch.rand(3),
+        lambda x: x.bernoulli_(0.5),
+    ],
+)
 def test_the_emulator_refuses_what_cuda_refuses(function):
     with pytest.raises(NotPermitted):
         emulate(lambda: function(torch.ones(3)))

@@ -14,7 +14,8 @@ LAYER = """layer {{ name: "rows" type: "HDF5Data" top: "data" top: "label"
   hdf5_data_param {{ source: "list.txt" batch_size: {batch} {more} }} }}"""
 
 KEPT = {  # where the set is kept: the environment for it
-    "nowhere": {"CAFFE_HDF5_CACHE_MB": "0"}, "memory": {"CAFFE_HDF5_CACHE_MB": "1000"},
+    "nowhere": {"CAFFE_HDF5_CACHE_MB": "0"},
+    "memory": {"CAFFE_HDF5_CACHE_MB": "1000"},
     "device": {"CAFFE_HDF5_CACHE_MB": "1000", "CAFFE_HDF5_DEVICE_MB": "1000"},
 }
 
@@ -60,8 +61,9 @@ def read(net, batches):
 
 
 @pytest.mark.parametrize("cache", KEPT)
-@pytest.mark.parametrize("rows, batch", [((10,), 5), ((10,), 3), ((3, 4, 5), 2), ((3, 4, 5), 5), ((1, 1, 1), 2),
-                                         ((4,), 9), ((2, 3), 17)])
+@pytest.mark.parametrize(
+    "rows, batch", [((10,), 5), ((10,), 3), ((3, 4, 5), 2), ((3, 4, 5), 5), ((1, 1, 1), 2), ((4,), 9), ((2, 3), 17)]
+)
 def test_rows_come_file_after_file_and_wrap_around(rows, batch, cache, here, monkeypatch):
     for variable, value in KEPT[cache].items():
         monkeypatch.setenv(variable, value)
@@ -79,7 +81,7 @@ def test_shuffled_rows_stay_within_their_file_and_every_epoch_has_all(rows, batc
     caffe.set_random_seed(1)
     found = read(make_net(batch, "shuffle: true"), 12)
     total, file_of = sum(rows), np.repeat(np.arange(len(rows)), rows)
-    epochs = [found[i:i + total] for i in range(0, len(found) - total + 1, total)]
+    epochs = [found[i : i + total] for i in range(0, len(found) - total + 1, total)]
     assert len(epochs) >= 4
     for epoch in epochs:
         assert sorted(epoch) == list(range(total))
@@ -123,11 +125,13 @@ def test_every_number_type_becomes_float32(kind, here):
 
 def change(name, value, **more):
     """A spoiler that replaces dataset `name` of f1.hdf5."""
+
     def spoil():
         with h5py.File("f1.hdf5", "r+") as file:
             del file[name]
             if value is not None:
                 file.create_dataset(name, data=value, **more)
+
     return spoil
 
 
@@ -146,18 +150,24 @@ def cut_short():
         file.truncate(900)
 
 
-@pytest.mark.parametrize("spoil, words", [
-    (change("data", None), "Failed to find HDF5 dataset data in f1.hdf5; found ['label']"),
-    (change("data", np.zeros((4, 5), np.float32)), "f1.hdf5: row 0 of dataset data has shape (5,); wanted (3,)"),
-    (change("label", np.zeros(3, np.float32)), "f1.hdf5: datasets ['data', 'label'] have [4, 3] rows; wanted equal"),
-    (change("data", np.zeros((0, 3), np.float32)), "f1.hdf5: datasets ['data', 'label'] have [0, 4] rows"),
-    (change("label", np.array([b"a"] * 4)), "f1.hdf5: dataset label is |S1"),
-    (change("label", np.float32(1)), "f1.hdf5: dataset label is float32 with 0 axes; wanted"),
-    (change("label", np.zeros(4, complex)), "f1.hdf5: dataset label is complex128"),
-    (not_a_number, "f1.hdf5: row 2 of dataset data holds NaN or infinite values"),
-    (text_file, "Failed opening HDF5 file: f1.hdf5"),
-    (cut_short, "f1.hdf5"),
-])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (change("data", None), "Failed to find HDF5 dataset data in f1.hdf5; found ['label']"),
+        (change("data", np.zeros((4, 5), np.float32)), "f1.hdf5: row 0 of dataset data has shape (5,); wanted (3,)"),
+        (
+            change("label", np.zeros(3, np.float32)),
+            "f1.hdf5: datasets ['data', 'label'] have [4, 3] rows; wanted equal",
+        ),
+        (change("data", np.zeros((0, 3), np.float32)), "f1.hdf5: datasets ['data', 'label'] have [0, 4] rows"),
+        (change("label", np.array([b"a"] * 4)), "f1.hdf5: dataset label is |S1"),
+        (change("label", np.float32(1)), "f1.hdf5: dataset label is float32 with 0 axes; wanted"),
+        (change("label", np.zeros(4, complex)), "f1.hdf5: dataset label is complex128"),
+        (not_a_number, "f1.hdf5: row 2 of dataset data holds NaN or infinite values"),
+        (text_file, "Failed opening HDF5 file: f1.hdf5"),
+        (cut_short, "f1.hdf5"),
+    ],
+)
 @pytest.mark.parametrize("cache", KEPT)
 def test_a_bad_second_file_is_named_at_the_latest_when_its_rows_are_due(spoil, words, cache, here, monkeypatch):
     for variable, value in KEPT[cache].items():
@@ -194,7 +204,7 @@ def test_memory_data_shows_the_user_s_rows_in_turn(here):
     net.set_input_arrays(data, np.arange(6, dtype=np.float32))
     for turn in (0, 2, 4, 0):
         net.forward()
-        assert np.array_equal(net.blobs["data"].data, before[turn:turn + 2])
+        assert np.array_equal(net.blobs["data"].data, before[turn : turn + 2])
         assert np.array_equal(net.blobs["label"].data.ravel(), [turn, turn + 1])
     assert np.array_equal(data, before)
     for bad, labels, words in (

@@ -34,7 +34,7 @@ def golden(type):
 
 def wanted(case):
     prefix = case.name + "/"
-    return {name[len(prefix):]: array for name, array in golden(case.type).items() if name.startswith(prefix)}
+    return {name[len(prefix) :]: array for name, array in golden(case.type).items() if name.startswith(prefix)}
 
 
 def key(case):
@@ -108,15 +108,18 @@ def forward(text, *arrays, tops=1, in_place=False, phase=caffe_pb2.TRAIN):
 
 
 SLOPES = {  # text: (value, derivative) in float64
-    'type: "Power" power_param { power: 3 scale: 0.5 shift: 2 }':
-        (lambda x: (2 + 0.5 * x) ** 3, lambda x: 1.5 * (2 + 0.5 * x) ** 2),
-    'type: "Power" power_param { power: 2 scale: 2 shift: 1 }':
-        (lambda x: (1 + 2 * x) ** 2, lambda x: 4 * (1 + 2 * x)),
+    'type: "Power" power_param { power: 3 scale: 0.5 shift: 2 }': (
+        lambda x: (2 + 0.5 * x) ** 3,
+        lambda x: 1.5 * (2 + 0.5 * x) ** 2,
+    ),
+    'type: "Power" power_param { power: 2 scale: 2 shift: 1 }': (lambda x: (1 + 2 * x) ** 2, lambda x: 4 * (1 + 2 * x)),
     'type: "Power" power_param { scale: 0.05 shift: 3 }': (lambda x: 0.05 * x + 3, lambda x: 0.05 + 0 * x),
-    'type: "Power" power_param { power: 0 }': (lambda x: x ** 0, lambda x: 0 * x),
+    'type: "Power" power_param { power: 0 }': (lambda x: x**0, lambda x: 0 * x),
     'type: "Log"': (np.log, lambda x: 1 / x),
-    'type: "Log" log_param { base: 2 scale: 3 shift: 1 }':
-        (lambda x: np.log2(3 * x + 1), lambda x: 3 / np.log(2) / (3 * x + 1)),
+    'type: "Log" log_param { base: 2 scale: 3 shift: 1 }': (
+        lambda x: np.log2(3 * x + 1),
+        lambda x: 3 / np.log(2) / (3 * x + 1),
+    ),
 }
 
 
@@ -253,8 +256,16 @@ def test_bad_input_is_refused_in_one_sentence(text, bottoms, message):
         assert "layer 'layer' (" in str(error.value)
 
 
-@pytest.mark.parametrize(("type", "bottoms"), [("SoftmaxWithLoss", 2), ("SigmoidCrossEntropyLoss", 2), ("HingeLoss", 2),
-                                               ("MultinomialLogisticLoss", 2), ("InfogainLoss", 3)])
+@pytest.mark.parametrize(
+    ("type", "bottoms"),
+    [
+        ("SoftmaxWithLoss", 2),
+        ("SigmoidCrossEntropyLoss", 2),
+        ("HingeLoss", 2),
+        ("MultinomialLogisticLoss", 2),
+        ("InfogainLoss", 3),
+    ],
+)
 def test_no_gradient_to_labels(type, bottoms):
     arrays = [np.full((2, 2), 0.5), np.zeros((2, 2) if type.startswith("Sigmoid") else 2), np.ones((2, 2))][:bottoms]
     layer, bottom, top = forward(f'type: "{type}"', *arrays)
@@ -263,9 +274,13 @@ def test_no_gradient_to_labels(type, bottoms):
 
 
 def test_parameter_gradients_accumulate():
-    for text in ('type: "PReLU"', 'type: "Scale" scale_param { bias_term: true }', 'type: "Bias"',
-                 'type: "InnerProduct" inner_product_param { num_output: 2 }',
-                 'type: "Convolution" convolution_param { num_output: 2 kernel_size: 1 }'):
+    for text in (
+        'type: "PReLU"',
+        'type: "Scale" scale_param { bias_term: true }',
+        'type: "Bias"',
+        'type: "InnerProduct" inner_product_param { num_output: 2 }',
+        'type: "Convolution" convolution_param { num_output: 2 kernel_size: 1 }',
+    ):
         layer, bottom, top = forward(text, np.random.default_rng(5).normal(size=(2, 3, 2, 2)))
         top[0].diff[...] = 1.5
         layer.backward(top, [True], bottom)

@@ -20,6 +20,6 @@ def test_equals_the_original(type, original):
     wrong = []
     for case in cases_of("live", [type]):
         prefix = case.key + "/"
-        wanted = {name[len(prefix):]: array for name, array in original.items() if name.startswith(prefix)}
+        wanted = {name[len(prefix) :]: array for name, array in original.items() if name.startswith(prefix)}
         wrong += [f"{prefix}{line}" for line in differences(engine.run(case), wanted, LAYER_TOLERANCE)]
     assert not wrong

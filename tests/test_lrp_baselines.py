@@ -44,8 +44,10 @@ def torch_scores(x, way="gradient"):
     return f.linear(f.linear(h.flatten(1), *w["fc3"]), *w["fc4"])
 
 
-@pytest.mark.parametrize(("name", "way"), [("gradient", "gradient"), ("deconvolution", "deconvolution"),
-                                           ("guided_backpropagation", "guided")])
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("gradient", "gradient"), ("deconvolution", "deconvolution"), ("guided_backpropagation", "guided")],
+)
 def test_ways_back_equal_torch(network, name, way):
     x = torch.tensor(small_input(), requires_grad=True)
     torch_scores(x, way)[:, 2].sum().backward()

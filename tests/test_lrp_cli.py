@@ -78,16 +78,30 @@ def call(capsys, *arguments):
 
 def test_one_recording_by_the_documented_command(small, tmp_path):
     folder, network = small
-    command = [sys.executable, "-m", "lrp", *network, "--input", str(folder / "r0.hdf5"), "--target", "2",
-               "--composite", "epsilon_alpha2_beta1_flat", "--save", str(tmp_path / "r.hdf5"),
-               "--output", str(tmp_path / "r.png")]
+    command = [
+        sys.executable,
+        "-m",
+        "lrp",
+        *network,
+        "--input",
+        str(folder / "r0.hdf5"),
+        "--target",
+        "2",
+        "--composite",
+        "epsilon_alpha2_beta1_flat",
+        "--save",
+        str(tmp_path / "r.hdf5"),
+        "--output",
+        str(tmp_path / "r.png"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
     assert "target 2; epsilon_alpha2_beta1_flat, sum(R)/score = " in done.stdout
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(os.listdir(tmp_path)) == ["r.hdf5", "r.png"]
     expected = Network(folder / "deploy.prototxt", folder / "net.caffemodel").relevance(
-        small_input()[:1], 2, "epsilon_alpha2_beta1_flat")
+        small_input()[:1], 2, "epsilon_alpha2_beta1_flat"
+    )
     with h5py.File(tmp_path / "r.hdf5") as file:
         np.testing.assert_array_equal(file["relevance"], expected.relevance)
         np.testing.assert_array_equal(file["input"], small_input()[:1].astype(np.float32))
@@ -101,8 +115,9 @@ def test_one_recording_by_the_documented_command(small, tmp_path):
 @pytest.mark.parametrize("composite", [*COMPOSITES, *METHODS])
 def test_every_composite_and_baseline_is_offered(small, tmp_path, capsys, composite):
     folder, network = small
-    code, out, err = call(capsys, *network, "--input", folder / "r0.hdf5", "--composite", composite,
-                          "--save", tmp_path / "r.hdf5")
+    code, out, err = call(
+        capsys, *network, "--input", folder / "r0.hdf5", "--composite", composite, "--save", tmp_path / "r.hdf5"
+    )
     assert (code, err) == (0, "") and composite in out
 
 
@@ -110,8 +125,17 @@ def test_every_composite_and_baseline_is_offered(small, tmp_path, capsys, compos
 def test_pictures_side_by_side_are_reproducible(small, tmp_path, capsys, extension):
     folder, network = small
     for name in ("a", "b"):
-        code, _, err = call(capsys, *network, "--input", folder / "r1.hdf5", "--composite", "epsilon_plus", "gradient",
-                            "--output", tmp_path / f"{name}{extension}")
+        code, _, err = call(
+            capsys,
+            *network,
+            "--input",
+            folder / "r1.hdf5",
+            "--composite",
+            "epsilon_plus",
+            "gradient",
+            "--output",
+            tmp_path / f"{name}{extension}",
+        )
         assert (code, err) == (0, "")
     first = (tmp_path / f"a{extension}").read_bytes()
     assert first == (tmp_path / f"b{extension}").read_bytes() and len(first) > 5000
@@ -138,20 +162,43 @@ def test_pictures_show_every_relevance_with_its_caption(shape, count):
 
 def test_list_with_labels(small, tmp_path, capsys):
     folder, network = small
-    code, out, err = call(capsys, *network, "--list", folder / "list.txt", "--target", "label", "--save",
-                          tmp_path / "all.hdf5", "--output", tmp_path / "pictures")
+    code, out, err = call(
+        capsys,
+        *network,
+        "--list",
+        folder / "list.txt",
+        "--target",
+        "label",
+        "--save",
+        tmp_path / "all.hdf5",
+        "--output",
+        tmp_path / "pictures",
+    )
     assert (code, err.strip()) == (0, "")
     assert sorted(os.listdir(tmp_path / "pictures")) == ["r0.png", "r1.png", "r2.png"]
     assert len(out.splitlines()) == 3
     expected = Network(folder / "deploy.prototxt", folder / "net.caffemodel").relevance(
-        small_input(), np.arange(3), DEFAULT)
+        small_input(), np.arange(3), DEFAULT
+    )
     with h5py.File(tmp_path / "all.hdf5") as file:
         np.testing.assert_array_equal(file["relevance"], expected.relevance)
         assert file["target"][()].tolist() == [0, 1, 2] and file["label"].shape == (3, 2)
         assert [os.path.basename(name.decode()) for name in file["source"]] == ["r0.hdf5", "r1.hdf5", "r2.hdf5"]
         assert file.attrs["list"].endswith("list.txt")
-    code, out, _ = call(capsys, *network, "--list", folder / "list.txt", "--limit", 2, "--label-column", 1, "--target",
-                        "label", "--save", tmp_path / "two.hdf5")
+    code, out, _ = call(
+        capsys,
+        *network,
+        "--list",
+        folder / "list.txt",
+        "--limit",
+        2,
+        "--label-column",
+        1,
+        "--target",
+        "label",
+        "--save",
+        tmp_path / "two.hdf5",
+    )
     with h5py.File(tmp_path / "two.hdf5") as file:
         assert code == 0 and file["target"][()].tolist() == [1, 1]
 
@@ -175,25 +222,34 @@ def long_list(small, tmp_path):
 
 def outputs(folder):
     """({path: bytes} of all files in a folder but HDF5, {dataset: array} and attributes of its relevance.hdf5)."""
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*")
-             if p.is_file() and p.suffix != ".hdf5"}
+    files = {
+        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix != ".hdf5"
+    }
     with h5py.File(folder / "relevance.hdf5") as file:
         return files, {name: file[name][()].tolist() for name in file}, dict(file.attrs)
 
 
 def test_a_killed_run_continues_where_it_was(long_list, tmp_path):
     """SIGKILL after two parts: nothing under a final name is incomplete, the same command makes the rest alone."""
+
     def options(folder):
-        return [*long_list, "--absorbed", "--save", str(folder / "relevance.hdf5"), "--output",
-                str(folder / "pictures")]
+        return [
+            *long_list,
+            "--absorbed",
+            "--save",
+            str(folder / "relevance.hdf5"),
+            "--output",
+            str(folder / "pictures"),
+        ]
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir(), killed.mkdir()
     wanted = subprocess.run([sys.executable, "-c", SLOWED, *options(whole)], cwd=ROOT, capture_output=True, text=True)
     assert wanted.returncode == 0, wanted.stderr
     partial = killed / "relevance.hdf5.partial"
-    with subprocess.Popen([sys.executable, "-c", SLOWED, *options(killed)], cwd=ROOT, stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOWED, *options(killed)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
         while process.poll() is None and len(list(partial.glob("*.hdf5"))) < 2:
             time.sleep(0.002)
         process.kill()
@@ -232,8 +288,11 @@ def test_only_what_is_missing_is_explained(long_list, tmp_path, capsys, monkeypa
     assert code == 130 and "lrp: stopped; the same command continues" in err and len(out.splitlines()) == 4
     assert not (tmp_path / "relevance.hdf5").exists()
     # another composite, precision or network would not give the same: refused, and nothing is lost
-    for other, name in ((["--composite", "epsilon_plus"], "composites"), (["--dtype", "float64"], "dtype"),
-                        (["--target", "1"], "target")):
+    for other, name in (
+        (["--composite", "epsilon_plus"], "composites"),
+        (["--dtype", "float64"], "dtype"),
+        (["--target", "1"], "target"),
+    ):
         code, out, err = call(capsys, *arguments, *other)
         assert code == 1 and out == "" and f"other settings found ({name})" in err, err
     os.unlink(tmp_path / "pictures" / "r2.png")  # its part is made again
@@ -252,8 +311,10 @@ def test_a_partial_folder_of_somebody_else_is_left_alone(long_list, tmp_path, ca
     arguments = [*long_list, "--save", tmp_path / "r.hdf5"]
     partial = tmp_path / "r.hdf5.partial"
     partial.mkdir()
-    for found, words in ((["thesis.txt"], "thesis.txt and no settings.json found"),
-                         (["settings.json", "thesis.txt"], "an unfinished run with other settings found")):
+    for found, words in (
+        (["thesis.txt"], "thesis.txt and no settings.json found"),
+        (["settings.json", "thesis.txt"], "an unfinished run with other settings found"),
+    ):
         for name in found:
             (partial / name).write_text("precious")
         code, out, err = call(capsys, *arguments)
@@ -355,8 +416,17 @@ def test_recordings_that_would_share_a_picture(small, tmp_path, capsys):
 
 def test_absorbed_relevance_is_printed_and_saved(small, tmp_path, capsys):
     folder, network = small
-    code, out, _ = call(capsys, *network, "--input", folder / "r0.hdf5", "--absorbed", "--dtype", "float64", "--save",
-                        tmp_path / "r.hdf5")
+    code, out, _ = call(
+        capsys,
+        *network,
+        "--input",
+        folder / "r0.hdf5",
+        "--absorbed",
+        "--dtype",
+        "float64",
+        "--save",
+        tmp_path / "r.hdf5",
+    )
     assert code == 0
     with h5py.File(tmp_path / "r.hdf5") as file:
         layers = json.loads(file.attrs["absorbed_layers"])
@@ -372,8 +442,18 @@ def test_absorbed_relevance_is_printed_and_saved(small, tmp_path, capsys):
 def test_audible_heatmaps(audionet, small, tmp_path, capsys):
     folder, network = audionet
     for formula in sounds.FORMULAS:
-        code, _, err = call(capsys, *network, "--input", folder / "3_01_0.wav", "--audible", tmp_path / "a.wav",
-                            "--formula", formula, "--save", tmp_path / "r.hdf5")
+        code, _, err = call(
+            capsys,
+            *network,
+            "--input",
+            folder / "3_01_0.wav",
+            "--audible",
+            tmp_path / "a.wav",
+            "--formula",
+            formula,
+            "--save",
+            tmp_path / "r.hdf5",
+        )
         assert (code, err) == (0, "")
         with h5py.File(tmp_path / "r.hdf5") as file:
             wanted = sounds.wav_bytes(sounds.of_waveform(file["input"][0], file["relevance"][0], formula))
@@ -385,8 +465,10 @@ def test_audible_heatmaps(audionet, small, tmp_path, capsys):
 
 def test_composite_files(tmp_path):
     toml = tmp_path / "mine.toml"
-    toml.write_text('default = {rule = "Epsilon", epsilon = 0.25}\nfirst = "Flat"\n[types]\n'
-                    'Convolution = {rule = "AlphaBeta", alpha = 3, beta = 2}\n[names]\n"fc[67]" = "ZPlus"\n')
+    toml.write_text(
+        'default = {rule = "Epsilon", epsilon = 0.25}\nfirst = "Flat"\n[types]\n'
+        'Convolution = {rule = "AlphaBeta", alpha = 3, beta = 2}\n[names]\n"fc[67]" = "ZPlus"\n'
+    )
     found = read_composite(toml)
     assert found.name == "mine" and found.first == Flat() and found.default == Epsilon(0.25)
     assert dict(found.types) == {"Convolution": AlphaBeta(3, 2)}
@@ -399,16 +481,19 @@ def test_composite_files(tmp_path):
     assert dict(read_composite(as_json).names) == {"conv1": ZBox(-80, 0)}
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("default = 3", "rule 3 found; one of Epsilon"),
-    ('default = "Omega"', "rule 'Omega' found; one of Epsilon"),
-    ('default = {rule = "Flat", epsilon = 1}', "setting 'epsilon' of rule Flat found; no settings wanted"),
-    ('default = {rule = "Epsilon", epsilon = "big"}', "epsilon 'big' found; a number wanted"),
-    ('default = {rule = "AlphaBeta", alpha = 3}', "alpha - beta = 1"),
-    ("defaults = 3", "'defaults' found; the keys name, default"),
-    ("types = 3", "types 3 found; a table wanted"),
-    ("default = ", "no valid TOML"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("default = 3", "rule 3 found; one of Epsilon"),
+        ('default = "Omega"', "rule 'Omega' found; one of Epsilon"),
+        ('default = {rule = "Flat", epsilon = 1}', "setting 'epsilon' of rule Flat found; no settings wanted"),
+        ('default = {rule = "Epsilon", epsilon = "big"}', "epsilon 'big' found; a number wanted"),
+        ('default = {rule = "AlphaBeta", alpha = 3}', "alpha - beta = 1"),
+        ("defaults = 3", "'defaults' found; the keys name, default"),
+        ("types = 3", "types 3 found; a table wanted"),
+        ("default = ", "no valid TOML"),
+    ],
+)
 def test_wrong_composite_files(tmp_path, text, message):
     path = tmp_path / "c.toml"
     path.write_text(text)
@@ -440,9 +525,13 @@ def bad_files(folder):
     (folder / "broken.hdf5").write_bytes(b"\x89HDF\r\n\x1a\nrest")
     (folder / "noise.wav").write_bytes(b"RIFFnothing")
     return {
-        "nan.hdf5": "NaN or infinite found; finite numbers wanted", "shape.hdf5": "(N, 2, 12, 13) wanted",
-        "empty.hdf5": "datasets none found; data wanted", "text.hdf5": "numbers wanted",
-        "broken.hdf5": "not a readable HDF5 file", "missing.hdf5": "no such file", "notes.txt": "extension .txt found",
+        "nan.hdf5": "NaN or infinite found; finite numbers wanted",
+        "shape.hdf5": "(N, 2, 12, 13) wanted",
+        "empty.hdf5": "datasets none found; data wanted",
+        "text.hdf5": "numbers wanted",
+        "broken.hdf5": "not a readable HDF5 file",
+        "missing.hdf5": "no such file",
+        "notes.txt": "extension .txt found",
         "noise.wav": "noise.wav",
     }
 
@@ -451,8 +540,16 @@ def test_bad_recordings(small, tmp_path, capsys):
     _, network = small
     for name, message in bad_files(tmp_path).items():
         before = sorted(os.listdir(tmp_path))
-        code, out, err = call(capsys, *network, "--input", tmp_path / name, "--save", tmp_path / "out.hdf5",
-                              "--output", tmp_path / "out.png")
+        code, out, err = call(
+            capsys,
+            *network,
+            "--input",
+            tmp_path / name,
+            "--save",
+            tmp_path / "out.hdf5",
+            "--output",
+            tmp_path / "out.png",
+        )
         assert code == 1 and out == "" and message in err, (name, err)
         assert err.startswith("lrp: ") and err.count("\n") == 1
         assert sorted(os.listdir(tmp_path)) == before
@@ -467,21 +564,28 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
     assert code == 1 and "nan.hdf5: 312 values" in err and sorted(os.listdir(tmp_path)) == before
 
 
-@pytest.mark.parametrize(("arguments", "code", "message"), [
-    (["--input", "r0.hdf5"], 2, "--output, --audible, --save or --report wanted"),
-    (["--input", "r0.hdf5", "--output", "x.png", "--composite", "omega"], 2, "'omega' found; one of epsilon_plus"),
-    (["--input", "r0.hdf5", "--output", "x.png", "--target", "first"], 2, "a class number wanted"),
-    (["--input", "r0.hdf5", "--output", "x.png", "--limit", "2"], 2, "--limit found without --list"),
-    (["--input", "r0.hdf5", "--save", "x.h5", "--composite", "gradient", "epsilon_plus"], 2, "one wanted with --save"),
-    (["--input", "r0.hdf5", "--output", "x.bmp"], 1, "extension .bmp found; one of .png, .svg, .pdf wanted"),
-    (["--input", "r0.hdf5", "--output", "x.png", "--target", "3"], 1, "[3] found; classes from 0 to 2 wanted"),
-    (["--input", "r0.hdf5", "--output", "nowhere/x.png"], 1, "no folder nowhere found; an existing one wanted"),
-    (["--list", "list.txt", "--save", "nowhere/x.h5"], 1, "no folder nowhere found; an existing one wanted"),
-    (["--input", "r0.hdf5", "--audible", "x.mp3"], 1, "a name that ends in .wav wanted"),
-    (["--input", "r0.hdf5", "--report", "x"], 1, "for a report a spectrogram"),
-    (["--list", "nothing.txt", "--save", "x.h5"], 1, "nothing.txt: No such file"),
-    (["--input", "r0.hdf5", "--output", "x.png", "--composite", "c.toml"], 1, "c.toml: No such file"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--input", "r0.hdf5"], 2, "--output, --audible, --save or --report wanted"),
+        (["--input", "r0.hdf5", "--output", "x.png", "--composite", "omega"], 2, "'omega' found; one of epsilon_plus"),
+        (["--input", "r0.hdf5", "--output", "x.png", "--target", "first"], 2, "a class number wanted"),
+        (["--input", "r0.hdf5", "--output", "x.png", "--limit", "2"], 2, "--limit found without --list"),
+        (
+            ["--input", "r0.hdf5", "--save", "x.h5", "--composite", "gradient", "epsilon_plus"],
+            2,
+            "one wanted with --save",
+        ),
+        (["--input", "r0.hdf5", "--output", "x.bmp"], 1, "extension .bmp found; one of .png, .svg, .pdf wanted"),
+        (["--input", "r0.hdf5", "--output", "x.png", "--target", "3"], 1, "[3] found; classes from 0 to 2 wanted"),
+        (["--input", "r0.hdf5", "--output", "nowhere/x.png"], 1, "no folder nowhere found; an existing one wanted"),
+        (["--list", "list.txt", "--save", "nowhere/x.h5"], 1, "no folder nowhere found; an existing one wanted"),
+        (["--input", "r0.hdf5", "--audible", "x.mp3"], 1, "a name that ends in .wav wanted"),
+        (["--input", "r0.hdf5", "--report", "x"], 1, "for a report a spectrogram"),
+        (["--list", "nothing.txt", "--save", "x.h5"], 1, "nothing.txt: No such file"),
+        (["--input", "r0.hdf5", "--output", "x.png", "--composite", "c.toml"], 1, "c.toml: No such file"),
+    ],
+)
 def test_misuse_and_failure(small, capsys, monkeypatch, arguments, code, message):
     folder, network = small
     monkeypatch.chdir(folder)
@@ -498,21 +602,48 @@ def test_wrong_weights_and_models(small, tmp_path, capsys):
     wrong = tmp_path / "wrong.prototxt"
     wrong.write_text(SMALL.replace("num_output: 3", "num_output: 4"))
     for model, weights, message in (
-        (network[1], cut, "cut.caffemodel"), (wrong, network[3], "layer fc4: weight of shape (3, 5) found"),
-        (tmp_path / "none.prototxt", network[3], "none.prototxt"), (network[3], network[3], "net.caffemodel"),
+        (network[1], cut, "cut.caffemodel"),
+        (wrong, network[3], "layer fc4: weight of shape (3, 5) found"),
+        (tmp_path / "none.prototxt", network[3], "none.prototxt"),
+        (network[3], network[3], "net.caffemodel"),
     ):
-        code, out, err = call(capsys, "--model", model, "--weights", weights, "--input", folder / "r0.hdf5",
-                              "--output", tmp_path / "x.png")
+        code, out, err = call(
+            capsys,
+            "--model",
+            model,
+            "--weights",
+            weights,
+            "--input",
+            folder / "r0.hdf5",
+            "--output",
+            tmp_path / "x.png",
+        )
         assert code == 1 and message in err and err.count("\n") == 1 and not (tmp_path / "x.png").exists()
 
 
 def test_faithfulness_command(small, tmp_path, capsys):
     folder, network = small
-    code = faithfulness([*network, "--list", str(folder / "list.txt"), "--composite", "epsilon_plus", "gradient",
-                         "--save", str(tmp_path / "c.csv"), "--output", str(tmp_path / "c.png")])
+    code = faithfulness(
+        [
+            *network,
+            "--list",
+            str(folder / "list.txt"),
+            "--composite",
+            "epsilon_plus",
+            "gradient",
+            "--save",
+            str(tmp_path / "c.csv"),
+            "--output",
+            str(tmp_path / "c.png"),
+        ]
+    )
     out = capsys.readouterr().out
     assert code == 0 and [line.split(":")[0] for line in out.splitlines()] == [
-        "epsilon_plus", "gradient", "amplitude", "random"]
+        "epsilon_plus",
+        "gradient",
+        "amplitude",
+        "random",
+    ]
     assert sorted(os.listdir(tmp_path)) == ["c.csv", "c.png"]
 
 
@@ -569,8 +700,17 @@ def test_report_in_a_browser(audionet, tmp_path, capsys):
     """The page in headless Chromium: switching recording, composite and class, playing with a moving cursor."""
     folder, network = audionet
     (tmp_path / "list.txt").write_text(f"{folder / '3_01_0.wav'}\n{folder / 'AudioNet_3_01_1.hdf5'}\n")
-    code, out, err = call(capsys, *network, "--list", tmp_path / "list.txt", "--composite", "epsilon_plus", "gradient",
-                          "--report", tmp_path / "report")
+    code, out, err = call(
+        capsys,
+        *network,
+        "--list",
+        tmp_path / "list.txt",
+        "--composite",
+        "epsilon_plus",
+        "gradient",
+        "--report",
+        tmp_path / "report",
+    )
     assert code == 0, err
     page = tmp_path / "report" / "index.html"
     assert out.splitlines()[-1] == str(page) and os.listdir(tmp_path / "report") == ["index.html"]
@@ -581,9 +721,21 @@ def test_report_in_a_browser(audionet, tmp_path, capsys):
     driven = tmp_path / "driven.html"
     driven.write_text(text.replace("</body>", DRIVER + "</body>"), encoding="utf-8")
     done = subprocess.run(
-        [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=600000", "--dump-dom", driven.as_uri()],
-        capture_output=True, text=True, timeout=120)
+        [
+            browser(),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--autoplay-policy=no-user-gesture-required",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=600000",
+            "--dump-dom",
+            driven.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert '<pre id="result">' in done.stdout, done.stderr[-2000:]
     result = json.loads(html.unescape(done.stdout.split('<pre id="result">')[1].split("</pre>")[0]))
     assert "error" not in result, result

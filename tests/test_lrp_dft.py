@@ -13,7 +13,7 @@ def test_dft_relevance_equals_the_dense_layer(count, silent):
     rng = np.random.default_rng(count)
     x, R = rng.normal(size=(3, count)), rng.normal(size=(3, count))
     if silent:
-        x[:, count // 2:] = 0
+        x[:, count // 2 :] = 0
     found = dft.dft_relevance(x, R)
     assert found.shape == (3, count // 2 + 1)
     for n in range(3):
@@ -22,10 +22,17 @@ def test_dft_relevance_equals_the_dense_layer(count, silent):
     np.testing.assert_allclose(found.sum(axis=-1), np.where(x != 0, R, 0).sum(axis=-1), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("count", "window", "length", "hop"), [
-    (20, "hann", 8, 2), (23, "hann", 7, 3), (16, "rectangular", 4, 4), (17, "hamming", 6, 6), (9, "rectangular", 12, 5),
-    (12, np.array([1.0, 2, 3, 2, 1]), 5, 2),
-])
+@pytest.mark.parametrize(
+    ("count", "window", "length", "hop"),
+    [
+        (20, "hann", 8, 2),
+        (23, "hann", 7, 3),
+        (16, "rectangular", 4, 4),
+        (17, "hamming", 6, 6),
+        (9, "rectangular", 12, 5),
+        (12, np.array([1.0, 2, 3, 2, 1]), 5, 2),
+    ],
+)
 def test_stdft_relevance_equals_the_dense_layer(count, window, length, hop):
     rng = np.random.default_rng(length)
     x, R = rng.normal(size=count), rng.normal(size=count)

@@ -15,19 +15,25 @@ AFFINE = "scale_param { bias_term: true }"
 # name: (layers between `data` (N, 4, 6, 7) and the score layer, which reads blob `end`)
 CASES = {
     "Convolution": layer("c", "Convolution", "data", "end", CONV.format(4, "pad: 1 group: 2")),
-    "Convolution h/w": layer("c", "Convolution", "data", "end", "convolution_param { num_output: 3 kernel_h: 2 "
-                             "kernel_w: 3 stride_h: 2 stride_w: 1 pad_h: 0 pad_w: 1 dilation: 2 dilation: 1 "
-                             "bias_term: false }"),
-    "Deconvolution": layer("c", "Deconvolution", "data", "end",
-                           CONV.format(6, "stride: 2 pad: 1 group: 2")),
+    "Convolution h/w": layer(
+        "c",
+        "Convolution",
+        "data",
+        "end",
+        "convolution_param { num_output: 3 kernel_h: 2 "
+        "kernel_w: 3 stride_h: 2 stride_w: 1 pad_h: 0 pad_w: 1 dilation: 2 dilation: 1 "
+        "bias_term: false }",
+    ),
+    "Deconvolution": layer("c", "Deconvolution", "data", "end", CONV.format(6, "stride: 2 pad: 1 group: 2")),
     "InnerProduct": layer("c", "InnerProduct", "data", "end", "inner_product_param { num_output: 5 transpose: true }"),
     "InnerProduct axis": layer("c", "InnerProduct", "data", "end", "inner_product_param { num_output: 5 axis: 2 }"),
     "Pooling max": layer("p", "Pooling", "data", "end", "pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 1 }"),
     "Pooling ave": layer("p", "Pooling", "data", "end", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }"),
     "Pooling global": layer("p", "Pooling", "data", "end", "pooling_param { pool: AVE global_pooling: true }"),
     "LRN": layer("n", "LRN", "data", "end", "lrn_param { local_size: 3 alpha: 0.5 beta: 0.75 k: 1.5 }"),
-    "LRN within": layer("n", "LRN", "data", "end",
-                        "lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }"),
+    "LRN within": layer(
+        "n", "LRN", "data", "end", "lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }"
+    ),
     "BatchNorm Scale": layer("b", "BatchNorm", "data", "n") + layer("s", "Scale", "n", "end", AFFINE),
     "Bias": layer("b", "Bias", "data", "end"),
     "ReLU slope": layer("r", "ReLU", "data", "end", "relu_param { negative_slope: 0.1 }"),
@@ -45,8 +51,9 @@ CASES = {
     "Dropout": layer("d", "Dropout", "data", "end"),
     "Flatten": layer("f", "Flatten", "data", "end", "flatten_param { axis: 2 }"),
     "Reshape": layer("f", "Reshape", "data", "end", "reshape_param { shape { dim: 0 dim: -1 dim: 14 } }"),
-    "Reshape part": layer("f", "Reshape", "data", "end",
-                          "reshape_param { axis: 1 num_axes: 2 shape { dim: 3 dim: 8 } }"),
+    "Reshape part": layer(
+        "f", "Reshape", "data", "end", "reshape_param { axis: 1 num_axes: 2 shape { dim: 3 dim: 8 } }"
+    ),
     "Concat Slice": layer("s", "Slice", "data", "a b c", "slice_param { axis: 1 slice_point: 1 slice_point: 2 }")
     + layer("k", "Concat", "c a b", "end"),
     "Slice unused": layer("s", "Slice", "data", "end b") + layer("q", "Silence", "b", ""),
@@ -61,23 +68,30 @@ CASES = {
     + layer("c", "Convolution", "data", "b", CONV.format(4, "pad: 1"))
     + layer("e", "Eltwise", "a b", "end", "eltwise_param { operation: PROD }"),
     "residual block": layer("c1", "Convolution", "data", "a", CONV.format(4, "pad: 1"))
-    + layer("b1", "BatchNorm", "a", "a") + layer("s1", "Scale", "a", "a", AFFINE) + layer("r1", "ReLU", "a", "a")
+    + layer("b1", "BatchNorm", "a", "a")
+    + layer("s1", "Scale", "a", "a", AFFINE)
+    + layer("r1", "ReLU", "a", "a")
     + layer("c2", "Convolution", "a", "b", CONV.format(4, "pad: 1 bias_term: false"))
     + layer("b2", "BatchNorm", "b", "b")
-    + layer("e", "Eltwise", "b data", "e") + layer("r", "ReLU", "e", "end"),
+    + layer("e", "Eltwise", "b data", "e")
+    + layer("r", "ReLU", "e", "end"),
 }
 SCORE = layer("score", "InnerProduct", "end", "score", "inner_product_param { num_output: 3 }")
 HEADS = {"Softmax": layer("h", "Softmax", "score", "h")}
 KEEP_RELEVANCE_APART = {  # linear or with biases: their balance is the business of test_lrp_rules
-    "Power constant"}
+    "Power constant"
+}
 
 
 def build(tmp_path, middle, seed=0, merge=True):
     """(engine net with random parameters, prototxt path, input) for layers between data and score."""
     import caffe
 
-    score = SCORE if "axis: 2 }" not in middle or "InnerProduct" not in middle else (
-        layer("flat", "Flatten", "end", "flat") + SCORE.replace('bottom: "end"', 'bottom: "flat"'))
+    score = (
+        SCORE
+        if "axis: 2 }" not in middle or "InnerProduct" not in middle
+        else (layer("flat", "Flatten", "end", "flat") + SCORE.replace('bottom: "end"', 'bottom: "flat"'))
+    )
     text = inputs(2, 4, 6, 7) + middle + score + HEADS["Softmax"]
     path = tmp_path / "net.prototxt"
     path.write_text(text)
@@ -117,8 +131,7 @@ def test_forward_equals_the_runtime_and_gradient_the_differences(name, merge, tm
 def test_relevance_is_kept_or_accounted_for(name, merge, tmp_path):
     engine, path, x = build(tmp_path, CASES[name])
     network = Network.from_pycaffe(engine, path, merge=merge)
-    found = network.relevance(x, 1, Composite("all", default=Epsilon(1e-9)), np.float64, absorbed=True,
-                              layers=True)
+    found = network.relevance(x, 1, Composite("all", default=Epsilon(1e-9)), np.float64, absorbed=True, layers=True)
     assert all(np.isfinite(one).all() and len(one) == 2 for one in found.layers.values())
     absorbed = sum(kinds["bias"] + kinds["stabiliser"] for kinds in found.absorbed.values())
     scale = sum(np.abs(kinds["bias"]) for kinds in found.absorbed.values()) + np.abs(found.score)
@@ -137,10 +150,22 @@ def test_relevance_of_several_outputs_is_told_apart(tmp_path):
 
 
 def test_every_layer_type_has_a_case():
-    tested = {one.type for text in [*CASES.values(), SCORE, *HEADS.values()]
-              for one in text_format.Parse(text, caffe_pb2.NetParameter()).layer}
-    heads = {"SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "EuclideanLoss", "HingeLoss", "MultinomialLogisticLoss",
-             "InfogainLoss", "ContrastiveLoss", "Accuracy", "ArgMax"}  # see the next test
+    tested = {
+        one.type
+        for text in [*CASES.values(), SCORE, *HEADS.values()]
+        for one in text_format.Parse(text, caffe_pb2.NetParameter()).layer
+    }
+    heads = {
+        "SoftmaxWithLoss",
+        "SigmoidCrossEntropyLoss",
+        "EuclideanLoss",
+        "HingeLoss",
+        "MultinomialLogisticLoss",
+        "InfogainLoss",
+        "ContrastiveLoss",
+        "Accuracy",
+        "ArgMax",
+    }  # see the next test
     assert set(READERS) == tested | heads | {"ReLU"}
 
 
@@ -165,24 +190,31 @@ def test_train_nets_start_at_the_scores(head):
 
 MERGES = {  # layers, and the names of the linear layers that remain; nothing affine may remain
     "after a convolution": layer("c", "Convolution", "data", "c", CONV.format(6, "pad: 1 group: 2"))
-    + layer("b", "BatchNorm", "c", "c") + layer("s", "Scale", "c", "c", AFFINE) + layer("r", "ReLU", "c", "end"),
+    + layer("b", "BatchNorm", "c", "c")
+    + layer("s", "Scale", "c", "c", AFFINE)
+    + layer("r", "ReLU", "c", "end"),
     "after a convolution without bias": layer("c", "Convolution", "data", "c", CONV.format(4, "bias_term: false"))
-    + layer("b", "Bias", "c", "c") + layer("r", "ReLU", "c", "end"),
+    + layer("b", "Bias", "c", "c")
+    + layer("r", "ReLU", "c", "end"),
     "after a deconvolution": layer("c", "Deconvolution", "data", "c", CONV.format(6, "group: 2"))
-    + layer("s", "Scale", "c", "c", AFFINE) + layer("r", "ReLU", "c", "end"),
+    + layer("s", "Scale", "c", "c", AFFINE)
+    + layer("r", "ReLU", "c", "end"),
     "before a convolution": layer("p", "Power", "data", "p", "power_param { scale: 0.05 shift: 3 }")
     + layer("s", "Scale", "p", "s", AFFINE)
-    + layer("c", "Convolution", "s", "c", CONV.format(6, "group: 2")) + layer("r", "ReLU", "c", "end"),
+    + layer("c", "Convolution", "s", "c", CONV.format(6, "group: 2"))
+    + layer("r", "ReLU", "c", "end"),
     "before an inner product": layer("p", "Power", "data", "p", "power_param { shift: 3 }")
     + layer("s", "Scale", "p", "end", AFFINE),
     "factor before a padded convolution": layer("p", "Power", "data", "p", "power_param { scale: 0.5 }")
-    + layer("c", "Convolution", "p", "c", CONV.format(4, "pad: 1")) + layer("r", "ReLU", "c", "end"),
+    + layer("c", "Convolution", "p", "c", CONV.format(4, "pad: 1"))
+    + layer("r", "ReLU", "c", "end"),
 }
 NOT_MERGED = {
     "shift before a padded convolution": layer("p", "Power", "data", "p", "power_param { shift: 3 }")
     + layer("c", "Convolution", "p", "end", CONV.format(4, "pad: 1")),
     "affine that two layers read": layer("p", "Power", "data", "p", "power_param { shift: 3 }")
-    + layer("c", "Convolution", "p", "c", CONV.format(4, "")) + layer("d", "Convolution", "p", "d", CONV.format(4, ""))
+    + layer("c", "Convolution", "p", "c", CONV.format(4, ""))
+    + layer("d", "Convolution", "p", "d", CONV.format(4, ""))
     + layer("e", "Eltwise", "c d", "end"),
 }
 
@@ -204,7 +236,10 @@ def test_batch_statistics_and_stochastic_pooling_are_refused(tmp_path):
         (layer("s", "Scale", "data data", "end"), "2 bottoms found"),
         (layer("c", "Convolution", "data", "end", "convolution_param { num_output: 2 kernel_size: 9 }"), "window of 9"),
     ):
-        blobs = {"b": [np.ones(4), np.ones(4), np.ones(1)], "c": [np.ones((2, 4, 9, 9)), np.ones(2)],
-                 "score": [np.ones((3, 168)), np.ones(3)]}
+        blobs = {
+            "b": [np.ones(4), np.ones(4), np.ones(1)],
+            "c": [np.ones((2, 4, 9, 9)), np.ones(2)],
+            "score": [np.ones((3, 168)), np.ones(3)],
+        }
         with pytest.raises(LRPError, match=message):
             Network(text_format.Parse(inputs(2, 4, 6, 7) + middle + SCORE, caffe_pb2.NetParameter()), blobs)

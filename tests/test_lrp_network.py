@@ -43,8 +43,9 @@ SMALL = (
     + layer("conv1", "Convolution", "data", "conv1", "convolution_param { num_output: 4 kernel_size: 3 stride: 2 }")
     + layer("relu1", "ReLU", "conv1", "conv1")
     + layer("pool1", "Pooling", "conv1", "pool1", "pooling_param { pool: MAX kernel_size: 3 stride: 2 }")
-    + layer("conv2", "Convolution", "pool1", "conv2",
-            "convolution_param { num_output: 6 kernel_size: 3 pad: 1 group: 2 }")
+    + layer(
+        "conv2", "Convolution", "pool1", "conv2", "convolution_param { num_output: 6 kernel_size: 3 pad: 1 group: 2 }"
+    )
     + layer("relu2", "ReLU", "conv2", "conv2")
     + layer("fc3", "InnerProduct", "conv2", "fc3", "inner_product_param { num_output: 5 }")
     + layer("drop3", "Dropout", "fc3", "fc3")
@@ -56,8 +57,10 @@ SMALL = (
 def small_weights(seed=0, bias=0.3):
     rng = np.random.default_rng(seed)
     shapes = {"conv1": (4, 2, 3, 3), "conv2": (6, 2, 3, 3), "fc3": (5, 36), "fc4": (3, 5)}
-    return {name: [rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape), bias * rng.normal(size=shape[0])]
-            for name, shape in shapes.items()}
+    return {
+        name: [rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape), bias * rng.normal(size=shape[0])]
+        for name, shape in shapes.items()
+    }
 
 
 def small_input(seed=1, count=3):
@@ -120,8 +123,11 @@ def test_real_networks_conserve_without_biases(real_networks, name, composite, d
 def real_networks():
     """The real networks, random weights, no biases; the demo's AlexNet keeps its shift in a layer of its own."""
     return {
-        name: Network(parse(random_networks.deploy_text(name)), random_networks.random_weights(name, bias=0.0),
-                      merge=name != "AlexNet demo")
+        name: Network(
+            parse(random_networks.deploy_text(name)),
+            random_networks.random_weights(name, bias=0.0),
+            merge=name != "AlexNet demo",
+        )
         for name in random_networks.DEPLOYS
     }
 
@@ -136,8 +142,12 @@ def test_absorbed_relevance_closes_the_balance():
         assert list(found.absorbed) == ["fc4", "fc3", "conv2", "conv1"]
         np.testing.assert_allclose(found.layers["fc4"].sum(axis=1), found.score)
         np.testing.assert_allclose(
-            found.layers["relu1"].sum(axis=(1, 2, 3)) - found.absorbed["conv1"]["bias"]
-            - found.absorbed["conv1"]["stabiliser"], total, rtol=1e-9)
+            found.layers["relu1"].sum(axis=(1, 2, 3))
+            - found.absorbed["conv1"]["bias"]
+            - found.absorbed["conv1"]["stabiliser"],
+            total,
+            rtol=1e-9,
+        )
 
 
 def test_targets():
@@ -172,7 +182,7 @@ def test_company_in_the_batch_changes_nothing(name):
     x = random_networks.random_inputs(name, 3)
     together = network.relevance(x)
     for n in range(3):
-        alone = network.relevance(x[n:n + 1], target=int(together.target[n]), workers=1)
+        alone = network.relevance(x[n : n + 1], target=int(together.target[n]), workers=1)
         np.testing.assert_array_equal(together.relevance[n], alone.relevance[0])
         np.testing.assert_array_equal(together.scores[n], alone.scores[0])
 
@@ -266,18 +276,21 @@ def test_weights_of_another_net():
 def test_truncated_weights(tmp_path):
     model, weights = random_networks.stored("AudioNet")
     content = weights.read_bytes()
-    (tmp_path / "cut.caffemodel").write_bytes(content[:len(content) // 2])
+    (tmp_path / "cut.caffemodel").write_bytes(content[: len(content) // 2])
     with pytest.raises(caffe_proto.CaffeFileError, match="cut.caffemodel"):
         Network(model, tmp_path / "cut.caffemodel")
 
 
-@pytest.mark.parametrize(("x", "message"), [
-    (np.zeros((1, 2, 12, 8)), r"shape \(1, 2, 12, 8\) found; \(N, 2, 12, 13\) wanted"),
-    (np.zeros((2, 12, 13)), r"shape \(2, 12, 13\) found"),
-    (np.full((1, 2, 12, 13), np.nan), "312 values that are NaN or infinite found"),
-    (np.zeros((0, 2, 12, 13)), "no items found"),
-    (np.full((1, 2, 12, 13), "a"), "numbers wanted"),
-])
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((1, 2, 12, 8)), r"shape \(1, 2, 12, 8\) found; \(N, 2, 12, 13\) wanted"),
+        (np.zeros((2, 12, 13)), r"shape \(2, 12, 13\) found"),
+        (np.full((1, 2, 12, 13), np.nan), "312 values that are NaN or infinite found"),
+        (np.zeros((0, 2, 12, 13)), "no items found"),
+        (np.full((1, 2, 12, 13), "a"), "numbers wanted"),
+    ],
+)
 def test_wrong_inputs(x, message):
     with pytest.raises(LRPError, match=message):
         Network(parse(SMALL), small_weights()).relevance(x)
@@ -292,19 +305,23 @@ def test_unknown_type_and_composite_name_what_is_known():
 
 
 def test_no_engine_is_imported():
-    code = ("import sys, lrp, lrp.network; "
-            "print([m for m in ('torch', 'caffe', 'scipy', 'matplotlib', 'zennit') if m in sys.modules])")
+    code = (
+        "import sys, lrp, lrp.network; "
+        "print([m for m in ('torch', 'caffe', 'scipy', 'matplotlib', 'zennit') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_pycaffes_schema_may_be_in_the_same_process():
     """The original's caffe_pb2 registers messages of package caffe; reading a net beside it must not clash."""
-    code = ("from google.protobuf import descriptor_pb2 as d, descriptor_pool as p\n"
-            "file = d.FileDescriptorProto(name='caffe.proto', package='caffe')\n"
-            "file.message_type.add(name='NetParameter')\n"
-            "p.Default().Add(file)\n"
-            "import lrp\n"
-            "print(lrp.Network.from_pycaffe.__name__)")
+    code = (
+        "from google.protobuf import descriptor_pb2 as d, descriptor_pool as p\n"
+        "file = d.FileDescriptorProto(name='caffe.proto', package='caffe')\n"
+        "file.message_type.add(name='NetParameter')\n"
+        "p.Default().Add(file)\n"
+        "import lrp\n"
+        "print(lrp.Network.from_pycaffe.__name__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "from_pycaffe", done.stderr

@@ -26,23 +26,38 @@ def networks(draw):
         group, kernel, pad = draw(st.sampled_from((1, 2))), draw(st.integers(1, 3)), draw(st.integers(0, 2))
         stride = draw(st.integers(1, 2))
         outputs = 2 * draw(st.integers(1, 3))
-        text += layer(f"c{index}", "Convolution", bottom, f"c{index}",
-                      f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} pad: {pad} stride: {stride} "
-                      f"group: {group} bias_term: false }}") + layer(f"r{index}", "ReLU", f"c{index}", f"c{index}")
+        text += layer(
+            f"c{index}",
+            "Convolution",
+            bottom,
+            f"c{index}",
+            f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} pad: {pad} stride: {stride} "
+            f"group: {group} bias_term: false }}",
+        ) + layer(f"r{index}", "ReLU", f"c{index}", f"c{index}")
         weights[f"c{index}"] = [rng.normal(size=(outputs, channels // group, kernel, kernel))]
         channels, bottom = outputs, f"c{index}"
         height, width = ((size + 2 * pad - kernel) // stride + 1 for size in (height, width))
         kind = draw(st.sampled_from(("MAX", "AVE", None)))
         if kind and min(height, width) >= 3:
-            text += layer(f"p{index}", "Pooling", bottom, f"p{index}",
-                          f"pooling_param {{ pool: {kind} kernel_size: 3 stride: 2 }}")
+            text += layer(
+                f"p{index}",
+                "Pooling",
+                bottom,
+                f"p{index}",
+                f"pooling_param {{ pool: {kind} kernel_size: 3 stride: 2 }}",
+            )
             bottom = f"p{index}"
             height, width = (-(-(size - 3) // 2) + 1 for size in (height, width))
         if min(height, width) < 3:
             break
     if draw(st.booleans()):
-        text += layer("skip", "Convolution", bottom, "skip",
-                      f"convolution_param {{ num_output: {channels} kernel_size: 1 bias_term: false }}")
+        text += layer(
+            "skip",
+            "Convolution",
+            bottom,
+            "skip",
+            f"convolution_param {{ num_output: {channels} kernel_size: 1 bias_term: false }}",
+        )
         text += layer("sum", "Eltwise", f"skip {bottom}", "sum")
         weights["skip"], bottom = [rng.normal(size=(channels, channels, 1, 1))], "sum"
     text += layer("score", "InnerProduct", bottom, "score", "inner_product_param { num_output: 2 bias_term: false }")
@@ -110,5 +125,7 @@ def test_numbers_have_not_changed(how):
 
 if __name__ == "__main__":
     network = Network(parse(SMALL), small_weights())
-    np.savez_compressed(GOLDEN, **{how: explain(network, small_input(), how, 1, np.float64).relevance
-                                   for how in (*COMPOSITES, *METHODS)})
+    np.savez_compressed(
+        GOLDEN,
+        **{how: explain(network, small_input(), how, 1, np.float64).relevance for how in (*COMPOSITES, *METHODS)},
+    )

@@ -79,5 +79,11 @@ def test_numbers_of_the_real_networks_have_not_changed(real, composite):
 
 if __name__ == "__main__":
     made = {name: real_network(name) for name in random_networks.DEPLOYS}
-    np.savez_compressed(GOLDEN, **{f"{name}, {composite}": sampled(name, composite, network)
-                                   for name, (_, _, network) in made.items() for composite in COMPOSITES})
+    np.savez_compressed(
+        GOLDEN,
+        **{
+            f"{name}, {composite}": sampled(name, composite, network)
+            for name, (_, _, network) in made.items()
+            for composite in COMPOSITES
+        },
+    )

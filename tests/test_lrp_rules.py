@@ -13,10 +13,28 @@ from lrp.rules import GUARD, RULES, AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZB
 TOLERANCE = 1e-9
 
 VARIANTS = [
-    Epsilon(), Epsilon(0.25), Epsilon(bias="exclude"), Epsilon(bias="spread"), Zero(), Zero(bias="spread"),
-    Gamma(), Gamma(2.0, bias="exclude"), Gamma(bias="spread"), ZPlus(), ZPlus("exclude"), ZPlus("spread"),
-    AlphaBeta(), AlphaBeta(3, 2), AlphaBeta(1, 0), AlphaBeta(one_sided="textbook"), AlphaBeta(bias="exclude"),
-    AlphaBeta(bias="spread"), ZBox(), ZBox(-1.5, 2.0), WSquare(), Flat(),
+    Epsilon(),
+    Epsilon(0.25),
+    Epsilon(bias="exclude"),
+    Epsilon(bias="spread"),
+    Zero(),
+    Zero(bias="spread"),
+    Gamma(),
+    Gamma(2.0, bias="exclude"),
+    Gamma(bias="spread"),
+    ZPlus(),
+    ZPlus("exclude"),
+    ZPlus("spread"),
+    AlphaBeta(),
+    AlphaBeta(3, 2),
+    AlphaBeta(1, 0),
+    AlphaBeta(one_sided="textbook"),
+    AlphaBeta(bias="exclude"),
+    AlphaBeta(bias="spread"),
+    ZBox(),
+    ZBox(-1.5, 2.0),
+    WSquare(),
+    Flat(),
 ]
 CONVOLUTIONS = {  # (outputs, channels, height, width, kernel, stride, pad, dilation, group)
     "3x3": (4, 3, 6, 5, (3, 3), (1, 1), (0, 0), (1, 1), 1),
@@ -79,8 +97,14 @@ def eltwise_sum(name, rng):
     coefficients = {"plain": [1.0, 1.0], "weighted": [0.5, -2.0, 1.5]}[name]
     one = np.eye(6)
     W = np.concatenate([c * one for c in coefficients], axis=1)
-    return (linear.Sum(coefficients), (len(coefficients), 2, 3), W, np.concatenate([one] * len(coefficients), axis=1),
-            np.zeros(6), (2, 3))
+    return (
+        linear.Sum(coefficients),
+        (len(coefficients), 2, 3),
+        W,
+        np.concatenate([one] * len(coefficients), axis=1),
+        np.zeros(6),
+        (2, 3),
+    )
 
 
 LAYERS = (
@@ -152,8 +176,11 @@ def test_max_pooling_loses_nothing(name, ties):
     """Overlapping windows accumulate and ties share: equal to the loops, and the sum is kept."""
     channels, height, width, kernel, stride, pad = POOLINGS[name]
     rng = np.random.default_rng(seed_of(name))
-    x = rng.integers(0, 3, (2, channels, height, width)).astype(float) if ties else rng.normal(
-        size=(2, channels, height, width))
+    x = (
+        rng.integers(0, 3, (2, channels, height, width)).astype(float)
+        if ties
+        else rng.normal(size=(2, channels, height, width))
+    )
     layer = pooling.MaxPooling(pooling.Geometry(None if name == "global" else kernel, stride, pad))
     (y,) = layer.forward([x])
     R = rng.normal(size=y.shape)
@@ -165,8 +192,9 @@ def test_max_pooling_loses_nothing(name, ties):
         np.testing.assert_allclose(found[n].sum(), R[n].sum(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("rule", [AlphaBeta(), ZPlus(), ZPlus("exclude"), Epsilon(1e-9), WSquare(), Flat(), Gamma()],
-                         ids=repr)
+@pytest.mark.parametrize(
+    "rule", [AlphaBeta(), ZPlus(), ZPlus("exclude"), Epsilon(1e-9), WSquare(), Flat(), Gamma()], ids=repr
+)
 def test_conservation_without_bias(rule):
     rng = np.random.default_rng(5)
     layer, shape, *_, out = convolution("5x5 padded groups", rng)
@@ -204,12 +232,15 @@ def test_one_sided_outputs_decide_between_conservation_and_the_textbook():
         np.testing.assert_allclose(propagation.backward(layer, x, R, rule, kept), [[factor * 1, factor * 2]], rtol=1e-8)
 
 
-@pytest.mark.parametrize(("make", "message"), [
-    (lambda: AlphaBeta(2, 0.5), "alpha - beta = 1"),
-    (lambda: AlphaBeta(0, -1), "beta >= 0"),
-    (lambda: AlphaBeta(one_sided="maybe"), "conserve or textbook"),
-    (lambda: Epsilon(bias="none"), "one of keep, exclude, spread"),
-])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AlphaBeta(2, 0.5), "alpha - beta = 1"),
+        (lambda: AlphaBeta(0, -1), "beta >= 0"),
+        (lambda: AlphaBeta(one_sided="maybe"), "conserve or textbook"),
+        (lambda: Epsilon(bias="none"), "one of keep, exclude, spread"),
+    ],
+)
 def test_impossible_rules_are_refused(make, message):
     with pytest.raises(LRPError, match=message):
         make()

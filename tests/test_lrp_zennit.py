@@ -39,10 +39,14 @@ def composites():
         "epsilon_plus_flat": (convolutions(ZPlus(), Flat()), z.EpsilonPlusFlat(stabilizer=GUARD)),
         "epsilon_alpha2_beta1": (convolutions(textbook), z.EpsilonAlpha2Beta1(stabilizer=GUARD)),
         "epsilon_alpha2_beta1_flat": (convolutions(textbook, Flat()), z.EpsilonAlpha2Beta1Flat(stabilizer=GUARD)),
-        "epsilon_gamma_box": (convolutions(Gamma(0.25), ZBox(-90, 95)),
-                              z.EpsilonGammaBox(low=low, high=high, stabilizer=GUARD)),
-        "excitation_backprop": (COMPOSITES["excitation_backprop"],
-                                z.ExcitationBackprop(stabilizer=GUARD, zero_params="bias")),
+        "epsilon_gamma_box": (
+            convolutions(Gamma(0.25), ZBox(-90, 95)),
+            z.EpsilonGammaBox(low=low, high=high, stabilizer=GUARD),
+        ),
+        "excitation_backprop": (
+            COMPOSITES["excitation_backprop"],
+            z.ExcitationBackprop(stabilizer=GUARD, zero_params="bias"),
+        ),
     }
 
 

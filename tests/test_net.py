@@ -29,8 +29,9 @@ def assert_same_lines(ours, wanted):
     """Same text line by line; numbers agree to the printed precision."""
     assert [numbers_apart(line)[0] for line in ours] == [numbers_apart(line)[0] for line in wanted]
     for mine, theirs in zip(ours, wanted, strict=True):
-        np.testing.assert_allclose(numbers_apart(mine)[1], numbers_apart(theirs)[1], rtol=2e-5, atol=1e-7,
-                                   err_msg=f"{mine} / {theirs}")
+        np.testing.assert_allclose(
+            numbers_apart(mine)[1], numbers_apart(theirs)[1], rtol=2e-5, atol=1e-7, err_msg=f"{mine} / {theirs}"
+        )
 
 
 def test_every_case_has_its_golden_result():

@@ -33,9 +33,21 @@ WEIGHT_TOLERANCE = 1e-3  # of weights and momentum
 WINNER_TOLERANCE = 5e-3
 # A small rate keeps both engines' weights so close that the same units are active in all iterations; the dynamics of
 # training are compared on a small net, without that limit (test_solver_parity.py).
-SOLVER = {"base_lr": 1e-5, "lr_policy": "step", "stepsize": 8, "gamma": 0.5, "momentum": 0.9, "clip_gradients": 0.5,
-          "max_iter": ITERATIONS, "display": 1, "snapshot": ITERATIONS, "test_iter": [1], "test_interval": 10,
-          "snapshot_prefix": "run", "net": "train.prototxt"}
+SOLVER = {
+    "base_lr": 1e-5,
+    "lr_policy": "step",
+    "stepsize": 8,
+    "gamma": 0.5,
+    "momentum": 0.9,
+    "clip_gradients": 0.5,
+    "max_iter": ITERATIONS,
+    "display": 1,
+    "snapshot": ITERATIONS,
+    "test_iter": [1],
+    "test_interval": 10,
+    "snapshot_prefix": "run",
+    "net": "train.prototxt",
+}
 
 # What programs that read Caffe's logs look for, after the prefix of every line.
 PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.\w+:\d+\] ")
@@ -60,7 +72,7 @@ def events(log):
     for line in log.splitlines():
         prefix = PREFIX.match(line)
         for kind, pattern in PATTERNS.items():
-            match = prefix and re.fullmatch(pattern, line[prefix.end():].rstrip())
+            match = prefix and re.fullmatch(pattern, line[prefix.end() :].rstrip())
             if match:
                 fields = list(match.groups())
                 found.append((kind, [fields[0], fields[3]] if kind == "loss" else fields))
@@ -139,8 +151,9 @@ def test_every_blob_and_gradient_of_one_pass(run, bvlc, monkeypatch):
     assert np.abs(wanted["diff/data"]).max() > 0
     inner = {name for name in wanted if name.startswith("diff/")}
     assert inner < wanted.keys() == found.keys()
-    assert not differences({n: found[n] for n in found if n not in inner},
-                           {n: wanted[n] for n in wanted if n not in inner}, NET_TOLERANCE)
+    assert not differences(
+        {n: found[n] for n in found if n not in inner}, {n: wanted[n] for n in wanted if n not in inner}, NET_TOLERANCE
+    )
     assert not differences({n: found[n] for n in inner}, {n: wanted[n] for n in inner}, NET_TOLERANCE, norm_error)
 
 
@@ -152,8 +165,13 @@ def trained(run, bvlc):
     commands = {"original": [ROOT / "tests" / "bvlc.sh", "caffe"], "ours": [sys.executable, "-m", "caffe"]}
     results = {}
     for engine, command in commands.items():
-        done = subprocess.run([*map(str, command), "train", "-solver=solver.prototxt", "-weights=start.caffemodel"],
-                              cwd=run, capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            [*map(str, command), "train", "-solver=solver.prototxt", "-weights=start.caffemodel"],
+            cwd=run,
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         results[engine] = (done.stderr, *snapshot(run))
     return results
@@ -165,16 +183,20 @@ def snapshot(folder):
     state = read_solver_state(folder / f"run_iter_{ITERATIONS}.solverstate")
     assert state.iter == ITERATIONS
     # a layer's weights and bias are one vector: a bias that started at zero has nothing else to be relative to
-    return ({layer: np.concatenate([blob.ravel() for blob in blobs]) for layer, blobs in weights.items() if blobs},
-            {str(i): blobproto_to_array(blob) for i, blob in enumerate(state.history)})
+    return (
+        {layer: np.concatenate([blob.ravel() for blob in blobs]) for layer, blobs in weights.items() if blobs},
+        {str(i): blobproto_to_array(blob) for i, blob in enumerate(state.history)},
+    )
 
 
 def test_weights_and_momentum_after_training(trained):
     (_, weights, momentum), (_, wanted_weights, wanted_momentum) = trained["ours"], trained["original"]
     assert 2 * len(wanted_weights) == len(wanted_momentum) >= 16
     assert not differences(weights, wanted_weights, WEIGHT_TOLERANCE, norm_error)
-    whole, wanted_whole = (np.concatenate([arrays[str(i)].ravel() for i in range(len(wanted_momentum))])
-                           for arrays in (momentum, wanted_momentum))
+    whole, wanted_whole = (
+        np.concatenate([arrays[str(i)].ravel() for i in range(len(wanted_momentum))])
+        for arrays in (momentum, wanted_momentum)
+    )
     assert norm_error(whole, wanted_whole) <= WEIGHT_TOLERANCE
     assert not differences(momentum, wanted_momentum, WINNER_TOLERANCE, norm_error)
 

@@ -45,8 +45,12 @@ DATA = 'layer { name: "d" type: "HDF5Data" top: "data" top: "label" hdf5_data_pa
 LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }'
 ACCURACY = 'layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" }'
 NET = DATA + LAYERS + LOSS
-DEPLOY = """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 6 dim: 6 } } }
-""" + LAYERS + 'layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }'
+DEPLOY = (
+    """layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 6 dim: 6 } } }
+"""
+    + LAYERS
+    + 'layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }'
+)
 SHAPES = {"conv": [(4, 3, 3, 3), (4,)], "ip": [(3, 64), (3,)]}
 SOLVER = 'net: "net.prototxt" base_lr: 0.01 lr_policy: "fixed" snapshot_prefix: "s" random_seed: 1 max_iter: 6 '
 
@@ -61,7 +65,7 @@ def spoilt(layer, index, values):
     """The weights, the first numbers of one blob replaced by `values`, or all of them by a single number."""
     made = weights()
     if np.ndim(values):
-        made[layer][index].flat[:len(values)] = values
+        made[layer][index].flat[: len(values)] = values
     else:
         made[layer][index][...] = values
     return made
@@ -119,24 +123,34 @@ def relevance(capsys, *arguments, weights="good.caffemodel"):
 
 # --- weights ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["bad.caffemodel", "bad.caffemodel.h5"])
-@pytest.mark.parametrize(("layer", "index", "values", "count"), [
-    ("conv", 0, math.nan, "108 of 108"), ("conv", 1, [math.inf], "1 of 4"), ("ip", 0, [1, -math.inf, math.nan],
-                                                                             "2 of 192"),
-])
+@pytest.mark.parametrize(
+    ("layer", "index", "values", "count"),
+    [
+        ("conv", 0, math.nan, "108 of 108"),
+        ("conv", 1, [math.inf], "1 of 4"),
+        ("ip", 0, [1, -math.inf, math.nan], "2 of 192"),
+    ],
+)
 def test_weights_that_are_not_finite_are_refused_by_every_reader(name, layer, index, values, count, here):
     write_weights(name, spoilt(layer, index, values))
     Path("solver.prototxt").write_text(SOLVER + f'weights: "{name}"')
     net = caffe.Net("deploy.prototxt", caffe.TEST)
     before = net.params[layer][index].data.copy()
-    readers = [lambda: read_weights(name), lambda: net.copy_from(name), lambda: net.load_hdf5(name),
-               lambda: caffe.Net("deploy.prototxt", name, caffe.TEST), lambda: Network("deploy.prototxt", name),
-               lambda: caffe.Net("deploy.prototxt", caffe.TEST, weights=name),
-               lambda: caffe.get_solver("solver.prototxt")]
+    readers = [
+        lambda: read_weights(name),
+        lambda: net.copy_from(name),
+        lambda: net.load_hdf5(name),
+        lambda: caffe.Net("deploy.prototxt", name, caffe.TEST),
+        lambda: Network("deploy.prototxt", name),
+        lambda: caffe.Net("deploy.prototxt", caffe.TEST, weights=name),
+        lambda: caffe.get_solver("solver.prototxt"),
+    ]
     for reader in readers:
         with pytest.raises(CaffeFileError) as caught:
             reader()
-        assert str(caught.value) == (f"{name}: layer {layer}: blob {index}: {count} numbers are NaN or infinite; "
-                                     "finite ones were wanted")
+        assert str(caught.value) == (
+            f"{name}: layer {layer}: blob {index}: {count} numbers are NaN or infinite; finite ones were wanted"
+        )
     np.testing.assert_array_equal(net.params[layer][index].data, before)
 
 
@@ -196,12 +210,15 @@ def test_a_state_whose_model_or_history_is_not_finite_is_refused(form, here, cap
 
 # --- caffe test ------------------------------------------------------------------------------------------------------
 def constant(name, value):
-    return (f'layer {{ name: "{name}" type: "DummyData" top: "{name}" dummy_data_param {{ shape {{ dim: 4 }} '
-            f'data_filler {{ value: {value} }} }} }}')
+    return (
+        f'layer {{ name: "{name}" type: "DummyData" top: "{name}" dummy_data_param {{ shape {{ dim: 4 }} '
+        f"data_filler {{ value: {value} }} }} }}"
+    )
 
 
 OUTPUTS = {  # a net of finite weights and data: what the last line says
-    constant("a", "1e30") + constant("b", "-1e30")
+    constant("a", "1e30")
+    + constant("b", "-1e30")
     + 'layer { name: "loss" type: "EuclideanLoss" bottom: "a" bottom: "b" top: "loss" }': "output loss: inf",
     constant("a", "-1") + 'layer { name: "log" type: "Log" bottom: "a" top: "log" }': "output log: nan",
     constant("a", "1e30") + constant("b", "0") + 'layer { name: "product" type: "Power" bottom: "a" top: "p" '
@@ -214,8 +231,9 @@ OUTPUTS = {  # a net of finite weights and data: what the last line says
 @pytest.mark.parametrize("net", OUTPUTS, ids=OUTPUTS.values())
 def test_numbers_that_are_not_finite_end_a_test(net, here, capsys):
     Path("net.prototxt").write_text(net)
-    write_weights("large.caffemodel", {name: [np.full_like(a, 3e38) for a in arrays]
-                                       for name, arrays in weights().items()})
+    write_weights(
+        "large.caffemodel", {name: [np.full_like(a, 3e38) for a in arrays] for name, arrays in weights().items()}
+    )
     status, messages = engine(capsys, "test", "-model=net.prototxt", "-weights=large.caffemodel", "-iterations=2")
     assert status == 134
     assert messages[-1].startswith(f"large.caffemodel: batch 0: {OUTPUTS[net]}"), messages[-1]
@@ -230,12 +248,20 @@ def test_the_batch_is_named(here, capsys):
     assert status == 134 and messages[-1].startswith("good.caffemodel: batch 1: ")
 
 
-@pytest.mark.parametrize(("scores", "top_k", "wanted"), [
-    ([[np.nan] * 3] * 2, 1, 0), ([[np.nan] * 3] * 2, 2, 0), ([[np.nan] * 3] * 2, 3, 0),
-    ([[np.nan, 1, 2], [0, 1, 2]], 1, 0), ([[np.nan, 1, 2], [3, 1, 2]], 1, 0.5),
-    ([[1, np.nan, np.nan], [3, 1, 2]], 1, 0.5), ([[1, np.nan, 0], [3, 1, 2]], 2, 1),
-    ([[1, np.inf, 0], [np.inf, 1, 2]], 1, 0.5), ([[2, 2, 0], [2, 1, 0]], 1, 0.5),
-])
+@pytest.mark.parametrize(
+    ("scores", "top_k", "wanted"),
+    [
+        ([[np.nan] * 3] * 2, 1, 0),
+        ([[np.nan] * 3] * 2, 2, 0),
+        ([[np.nan] * 3] * 2, 3, 0),
+        ([[np.nan, 1, 2], [0, 1, 2]], 1, 0),
+        ([[np.nan, 1, 2], [3, 1, 2]], 1, 0.5),
+        ([[1, np.nan, np.nan], [3, 1, 2]], 1, 0.5),
+        ([[1, np.nan, 0], [3, 1, 2]], 2, 1),
+        ([[1, np.inf, 0], [np.inf, 1, 2]], 1, 0.5),
+        ([[2, 2, 0], [2, 1, 0]], 1, 0.5),
+    ],
+)
 def test_accuracy_never_counts_nan_as_right(scores, top_k, wanted, here):
     Path("a.prototxt").write_text(f"""
         layer {{ name: "s" type: "Input" top: "s" input_param {{ shape {{ dim: 2 dim: 3 }} }} }}
@@ -263,10 +289,16 @@ class Spoiler:
 
 
 @pytest.mark.parametrize("replayed", [False, True])
-@pytest.mark.parametrize(("asked", "last"), [
-    ("display: 3", 3), ("test_iter: 1 test_interval: 4", 4), ("display: 5 test_iter: 1 test_interval: 4", 4),
-    ("snapshot: 5", 5), ("display: 6 snapshot_after_train: false", 6),
-])
+@pytest.mark.parametrize(
+    ("asked", "last"),
+    [
+        ("display: 3", 3),
+        ("test_iter: 1 test_interval: 4", 4),
+        ("display: 5 test_iter: 1 test_interval: 4", 4),
+        ("snapshot: 5", 5),
+        ("display: 6 snapshot_after_train: false", 6),
+    ],
+)
 def test_training_ends_at_the_next_display_or_test(asked, last, replayed, here, monkeypatch, capsys):
     """A NaN in the convolution's weights, after which the losses are finite: its ReLU makes NaN 0."""
     if replayed:
@@ -283,19 +315,24 @@ def test_training_ends_at_the_next_display_or_test(asked, last, replayed, here, 
         training.train(text_format.Parse(SOLVER + asked, caffe_pb2.SolverParameter()), spoiler)
     log = [message for _, message in log_messages(capsys.readouterr().err)]
     assert str(caught.value).startswith(f"Iteration {last}: param 0 of layer 'conv' holds NaN or infinite numbers (")
-    assert str(caught.value).endswith("of 108); no snapshot was written (earlier ones are untouched): look at learning "
-                                      "rate and data")
+    assert str(caught.value).endswith(
+        "of 108); no snapshot was written (earlier ones are untouched): look at learning rate and data"
+    )
     losses = [message for message in log if message.startswith(f"Iteration {last}") and "loss" in message]
     assert not losses and not list(here.glob("s_iter_*"))
     assert (spoiler.solver.replay is not None) == replayed
 
 
-@pytest.mark.parametrize("asked", ["display: 1", "test_iter: 1 test_interval: 1 test_compute_loss: true",
-                                   "test_iter: 1 test_interval: 1"])
+@pytest.mark.parametrize(
+    "asked", ["display: 1", "test_iter: 1 test_interval: 1 test_compute_loss: true", "test_iter: 1 test_interval: 1"]
+)
 def test_outputs_that_are_not_finite_end_training(asked, here, capsys):
     """An output that no loss depends on: (3e38 scores)^2."""
-    Path("net.prototxt").write_text(NET + """
-        layer { name: "large" type: "Power" bottom: "ip" top: "large" power_param { power: 2 scale: 3e38 } }""")
+    Path("net.prototxt").write_text(
+        NET
+        + """
+        layer { name: "large" type: "Power" bottom: "ip" top: "large" power_param { power: 2 scale: 3e38 } }"""
+    )
     Path("solver.prototxt").write_text(SOLVER + asked)
     status, messages = engine(capsys, "train", "-solver=solver.prototxt", "-weights=good.caffemodel")
     which = "train" if "display" in asked else "test"
@@ -332,8 +369,9 @@ def test_lrp_refuses_weights_and_writes_nothing(output, here, capsys):
     write_weights("bad.caffemodel", spoilt("conv", 0, [math.inf]))
     before = sorted(os.listdir())
     status, error = relevance(capsys, "--input", "r0.hdf5", *output, weights="bad.caffemodel")
-    assert status == 1 and error == ("lrp: bad.caffemodel: layer conv: blob 0: 1 of 108 numbers are NaN or infinite; "
-                                     "finite ones were wanted\n")
+    assert status == 1 and error == (
+        "lrp: bad.caffemodel: layer conv: blob 0: 1 of 108 numbers are NaN or infinite; finite ones were wanted\n"
+    )
     assert sorted(os.listdir()) == before
 
 
@@ -347,10 +385,14 @@ def enlarge(name):
 def test_scores_that_are_not_finite_name_the_recording(composite, here, capsys):
     enlarge("r1.hdf5")
     before = sorted(os.listdir())
-    status, error = relevance(capsys, "--list", "list.txt", "--composite", composite, "--save", "out.hdf5", "--output",
-                              "pictures")
-    assert status == 1 and re.fullmatch(r"lrp: r1.hdf5: scores: [123] of 3 numbers NaN or infinite found; finite ones "
-                                        "wanted of deploy.prototxt with good.caffemodel\n", error), error
+    status, error = relevance(
+        capsys, "--list", "list.txt", "--composite", composite, "--save", "out.hdf5", "--output", "pictures"
+    )
+    assert status == 1 and re.fullmatch(
+        r"lrp: r1.hdf5: scores: [123] of 3 numbers NaN or infinite found; finite ones "
+        "wanted of deploy.prototxt with good.caffemodel\n",
+        error,
+    ), error
     assert sorted(os.listdir()) == before
 
 
@@ -377,8 +419,18 @@ def test_relevance_that_is_not_finite_is_refused(rule, output, here, capsys, mon
 
 
 def test_the_faithfulness_command_names_the_recording(here, capsys):
-    arguments = ["--model", "deploy.prototxt", "--weights", "good.caffemodel", "--list", "list.txt", "--label-column",
-                 "0", "--save", "curves.csv"]
+    arguments = [
+        "--model",
+        "deploy.prototxt",
+        "--weights",
+        "good.caffemodel",
+        "--list",
+        "list.txt",
+        "--label-column",
+        "0",
+        "--save",
+        "curves.csv",
+    ]
     assert faithfulness_main(arguments) == 0
     Path("curves.csv").unlink()
     enlarge("r2.hdf5")
@@ -413,22 +465,24 @@ def test_what_layers_and_biases_get_is_looked_at_too(here):
         network.relevance(x, start, layers=True, absorbed=True)
 
 
-@pytest.mark.parametrize(("text", "words"), {
-    'default = {rule = "Epsilon", epsilon = nan}':
-        "default: rule Epsilon: epsilon nan found; a finite number of at least 0 wanted",
-    'default = {rule = "Epsilon", epsilon = inf}': "rule Epsilon: epsilon inf found; a finite number of at least 0",
-    'default = {rule = "Epsilon", epsilon = -1}': "rule Epsilon: epsilon -1 found; a finite number of at least 0",
-    f'first = {{rule = "Epsilon", epsilon = 1{"0" * 400}}}': "first: rule Epsilon: epsilon 1000",
-    'default = {rule = "Gamma", gamma = nan}': "rule Gamma: gamma nan found; a finite number of at least 0 wanted",
-    'types = {Convolution = {rule = "Gamma", gamma = -0.1}}': "types: Convolution: rule Gamma: gamma -0.1 found",
-    'default = {rule = "AlphaBeta", alpha = inf}': "rule AlphaBeta: alpha inf found; a finite number wanted",
-    'default = {rule = "AlphaBeta", alpha = inf, beta = inf}': "rule AlphaBeta: alpha inf found; a finite number",
-    'default = {rule = "AlphaBeta", alpha = 2, beta = nan}': "rule AlphaBeta: beta nan found; a finite number wanted",
-    'default = {rule = "AlphaBeta", alpha = 0.5, beta = -0.5}': "alpha - beta = 1 and beta >= 0 wanted",
-    'first = {rule = "ZBox", low = nan, high = 1}': "first: rule ZBox: low nan found; a finite number wanted",
-    'first = {rule = "ZBox", high = inf}': "rule ZBox: high inf found; a finite number wanted",
-    'first = {rule = "ZBox", low = 1, high = -1}': "rule ZBox: low 1 and high -1 found; low < high wanted",
-}.items())
+@pytest.mark.parametrize(
+    ("text", "words"),
+    {
+        'default = {rule = "Epsilon", epsilon = nan}': "default: rule Epsilon: epsilon nan found; a finite number",
+        'default = {rule = "Epsilon", epsilon = inf}': "rule Epsilon: epsilon inf found; a finite number of at least 0",
+        'default = {rule = "Epsilon", epsilon = -1}': "rule Epsilon: epsilon -1 found; a finite number of at least 0",
+        f'first = {{rule = "Epsilon", epsilon = 1{"0" * 400}}}': "first: rule Epsilon: epsilon 1000",
+        'default = {rule = "Gamma", gamma = nan}': "rule Gamma: gamma nan found; a finite number of at least 0 wanted",
+        'types = {Convolution = {rule = "Gamma", gamma = -0.1}}': "types: Convolution: rule Gamma: gamma -0.1 found",
+        'default = {rule = "AlphaBeta", alpha = inf}': "rule AlphaBeta: alpha inf found; a finite number wanted",
+        'default = {rule = "AlphaBeta", alpha = inf, beta = inf}': "rule AlphaBeta: alpha inf found; a finite number",
+        'default = {rule = "AlphaBeta", alpha = 2, beta = nan}': "rule AlphaBeta: beta nan found; a finite number",
+        'default = {rule = "AlphaBeta", alpha = 0.5, beta = -0.5}': "alpha - beta = 1 and beta >= 0 wanted",
+        'first = {rule = "ZBox", low = nan, high = 1}': "first: rule ZBox: low nan found; a finite number wanted",
+        'first = {rule = "ZBox", high = inf}': "rule ZBox: high inf found; a finite number wanted",
+        'first = {rule = "ZBox", low = 1, high = -1}': "rule ZBox: low 1 and high -1 found; low < high wanted",
+    }.items(),
+)
 def test_settings_of_rules_are_finite_and_in_range(text, words, tmp_path):
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(LRPError) as caught:
@@ -466,9 +520,21 @@ def spoilt_runs(small_study, tmp_path):
 
 
 def test_the_faithfulness_experiment_draws_no_conclusion(small_study, spoilt_runs, tmp_path, capsys):
-    status = experiment_main(catalogue()["faithfulness"], [
-        "--data", str(small_study / "data"), "--preprocessed", str(small_study / "preprocessed"), "--runs",
-        str(spoilt_runs), "--output", str(tmp_path / "results"), "--limit", "2"])
+    status = experiment_main(
+        catalogue()["faithfulness"],
+        [
+            "--data",
+            str(small_study / "data"),
+            "--preprocessed",
+            str(small_study / "preprocessed"),
+            "--runs",
+            str(spoilt_runs),
+            "--output",
+            str(tmp_path / "results"),
+            "--limit",
+            "2",
+        ],
+    )
     error = capsys.readouterr().err.splitlines()[-1]
     assert status == 1
     assert re.search(r"^faithfulness: .*\.caffemodel: layer conv1: blob 1: 1 of \d+ numbers are NaN", error)
@@ -477,19 +543,33 @@ def test_the_faithfulness_experiment_draws_no_conclusion(small_study, spoilt_run
 
 def test_recognise_answers_nothing(spoilt_runs, tmp_path):
     (tmp_path / "3.wav").write_bytes(wav_file(speech(1).tobytes()))
-    command = [sys.executable, str(ROOT / "recording_scripts" / "recognise.py"), "--runs", str(spoilt_runs), "--wav",
-               str(tmp_path / "3.wav"), "--output", str(tmp_path / "out"), "--no-show", "--no-play"]
+    command = [
+        sys.executable,
+        str(ROOT / "recording_scripts" / "recognise.py"),
+        "--runs",
+        str(spoilt_runs),
+        "--wav",
+        str(tmp_path / "3.wav"),
+        "--output",
+        str(tmp_path / "out"),
+        "--no-show",
+        "--no-play",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == "" and not (tmp_path / "out").exists()
-    assert re.fullmatch(r"recognise.py: .*\.caffemodel: layer conv1: blob 1: 1 of \d+ numbers are NaN or infinite; "
-                        r"finite ones were wanted\n", done.stderr)
+    assert re.fullmatch(
+        r"recognise.py: .*\.caffemodel: layer conv1: blob 1: 1 of \d+ numbers are NaN or infinite; "
+        r"finite ones were wanted\n",
+        done.stderr,
+    )
 
 
 def test_a_score_of_zero_is_still_explained(here, capsys):
     """sum(R)/score is then no number: a page says null, and nothing is refused."""
     write_weights("zero.caffemodel", {name: [np.zeros_like(a) for a in arrays] for name, arrays in weights().items()})
-    status, error = relevance(capsys, "--input", "r0.hdf5", "--save", "r.hdf5", "--output", "r.png",
-                              weights="zero.caffemodel")
+    status, error = relevance(
+        capsys, "--input", "r0.hdf5", "--save", "r.hdf5", "--output", "r.png", weights="zero.caffemodel"
+    )
     assert (status, error) == (0, "")
     with h5py.File("r.hdf5") as file:
         assert not file["relevance"][()].any() and json.loads(file.attrs["rules"])

@@ -34,10 +34,14 @@ def test_notebooks_are_plain_and_committed_without_output(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path, small_study, tmp_path):
-    parameters = {"root": str(ROOT), "limit": 1, **{name: str(small_study / name) for name in
-                                                    ("data", "preprocessed", "runs")}}
-    papermill.execute_notebook(path, tmp_path / path.name, parameters, cwd=tmp_path, kernel_name="python3",
-                               progress_bar=False)
+    parameters = {
+        "root": str(ROOT),
+        "limit": 1,
+        **{name: str(small_study / name) for name in ("data", "preprocessed", "runs")},
+    }
+    papermill.execute_notebook(
+        path, tmp_path / path.name, parameters, cwd=tmp_path, kernel_name="python3", progress_bar=False
+    )
     outputs = [output for cell in code(tmp_path / path.name) for output in cell.outputs]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert "image/png" in kinds

@@ -28,8 +28,17 @@ def solver_param(folder, batch, iterations, shuffle, **fields):
     net = folder / f"net{batch}.prototxt"
     net.write_text(NET % {"folder": folder, "batch": batch, "shuffle": str(shuffle).lower()})
     return caffe_pb2.SolverParameter(
-        net=str(net), base_lr=0.1, lr_policy="fixed", momentum=0.9, clip_gradients=0.5, weight_decay=0.01,
-        max_iter=iterations, snapshot_prefix=str(folder / f"snap{batch}"), random_seed=3, **fields)
+        net=str(net),
+        base_lr=0.1,
+        lr_policy="fixed",
+        momentum=0.9,
+        clip_gradients=0.5,
+        weight_decay=0.01,
+        max_iter=iterations,
+        snapshot_prefix=str(folder / f"snap{batch}"),
+        random_seed=3,
+        **fields,
+    )
 
 
 @pytest.fixture

@@ -20,13 +20,16 @@ layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_p
 layer { name: "sum" type: "Eltwise" bottom: "ip" bottom: "extra" top: "sum" }
 layer { name: "tanh" type: "TanH" bottom: "sum" top: "out" }
 """
-FILES = {"net.prototxt": NET, "solver.prototxt": """net: "loss.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 4
+FILES = {
+    "net.prototxt": NET,
+    "solver.prototxt": """net: "loss.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 4
     momentum: 0.5 display: 0 snapshot_prefix: "s" random_seed: 1 test_iter: 1 test_interval: 100 type: "Adam" """,
-         "loss.prototxt": """layer { name: "d" type: "DummyData" top: "d" top: "t" dummy_data_param {
+    "loss.prototxt": """layer { name: "d" type: "DummyData" top: "d" top: "t" dummy_data_param {
     shape { dim: 4 dim: 3 } shape { dim: 4 dim: 2 } data_filler { type: "gaussian" std: 1 } } }
     layer { name: "ip" type: "InnerProduct" bottom: "d" top: "ip" inner_product_param { num_output: 2
     weight_filler { type: "xavier" } } }
-    layer { name: "l" type: "EuclideanLoss" bottom: "ip" bottom: "t" top: "l" }"""}
+    layer { name: "l" type: "EuclideanLoss" bottom: "ip" bottom: "t" top: "l" }""",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +58,11 @@ def twin(net, data, extra):
 
 def test_every_form_of_the_constructor(net):
     net.save("w.caffemodel")
-    for again in (caffe.Net("net.prototxt", caffe.TEST, weights="w.caffemodel"),
-                  caffe.Net(network_file="net.prototxt", phase=caffe.TEST, level=0, stages=["a"],
-                            weights="w.caffemodel"),
-                  caffe.Net("net.prototxt", "w.caffemodel", caffe.TEST)):
+    for again in (
+        caffe.Net("net.prototxt", caffe.TEST, weights="w.caffemodel"),
+        caffe.Net(network_file="net.prototxt", phase=caffe.TEST, level=0, stages=["a"], weights="w.caffemodel"),
+        caffe.Net("net.prototxt", "w.caffemodel", caffe.TEST),
+    ):
         assert np.array_equal(again.params["ip"][0].data, net.params["ip"][0].data)
     for arguments in (("no.prototxt", caffe.TEST), ("net.prototxt", "no.caffemodel", caffe.TEST)):
         with pytest.raises(RuntimeError, match="Could not open file no."):
@@ -116,10 +120,12 @@ def test_backward_gives_gradients_by_the_chain_rule(net):
 
 
 def test_wrong_arguments_raise_pycaffe_s_exceptions(net):
-    for call, words in ((lambda: net.forward(data=np.zeros((4, 3))), "Input blob arguments do not match net inputs."),
-                        (lambda: net.forward(**arrays(5)), "Input is not batch sized"),
-                        (lambda: net.backward(sum=np.zeros((4, 2))), "Top diff arguments do not match net outputs."),
-                        (lambda: net.backward(out=np.zeros((5, 2))), "Diff is not batch sized")):
+    for call, words in (
+        (lambda: net.forward(data=np.zeros((4, 3))), "Input blob arguments do not match net inputs."),
+        (lambda: net.forward(**arrays(5)), "Input is not batch sized"),
+        (lambda: net.backward(sum=np.zeros((4, 2))), "Top diff arguments do not match net outputs."),
+        (lambda: net.backward(out=np.zeros((5, 2))), "Diff is not batch sized"),
+    ):
         with pytest.raises(Exception, match=words) as caught:
             call()
         assert type(caught.value) is Exception
@@ -154,8 +160,10 @@ def test_callbacks_see_every_layer_index(net):
         getattr(net, name)(lambda i, name=name: seen.append((name, i)))
     net.forward()
     net.backward()
-    assert seen == ([(f"{when}_forward", i) for i in range(4) for when in ("before", "after")]
-                    + [(f"{when}_backward", i) for i in (3, 2, 1, 0) for when in ("before", "after")])
+    assert seen == (
+        [(f"{when}_forward", i) for i in range(4) for when in ("before", "after")]
+        + [(f"{when}_backward", i) for i in (3, 2, 1, 0) for when in ("before", "after")]
+    )
 
 
 def test_weights_are_shared_by_reference(net):

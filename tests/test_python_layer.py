@@ -132,26 +132,36 @@ def test_parameters_are_learned_saved_and_shared(module):
     again = caffe.Net("net.prototxt", caffe.TEST, weights="p_iter_3.caffemodel")
     assert again.params["scale"][0].data[0] == solver.net.params["scale"][0].data[0]
     assert sys.modules[module].calls[-2][2] == caffe.TEST
-    twice = make_net(NET.format(module=module).replace("lr_mult: 2", 'name: "w"') + f"""
+    twice = make_net(
+        NET.format(module=module).replace("lr_mult: 2", 'name: "w"')
+        + f"""
         layer {{ name: "scale2" type: "Python" bottom: "y" top: "z" param {{ name: "w" }}
-        python_param {{ module: "{module}" layer: "Scale" param_str: "9" }} }}""")
+        python_param {{ module: "{module}" layer: "Scale" param_str: "9" }} }}"""
+    )
     twice.params["scale2"][0].data[...] = 4
     assert twice.params["scale"][0].data[0] == 4
 
 
-@pytest.mark.parametrize("python_param, words", [
-    ('module: "no_such_module_here" layer: "Scale"', "module 'no_such_module_here' was not found on sys.path"),
-    ('module: "no_such.module" layer: "Scale"', "module 'no_such.module' was not found on sys.path"),
-    ('module: "json.no_such" layer: "Scale"', "module 'json.no_such' was not found on sys.path"),
-    *((f'module: "{name}" layer: "Scale"', "module '.*' found; wanted the name of a module on sys.path")
-      for name in ("", ".", "..", "..json", "json.", "json..tool", "a\\000b", "a\\nb")),
-    ('module: "{module}" layer: "Scales"', "has no class 'Scales'"),
-    ('module: "{module}" layer: "NoLayer"', "no class derived from caffe.Layer"),
-])
+@pytest.mark.parametrize(
+    "python_param, words",
+    [
+        ('module: "no_such_module_here" layer: "Scale"', "module 'no_such_module_here' was not found on sys.path"),
+        ('module: "no_such.module" layer: "Scale"', "module 'no_such.module' was not found on sys.path"),
+        ('module: "json.no_such" layer: "Scale"', "module 'json.no_such' was not found on sys.path"),
+        *(
+            (f'module: "{name}" layer: "Scale"', "module '.*' found; wanted the name of a module on sys.path")
+            for name in ("", ".", "..", "..json", "json.", "json..tool", "a\\000b", "a\\nb")
+        ),
+        ('module: "{module}" layer: "Scales"', "has no class 'Scales'"),
+        ('module: "{module}" layer: "NoLayer"', "no class derived from caffe.Layer"),
+    ],
+)
 def test_what_is_no_layer_is_refused(python_param, words, module):
     with pytest.raises(caffe.CaffeError, match=words):
-        make_net(f'layer {{ name: "p" type: "Python" top: "x" python_param {{ '
-                 f'{python_param.replace("{module}", module)} }} }}')
+        make_net(
+            f'layer {{ name: "p" type: "Python" top: "x" python_param {{ '
+            f"{python_param.replace('{module}', module)} }} }}"
+        )
 
 
 def test_the_log_says_what_is_imported_before_it_runs(module, tmp_path, capsys):
@@ -162,15 +172,17 @@ def test_the_log_says_what_is_imported_before_it_runs(module, tmp_path, capsys):
             make_net(net)
         lines = capsys.readouterr().err.splitlines()
         at = [k for k, line in enumerate(lines) if line.endswith(f"] importing {module} from {tmp_path}/{module}.py")]
-        assert len(at) == 1 and lines[at[0] + 1:at[0] + 2] == ["running"] * ran
+        assert len(at) == 1 and lines[at[0] + 1 : at[0] + 2] == ["running"] * ran
 
 
 def test_errors_of_the_user_keep_their_type(module):
     with pytest.raises(Exception, match="Need two inputs.") as caught:
-        make_net(f'layer {{ name: "p" type: "Python" top: "x" python_param {{ module: "{module}" '
-                 'layer: "HalfSquares" } }')
+        make_net(
+            f'layer {{ name: "p" type: "Python" top: "x" python_param {{ module: "{module}" layer: "HalfSquares" }} }}'
+        )
     assert type(caught.value) is Exception
-    net = make_net(f'layer {{ name: "p" type: "Python" top: "x" python_param {{ module: "{module}" '
-                   'layer: "Faulty" } }')
+    net = make_net(
+        f'layer {{ name: "p" type: "Python" top: "x" python_param {{ module: "{module}" layer: "Faulty" }} }}'
+    )
     with pytest.raises(ZeroDivisionError, match="on purpose"):
         net.forward()

@@ -43,7 +43,7 @@ def test_training_run_is_the_original_s(name, tmp_path, monkeypatch, capsys):
         np.testing.assert_allclose(ours, theirs, rtol=TRAJECTORY, atol=TRAJECTORY * max(map(abs, theirs)))
     assert [f for f in found["made"] if not f.endswith(".resume")] == wanted["made"]
     messages = [text for _, text in log_messages(capsys.readouterr().err)]
-    ours, theirs = comparable(messages[messages.index("Solving small"):]), comparable(wanted["log"])
+    ours, theirs = comparable(messages[messages.index("Solving small") :]), comparable(wanted["log"])
     assert [line for line, _ in ours] == [line for line, _ in theirs]
     for (line, mine), (_, other) in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, other, rtol=2e-4, atol=1e-6, err_msg=line)
@@ -111,10 +111,15 @@ def test_rates_are_the_worked_examples(settings, tmp_path):
     assert solver.lr == pytest.approx(RATES[settings], rel=1e-5)
 
 
-@pytest.mark.parametrize("settings, iteration, wanted", [
-    ('lr_policy: "exp" gamma: 2', 5000, np.inf), ('lr_policy: "sigmoid" gamma: 1 stepsize: 5000', 0, 0.0),
-    ('lr_policy: "poly" max_iter: 10 power: 0.5', 20, np.nan), ('lr_policy: "poly" max_iter: 0 power: 1', 0, np.nan),
-])
+@pytest.mark.parametrize(
+    "settings, iteration, wanted",
+    [
+        ('lr_policy: "exp" gamma: 2', 5000, np.inf),
+        ('lr_policy: "sigmoid" gamma: 1 stepsize: 5000', 0, 0.0),
+        ('lr_policy: "poly" max_iter: 10 power: 0.5', 20, np.nan),
+        ('lr_policy: "poly" max_iter: 0 power: 1', 0, np.nan),
+    ],
+)
 def test_rates_out_of_range_are_those_of_c(settings, iteration, wanted, tmp_path):
     solver = small_solver(tmp_path, settings)
     solver.iter = iteration
@@ -159,23 +164,26 @@ def test_a_growing_loss_blob_keeps_its_weight(tmp_path):
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("settings, words", {
-    'lr_policy: "stairs"': "Unknown learning rate policy: stairs (known policies: exp, fixed, inv, multistep, poly",
-    'lr_policy: ""': "Unknown learning rate policy",
-    'lr_policy: "step" gamma: 0.1': "lr_policy step: found stepsize 0; wanted a positive one",
-    'lr_policy: "exp" gamma: -1': "lr_policy exp: found gamma -1; wanted one >= 0",
-    'type: "Adamant"': "Unknown solver type: Adamant (known types: AdaDelta, AdaGrad, Adam, Nesterov, RMSProp, SGD)",
-    'type: "AdaGrad" momentum: 0.9': "Momentum cannot be used with AdaGrad.",
-    'type: "RMSProp" momentum: 0.9': "Momentum cannot be used with RMSProp.",
-    'type: "RMSProp" rms_decay: 1.5': "rms_decay should lie between 0 and 1",
-    "average_loss: 0": "average_loss should be non-negative",
-    "iter_size: 0": "found iter_size 0; wanted a positive one",
-    'weight_decay: 1 regularization_type: "L3"': "Unknown regularization type: L3",
-    'snapshot: 1 snapshot_prefix: "nowhere/s"': "Cannot write to snapshot prefix 'nowhere/s'.",
-    "test_iter: 1": "test_interval: found 0; wanted a positive one",
-    'test_net: "x"': "test_iter must be specified for each test network",
-    'net: "x"': "must specify a train net using one of these fields",
-}.items())
+@pytest.mark.parametrize(
+    "settings, words",
+    {
+        'lr_policy: "stairs"': "Unknown learning rate policy: stairs (known policies: exp, fixed, inv, multistep, poly",
+        'lr_policy: ""': "Unknown learning rate policy",
+        'lr_policy: "step" gamma: 0.1': "lr_policy step: found stepsize 0; wanted a positive one",
+        'lr_policy: "exp" gamma: -1': "lr_policy exp: found gamma -1; wanted one >= 0",
+        'type: "Adamant"': "Unknown solver type: Adamant (known types: AdaDelta, AdaGrad, Adam, Nesterov, RMSProp",
+        'type: "AdaGrad" momentum: 0.9': "Momentum cannot be used with AdaGrad.",
+        'type: "RMSProp" momentum: 0.9': "Momentum cannot be used with RMSProp.",
+        'type: "RMSProp" rms_decay: 1.5': "rms_decay should lie between 0 and 1",
+        "average_loss: 0": "average_loss should be non-negative",
+        "iter_size: 0": "found iter_size 0; wanted a positive one",
+        'weight_decay: 1 regularization_type: "L3"': "Unknown regularization type: L3",
+        'snapshot: 1 snapshot_prefix: "nowhere/s"': "Cannot write to snapshot prefix 'nowhere/s'.",
+        "test_iter: 1": "test_interval: found 0; wanted a positive one",
+        'test_net: "x"': "test_iter must be specified for each test network",
+        'net: "x"': "must specify a train net using one of these fields",
+    }.items(),
+)
 def test_wrong_settings_are_refused_in_words(settings, words, tmp_path):
 
     text = ONE_WEIGHT % 1
@@ -207,8 +215,10 @@ def test_weights_that_are_not_finite_are_never_snapshotted(tmp_path, monkeypatch
 
 def test_solve_notices_an_unwritable_prefix_before_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "s.prototxt").write_text((ONE_WEIGHT % 1).replace("snapshot_after_train: false", "").replace(
-        '"w" ', '"nowhere/w" ') + 'base_lr: 1 lr_policy: "fixed" max_iter: 3')
+    (tmp_path / "s.prototxt").write_text(
+        (ONE_WEIGHT % 1).replace("snapshot_after_train: false", "").replace('"w" ', '"nowhere/w" ')
+        + 'base_lr: 1 lr_policy: "fixed" max_iter: 3'
+    )
     solver = caffe.SGDSolver("s.prototxt")
     with pytest.raises(caffe.CaffeError, match="Cannot write to snapshot prefix 'nowhere/w'"):
         solver.solve()
@@ -259,10 +269,12 @@ def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
     state = caffe_pb2.SolverState.FromString(whole)
     state.learned_net = "gone.caffemodel"
     Path("without.solverstate").write_bytes(state.SerializeToString())
-    for name, words in (("none.solverstate", "File not found: none.solverstate"),
-                        ("cut.solverstate", "not a complete SolverState"),
-                        ("text.solverstate.h5", "not an HDF5 file"),
-                        ("long.solverstate", "Incorrect length of history blobs.: found 2; wanted 1"),
-                        ("without.solverstate", "File not found: gone.caffemodel")):
+    for name, words in (
+        ("none.solverstate", "File not found: none.solverstate"),
+        ("cut.solverstate", "not a complete SolverState"),
+        ("text.solverstate.h5", "not an HDF5 file"),
+        ("long.solverstate", "Incorrect length of history blobs.: found 2; wanted 1"),
+        ("without.solverstate", "File not found: gone.caffemodel"),
+    ):
         with pytest.raises((caffe.CaffeError, CaffeFileError), match=re.escape(words)):
             solver.restore(name)

@@ -31,21 +31,26 @@ def original(bvlc, folders):
         bvlc("python3", script, out, action, states)
         with np.load(out) as file:
             return {name: file[name] for name in file.files}
+
     return run
 
 
 @pytest.fixture(scope="module")
 def trained(original, folders):
     """Results of both engines' own training, whose states lie in the folders."""
-    return {"original": original("train", folders["original"]),
-            "ours": solver_cases.run_all("train", str(folders["ours"]))}
+    return {
+        "original": original("train", folders["original"]),
+        "ours": solver_cases.run_all("train", str(folders["ours"])),
+    }
 
 
 @pytest.fixture(scope="module")
 def resumed(original, folders, trained):
     """Results of each engine going on from the other's states."""
-    return {"original": original("resume", folders["ours"]),
-            "ours": solver_cases.run_all("resume", str(folders["original"]))}
+    return {
+        "original": original("resume", folders["ours"]),
+        "ours": solver_cases.run_all("resume", str(folders["original"])),
+    }
 
 
 def compare(found, wanted, prefix):
@@ -53,8 +58,11 @@ def compare(found, wanted, prefix):
     assert wanted
     losses = {n for n in wanted if n.endswith("/losses")}
     wrong = differences({n: found[n] for n in losses}, {n: wanted[n] for n in losses}, LOSS_TOLERANCE)
-    wrong += differences({n: found[n] for n in found if n not in losses},
-                         {n: wanted[n] for n in wanted if n not in losses}, WEIGHT_TOLERANCE)
+    wrong += differences(
+        {n: found[n] for n in found if n not in losses},
+        {n: wanted[n] for n in wanted if n not in losses},
+        WEIGHT_TOLERANCE,
+    )
     assert not wrong
 
 
@@ -82,11 +90,18 @@ def test_the_solver_types_are_all_compared():
 def test_the_caffe_tool_tests_weights_of_either_engine(engine, trained, folders, bvlc, monkeypatch):
     monkeypatch.delenv("GLOG_minloglevel", raising=False)
     folder = folders[engine] / str(list(solver_cases.CASES).index("SGD/step"))
-    arguments = ["test", f"-model={folder / 'net.prototxt'}", "-iterations=1",
-                 f"-weights={folder / f'run_iter_{solver_cases.STEPS}.caffemodel'}"]
-    logs = [bvlc("caffe", *arguments).stderr,
-            subprocess.run([sys.executable, "-m", "caffe", *arguments], cwd=ROOT, capture_output=True, text=True,
-                           check=True).stderr]
+    arguments = [
+        "test",
+        f"-model={folder / 'net.prototxt'}",
+        "-iterations=1",
+        f"-weights={folder / f'run_iter_{solver_cases.STEPS}.caffemodel'}",
+    ]
+    logs = [
+        bvlc("caffe", *arguments).stderr,
+        subprocess.run(
+            [sys.executable, "-m", "caffe", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stderr,
+    ]
     wanted, found = (re.findall(r"\] (?:Loss|loss|other)(?: =|:) (\S+)", log) for log in logs)
     assert len(wanted) == 3
     np.testing.assert_allclose(np.array(found, float), np.array(wanted, float), rtol=LOSS_TOLERANCE)

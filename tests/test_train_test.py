@@ -287,8 +287,17 @@ def test_help_is_the_usage():
 def lay_traps(folder, mark):
     """Modules with the names of ours, of libraries and of Python's own, which append their name to `mark`."""
     code = f"open({str(mark)!r}, 'a').write(__name__ + '\\n')\n"
-    for name in ("data.py", "h5py.py", "random.py", "selectors.py", "runpy.py", "lrp.py", "caffe/__init__.py",
-                 "audiomnist/__init__.py", "shlex.py"):
+    for name in (
+        "data.py",
+        "h5py.py",
+        "random.py",
+        "selectors.py",
+        "runpy.py",
+        "lrp.py",
+        "caffe/__init__.py",
+        "audiomnist/__init__.py",
+        "shlex.py",
+    ):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(code)

@@ -77,8 +77,11 @@ def gamma(m, x, R, by=0.25):
         other = _minus if side is _plus else _plus
         raised = m.function(_plus(x), side(m.weight)) + m.function(_minus(x), other(m.weight)) + side(m.bias)
         s = _divided(R * own, z + by * raised, GUARD)
-        result = result + m.back(x, m.weight, s) + by * (
-            m.back(_plus(x), side(m.weight), s) + m.back(_minus(x), other(m.weight), s))
+        result = (
+            result
+            + m.back(x, m.weight, s)
+            + by * (m.back(_plus(x), side(m.weight), s) + m.back(_minus(x), other(m.weight), s))
+        )
     return result
 
 
@@ -135,7 +138,7 @@ def _windows(x, kernel, stride):
 
     def fold(values):
         image = F.fold(values.reshape(n, -1, values.shape[-1]), padded, kernel, stride=stride)
-        return image[:, :, :x.shape[2], :x.shape[3]]
+        return image[:, :, : x.shape[2], : x.shape[3]]
 
     return columns, fold, counts
 

@@ -15,8 +15,10 @@ from audiomnist.study.trained import Recordings, TrainedRun, first_runs
 NETWORK = "AudioNet"
 READINGS = (DEFAULT, "relu(x)*R")  # of the paper's formula; the first is our default
 FILE_NAMES = {"relu(R)*x": "relu_R_times_x", "relu(x)*R": "relu_x_times_R"}
-UNVERIFIED = ("Two readings of the paper's formula exist, relu(R) * x and relu(x) * R; which one is the paper's is to "
-              "be checked, and both are here.")
+UNVERIFIED = (
+    "Two readings of the paper's formula exist, relu(R) * x and relu(x) * R; which one is the paper's is to "
+    "be checked, and both are here."
+)
 
 
 def sounds(run: TrainedRun, recordings: Recordings, index: int, composite: str) -> dict[str, np.ndarray]:
@@ -33,8 +35,9 @@ def draw(signals: list[dict[str, np.ndarray]], titles: list[str]) -> Figure:
     grid = figure.subplots(len(signals), 1 + len(READINGS), squeeze=False, sharex=True, sharey=True)
     for row, (own, title) in enumerate(zip(signals, titles, strict=True)):
         for axes, (name, signal) in zip(grid[row], own.items(), strict=True):
-            axes.plot(np.arange(len(signal)) / SAMPLE_RATE, signal, linewidth=0.4, color="C0" if name == "recording"
-                      else "C3")
+            axes.plot(
+                np.arange(len(signal)) / SAMPLE_RATE, signal, linewidth=0.4, color="C0" if name == "recording" else "C3"
+            )
             axes.set_title(f"{title}\n{name}" if name == "recording" else name, fontsize="x-small")
             if row == len(signals) - 1:
                 axes.set_xlabel("time (s)")
@@ -57,14 +60,25 @@ def make(setting: Setting) -> Outcome:
             for name, signal in own.items():
                 stem = f"{run.run.task}_{about['recording']}_{FILE_NAMES.get(name, name)}"
                 outcome.sounds[stem] = wav_bytes(signal), f"{titles[index]}; {name}"
-                rows.append({**run.provenance, "composite": composite, **about, "sound": f"{stem}.wav", "formula": name,
-                             "rms": float(np.sqrt(np.mean(signal**2)))})
-        caption = (f"Recordings and their audible heatmaps as waveforms, peak-normalised ({run.run}, weights "
-                   f"{run.weights_sha256[:12]}, {composite}).")
+                rows.append(
+                    {
+                        **run.provenance,
+                        "composite": composite,
+                        **about,
+                        "sound": f"{stem}.wav",
+                        "formula": name,
+                        "rms": float(np.sqrt(np.mean(signal**2))),
+                    }
+                )
+        caption = (
+            f"Recordings and their audible heatmaps as waveforms, peak-normalised ({run.run}, weights "
+            f"{run.weights_sha256[:12]}, {composite})."
+        )
         outcome.figures[run.run.task] = draw(signals, titles), caption
     outcome.tables["sounds"] = pd.DataFrame(rows)
-    outcome.findings = ["The sounds are to be listened to; the paper's user study found them easier to interpret than "
-                        "pictures."]
+    outcome.findings = [
+        "The sounds are to be listened to; the paper's user study found them easier to interpret than pictures."
+    ]
     return outcome
 
 

@@ -62,8 +62,11 @@ def make(setting: Setting) -> Outcome:
         "AudioMNIST: the paper gives about 9.5 hours; an independent count of its files gives 5 h 21 min.",
     ]
     caption = "Durations by digit and by speaker; the speakers' sexes, and ages where the metadata has plausible ones."
-    return Outcome(tables={"summary": counts, "speakers": people, "recordings": frame},
-                   figures={"corpus": (draw_corpus(frame), caption)}, findings=findings)
+    return Outcome(
+        tables={"summary": counts, "speakers": people, "recordings": frame},
+        figures={"corpus": (draw_corpus(frame), caption)},
+        findings=findings,
+    )
 
 
 EXPERIMENT = Experiment("corpus", "The corpus", make, reads="data", position=10)

@@ -33,17 +33,21 @@ def measure(runs: list[TrainedRun], limit: int | None = LIMIT, shares: tuple[flo
         relevances = {c: run.network.relevance(recordings.data, labels, c).relevance for c in setting.composites}
         seeds = [setting.seed + k for k in range(RANDOM_ORDERS)]
         for curve in compare(run.scores(), recordings.data, labels, relevances, shares, seeds):
-            frames.append(pd.DataFrame({
-                **{key: [value] * len(curve.shares) for key, value in run.provenance.items()},
-                "engine": setting.engine,
-                "selection_seed": setting.seed,
-                "recordings": len(labels),
-                "order": curve.order,
-                "share": curve.shares,
-                "accuracy": curve.accuracy,
-                "deviation": curve.spread,
-                "area": curve.area,
-            }))
+            frames.append(
+                pd.DataFrame(
+                    {
+                        **{key: [value] * len(curve.shares) for key, value in run.provenance.items()},
+                        "engine": setting.engine,
+                        "selection_seed": setting.seed,
+                        "recordings": len(labels),
+                        "order": curve.order,
+                        "share": curve.shares,
+                        "accuracy": curve.accuracy,
+                        "deviation": curve.spread,
+                        "area": curve.area,
+                    }
+                )
+            )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -53,15 +57,24 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(0.6 + 3.5 * len(groups), 3.9), dpi=110, layout="constrained")
     grid = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
     orders = list(dict.fromkeys(frame["order"]))
-    colours = {order: "k" if order == "amplitude" else "0.6" if order == "random" else f"C{k}"
-               for k, order in enumerate(orders)}
+    colours = {
+        order: "k" if order == "amplitude" else "0.6" if order == "random" else f"C{k}"
+        for k, order in enumerate(orders)
+    }
     for axes, (network, task) in zip(grid, groups, strict=True):
         own = frame[(frame["network"] == network) & (frame["task"] == task)]
         for order in orders:
             curve = own[own["order"] == order].groupby("share")["accuracy"].mean()
             area = own[own["order"] == order]["area"].mean()
-            axes.plot(100 * curve.index, 100 * curve, marker=".", linewidth=1.2, color=colours[order],
-                      linestyle="--" if order in FIXED else "-", label=f"{order} ({area:.3f})")
+            axes.plot(
+                100 * curve.index,
+                100 * curve,
+                marker=".",
+                linewidth=1.2,
+                color=colours[order],
+                linestyle="--" if order in FIXED else "-",
+                label=f"{order} ({area:.3f})",
+            )
         axes.set_title(f"{network}, {task}", fontsize="medium")
         axes.set(xlabel="share taken away (%)", ylim=(0, 102))
         axes.set_xscale("symlog", linthresh=1, linscale=0.4)
@@ -75,9 +88,11 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def findings(frame: pd.DataFrame) -> list[str]:
     """For each network and task: the areas under the curves, smallest (fastest fall) first."""
-    return [f"{network} on {task}, area under the accuracy curve: "
-            f"{', '.join(f'{order} {area:.3f}' for order, area in own.items())}."
-            for (network, task), own in areas(frame).items()]
+    return [
+        f"{network} on {task}, area under the accuracy curve: "
+        f"{', '.join(f'{order} {area:.3f}' for order, area in own.items())}."
+        for (network, task), own in areas(frame).items()
+    ]
 
 
 def areas(frame: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
@@ -95,8 +110,9 @@ def conclusions(frame: pd.DataFrame) -> list[Conclusion]:
         if network != PAPER_NETWORK:
             continue
         for composite in own.index.difference(FIXED, sort=False):
-            statement = (f"{network} on {task}: accuracy falls faster by relevance ({composite}) than by amplitude and "
-                         "at random")
+            statement = (
+                f"{network} on {task}: accuracy falls faster by relevance ({composite}) than by amplitude and at random"
+            )
             evidence = ", ".join(f"area {own[order]:.3f} by {order}" for order in (composite, *FIXED))
             checked.append(Conclusion(statement, own[composite] < min(own[order] for order in FIXED), evidence))
     return checked
@@ -106,9 +122,11 @@ def make(setting: Setting) -> Outcome:
     """Curves of every trained run, drawn as means over the splits."""
     frame = measure(trained_runs(setting), setting.recordings(LIMIT))
     recordings = int(frame["recordings"].max())
-    caption = (f"Accuracy while a growing share of each input is set to silence: first what is most relevant for the "
-               f"true class, has the largest amplitude, or at random (mean of {RANDOM_ORDERS} orders); mean over the "
-               f"splits, up to {recordings} test recordings each. The axis is linear up to 1 %, then logarithmic.")
+    caption = (
+        f"Accuracy while a growing share of each input is set to silence: first what is most relevant for the "
+        f"true class, has the largest amplitude, or at random (mean of {RANDOM_ORDERS} orders); mean over the "
+        f"splits, up to {recordings} test recordings each. The axis is linear up to 1 %, then logarithmic."
+    )
     return Outcome(
         tables={"curves": frame},
         figures={"curves": (draw(frame), caption)},

@@ -38,8 +38,10 @@ EDGES = {
     "repeat": lambda data: data[..., -1:, :],  # its highest frequency
 }
 EDGE = "silence"
-UNVERIFIED = ("The paper is remembered to report that accuracy falls from 95.87 to about 20.3 ± 12.6 percent; these "
-              "numbers, the factors 1.5 and 0.66 and the way of scaling are to be checked against it.")
+UNVERIFIED = (
+    "The paper is remembered to report that accuracy falls from 95.87 to about 20.3 ± 12.6 percent; these "
+    "numbers, the factors 1.5 and 0.66 and the way of scaling are to be checked against it."
+)
 
 
 def scale_frequency(data: np.ndarray, factor: float, edge: str = EDGE) -> np.ndarray:
@@ -94,17 +96,19 @@ def measure(
         for condition in conditions:
             groups = {SEXES[sex]: correct[condition, sex] for sex in (FEMALE, MALE)}
             for name, hits in {**groups, "both": sum(groups.values(), [])}.items():
-                rows.append({
-                    **run.provenance,
-                    "engine": run.setting.engine,
-                    "selection_seed": run.setting.seed,
-                    "edge": edge,
-                    "condition": condition,
-                    "sex": name,
-                    "recordings": len(hits),
-                    "correct": sum(hits),
-                    "accuracy": float(np.mean(hits)) if hits else float("nan"),
-                })
+                rows.append(
+                    {
+                        **run.provenance,
+                        "engine": run.setting.engine,
+                        "selection_seed": run.setting.seed,
+                        "edge": edge,
+                        "condition": condition,
+                        "sex": name,
+                        "recordings": len(hits),
+                        "correct": sum(hits),
+                        "accuracy": float(np.mean(hits)) if hits else float("nan"),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -132,10 +136,12 @@ def draw_examples(run: TrainedRun, recordings: Recordings, explanations: dict[st
     figure = Figure(figsize=(11, 3.1 * count + 0.4), dpi=110, layout="constrained")
     for index, row in enumerate(figure.subfigures(count, 1, squeeze=False)[:, 0]):
         about = recordings.describe(index)
-        row.suptitle(f"digit {about['digit']}, {about['sex']} speaker {about['speaker']}", fontsize="small", x=0.01,
-                     ha="left")
-        for axes, (condition, explanation) in zip(row.subplots(1, len(explanations), sharey=True), explanations.items(),
-                                                  strict=True):
+        row.suptitle(
+            f"digit {about['digit']}, {about['sex']} speaker {about['speaker']}", fontsize="small", x=0.01, ha="left"
+        )
+        for axes, (condition, explanation) in zip(
+            row.subplots(1, len(explanations), sharey=True), explanations.items(), strict=True
+        ):
             data = in_condition(recordings, condition)
             drawing.draw_spectrogram(row, axes, data[index], explanation.relevance[index], colourbar=False)
             factor = CONDITIONS[condition][int(recordings.labels[index, SEX_COLUMN])]
@@ -166,10 +172,17 @@ def conclusions(frame: pd.DataFrame) -> list[Conclusion]:
     both = frame[frame["sex"] == "both"].groupby("condition")["accuracy"].mean()
     original, scaled, control = (100 * both[condition] for condition in CONDITIONS)
     return [
-        Conclusion("with the frequency axis scaled towards the other gender, accuracy falls below chance: the network "
-                   "is fooled", scaled < 50, f"{original:.1f} % before, {scaled:.1f} % after"),
-        Conclusion("the same factors swapped, which move the harmonics away from the other gender's, harm less",
-                   control > scaled, f"{control:.1f} % against {scaled:.1f} %"),
+        Conclusion(
+            "with the frequency axis scaled towards the other gender, accuracy falls below chance: the network "
+            "is fooled",
+            scaled < 50,
+            f"{original:.1f} % before, {scaled:.1f} % after",
+        ),
+        Conclusion(
+            "the same factors swapped, which move the harmonics away from the other gender's, harm less",
+            control > scaled,
+            f"{control:.1f} % against {scaled:.1f} %",
+        ),
     ]
 
 
@@ -186,21 +199,34 @@ def make(setting: Setting) -> Outcome:
     targets = recordings.labels[:, run.label_column]
     explanations = {c: run.network.relevance(in_condition(recordings, c), targets, composite) for c in CONDITIONS}
     rows = [relevance.table(run, recordings, {composite: e}).assign(condition=c) for c, e in explanations.items()]
-    caption = ("Accuracy of the gender AlexNet on test spectrograms as they are, with the frequency axis scaled "
-               "towards the other gender (male x 1.5, female x 0.66), and with the factors swapped (control). Bars: "
-               "mean over the splits; dots: single splits.")
-    example = (f"Relevance for the true gender before and after ({run.run}, weights {run.weights_sha256[:12]}, "
-               f"{composite}).")
+    caption = (
+        "Accuracy of the gender AlexNet on test spectrograms as they are, with the frequency axis scaled "
+        "towards the other gender (male x 1.5, female x 0.66), and with the factors swapped (control). Bars: "
+        "mean over the splits; dots: single splits."
+    )
+    example = (
+        f"Relevance for the true gender before and after ({run.run}, weights {run.weights_sha256[:12]}, {composite})."
+    )
     return Outcome(
-        tables={"accuracy": pd.concat([frame, *others], ignore_index=True),
-                "explanations": pd.concat(rows, ignore_index=True)},
-        figures={"accuracy": (draw_accuracies(frame), caption),
-                 "examples": (draw_examples(run, recordings, explanations), example)},
+        tables={
+            "accuracy": pd.concat([frame, *others], ignore_index=True),
+            "explanations": pd.concat(rows, ignore_index=True),
+        },
+        figures={
+            "accuracy": (draw_accuracies(frame), caption),
+            "examples": (draw_examples(run, recordings, explanations), example),
+        },
         findings=findings(pd.concat([frame, *others])),
         conclusions=conclusions(frame),
         unverified=[UNVERIFIED],
     )
 
 
-EXPERIMENT = Experiment("gender_hypothesis", "The gender hypothesis: scaled frequency axes", make, networks=(NETWORK,),
-                        task=TASK, position=60)
+EXPERIMENT = Experiment(
+    "gender_hypothesis",
+    "The gender hypothesis: scaled frequency axes",
+    make,
+    networks=(NETWORK,),
+    task=TASK,
+    position=60,
+)

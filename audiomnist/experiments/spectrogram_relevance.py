@@ -43,12 +43,15 @@ def draw(run: TrainedRun, recordings: Recordings, explanations: dict[str, Explan
     return figure
 
 
-def add_picture(outcome: Outcome, run: TrainedRun, recordings: Recordings, explanations: dict[str, Explanation],
-                frame: pd.DataFrame) -> None:
+def add_picture(
+    outcome: Outcome, run: TrainedRun, recordings: Recordings, explanations: dict[str, Explanation], frame: pd.DataFrame
+) -> None:
     """The picture of one run."""
-    caption = (f"Relevance of spectrograms for {run.task.label} ({run.run}, weights {run.weights_sha256[:12]}): red "
-               "speaks for the target, blue against it; colours end at the 99.9th percentile of |R| of each picture. "
-               "The recordings are the first of the test list by a female and a male speaker.")
+    caption = (
+        f"Relevance of spectrograms for {run.task.label} ({run.run}, weights {run.weights_sha256[:12]}): red "
+        "speaks for the target, blue against it; colours end at the 99.9th percentile of |R| of each picture. "
+        "The recordings are the first of the test list by a female and a male speaker."
+    )
     outcome.figures[run.run.task] = draw(run, recordings, explanations), caption
 
 

@@ -42,20 +42,22 @@ def table(results: list[Result]) -> pd.DataFrame:
                 continue
             mean, population = mean_and_deviation(ours)
             paper_mean, paper_deviation = network.published.get(task, (math.nan, math.nan))
-            rows.append({
-                "input": INPUTS.get(network.name, ""),
-                "network": network.name,
-                "task": task,
-                "splits": len(ours),
-                "mean": mean,
-                "population_std": population,
-                "sample_std": statistics.stdev(ours) if len(ours) > 1 else math.nan,
-                "lowest": min(ours),
-                "highest": max(ours),
-                "paper_mean": paper_mean,
-                "paper_std": paper_deviation,
-                "difference": mean - paper_mean,
-            })
+            rows.append(
+                {
+                    "input": INPUTS.get(network.name, ""),
+                    "network": network.name,
+                    "task": task,
+                    "splits": len(ours),
+                    "mean": mean,
+                    "population_std": population,
+                    "sample_std": statistics.stdev(ours) if len(ours) > 1 else math.nan,
+                    "lowest": min(ours),
+                    "highest": max(ours),
+                    "paper_mean": paper_mean,
+                    "paper_std": paper_deviation,
+                    "difference": mean - paper_mean,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -68,14 +70,29 @@ def draw(results: list[Result]) -> Figure:
         if math.isfinite(row.paper_mean):
             low, high = row.paper_mean - row.paper_std, min(100, row.paper_mean + row.paper_std)
             axes.fill_between([place - 0.35, place + 0.35], low, high, color="0.85", zorder=0)
-            axes.hlines(row.paper_mean, place - 0.35, place + 0.35, color="0.5", zorder=1,
-                        label="paper, mean ± std" if place == 0 else None)
+            axes.hlines(
+                row.paper_mean,
+                place - 0.35,
+                place + 0.35,
+                color="0.5",
+                zorder=1,
+                label="paper, mean ± std" if place == 0 else None,
+            )
         deviation = row.population_std if math.isfinite(row.population_std) else 0
-        axes.errorbar(place, row.mean, deviation, fmt="s", color="C0", capsize=5, zorder=3,
-                      label="ours, mean ± std" if place == 0 else None)
+        axes.errorbar(
+            place,
+            row.mean,
+            deviation,
+            fmt="s",
+            color="C0",
+            capsize=5,
+            zorder=3,
+            label="ours, mean ± std" if place == 0 else None,
+        )
         ours = [100 * r.accuracy for r in results if (r.network, r.task) == (row.network, row.task)]
-        axes.plot([place + 0.15] * len(ours), ours, ".", color="C1", zorder=2,
-                  label="ours, one split" if place == 0 else None)
+        axes.plot(
+            [place + 0.15] * len(ours), ours, ".", color="C1", zorder=2, label="ours, one split" if place == 0 else None
+        )
     axes.set_xticks(range(len(rows)), [f"{row.network}\n{row.task}" for row in rows.itertuples()])
     axes.set(ylabel="test accuracy (%)", ylim=(0, 102), xlim=(-0.6, len(rows) - 0.4))
     axes.legend(loc="lower left", fontsize="small")
@@ -94,8 +111,13 @@ def conclusions(rows: pd.DataFrame) -> list[Conclusion]:
     for task in TASKS:
         if ("AlexNet", task) in means and ("AudioNet", task) in means:
             spectrogram, waveform = means["AlexNet", task], means["AudioNet", task]
-            checked.append(Conclusion(f"on {task} the spectrogram network is more accurate than the waveform network",
-                                      spectrogram > waveform, f"{spectrogram:.2f} % and {waveform:.2f} %"))
+            checked.append(
+                Conclusion(
+                    f"on {task} the spectrogram network is more accurate than the waveform network",
+                    spectrogram > waveform,
+                    f"{spectrogram:.2f} % and {waveform:.2f} %",
+                )
+            )
     return checked
 
 
@@ -104,23 +126,29 @@ def make(setting: Setting) -> Outcome:
     results = accuracies(setting.runs)
     rows = table(results)
     made_from = {str(run.run): run.provenance for run in trained_runs(setting)}
-    splits = pd.DataFrame([{**made_from.get(r.run, {}), "accuracy": r.accuracy, "loss": r.loss, "run": r.run}
-                           for r in results])
+    splits = pd.DataFrame(
+        [{**made_from.get(r.run, {}), "accuracy": r.accuracy, "loss": r.loss, "run": r.run} for r in results]
+    )
     findings = [
         f"{row.network} on {row.task}: {percent(row.mean, row.population_std)} % over {row.splits} "
         f"split{'s' if row.splits > 1 else ''}"
-        + (f" (paper: {percent(row.paper_mean, row.paper_std)} %)" if math.isfinite(row.paper_mean) else "") + "."
+        + (f" (paper: {percent(row.paper_mean, row.paper_std)} %)" if math.isfinite(row.paper_mean) else "")
+        + "."
         for row in rows.itertuples()
     ]
-    caption = ("Test accuracy by network and task: mean and population standard deviation over the splits, beside the "
-               "paper's Table 1.")
+    caption = (
+        "Test accuracy by network and task: mean and population standard deviation over the splits, beside the "
+        "paper's Table 1."
+    )
     return Outcome(
         tables={"table1": rows, "splits": splits},
         figures={"table1": (draw(results), caption)},
         findings=findings,
         conclusions=conclusions(rows),
-        unverified=["Whether the paper's standard deviation is the population's or a sample's is to be checked; the "
-                    "table gives both of ours."],
+        unverified=[
+            "Whether the paper's standard deviation is the population's or a sample's is to be checked; the "
+            "table gives both of ours."
+        ],
     )
 
 

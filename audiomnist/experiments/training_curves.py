@@ -50,8 +50,14 @@ def curves(runs: list[TrainedRun]) -> pd.DataFrame:
     for run in runs:
         frame = read_curves(run.folder / "train.log")
         provenance = run.provenance
-        frames.append(pd.DataFrame({**{key: [provenance[key]] * len(frame) for key in provenance},
-                                    **{column: frame[column] for column in COLUMNS}}))
+        frames.append(
+            pd.DataFrame(
+                {
+                    **{key: [provenance[key]] * len(frame) for key in provenance},
+                    **{column: frame[column] for column in COLUMNS},
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -66,8 +72,13 @@ def draw(frame: pd.DataFrame) -> Figure:
             axes = grid[row, column]
             for split, line in own[own["quantity"] == quantity].groupby("split"):
                 factor = 100 if quantity == VALIDATION_ACCURACY else 1
-                axes.plot(line["iteration"], factor * line["value"], label=f"split {split}", linewidth=1,
-                          marker="." if len(line) < 30 else None)
+                axes.plot(
+                    line["iteration"],
+                    factor * line["value"],
+                    label=f"split {split}",
+                    linewidth=1,
+                    marker="." if len(line) < 30 else None,
+                )
             if row == 0:
                 axes.set_title(f"{network}, {task}", fontsize="medium")
                 axes.set_yscale("log")
@@ -87,10 +98,15 @@ def make(setting: Setting) -> Outcome:
     runs = trained_runs(setting)
     frame = curves(runs)
     last = frame[frame["quantity"] == VALIDATION_ACCURACY].groupby(["network", "task", "split"]).last()
-    findings = [f"{network} on {task}, split {split}: validation accuracy {100 * row['value']:.1f} % at iteration "
-                f"{row['iteration']}." for (network, task, split), row in last.iterrows()]
-    caption = ("Training loss (above, logarithmic) and validation accuracy (below; dotted: chance) against iterations, "
-               "a line for each split.")
+    findings = [
+        f"{network} on {task}, split {split}: validation accuracy {100 * row['value']:.1f} % at iteration "
+        f"{row['iteration']}."
+        for (network, task, split), row in last.iterrows()
+    ]
+    caption = (
+        "Training loss (above, logarithmic) and validation accuracy (below; dotted: chance) against iterations, "
+        "a line for each split."
+    )
     return Outcome(tables={"curves": frame}, figures={"curves": (draw(frame), caption)}, findings=findings)
 
 

@@ -64,16 +64,19 @@ def draw(run: TrainedRun, recordings: Recordings, explanation: Explanation) -> F
     return figure
 
 
-def add_pictures(outcome: Outcome, run: TrainedRun, recordings: Recordings, explanations: dict[str, Explanation],
-                 frame: pd.DataFrame) -> None:
+def add_pictures(
+    outcome: Outcome, run: TrainedRun, recordings: Recordings, explanations: dict[str, Explanation], frame: pd.DataFrame
+) -> None:
     """One run's picture for each composite, and the column of what DFT-LRP kept of the relevance."""
     samples = recordings.data.reshape(len(recordings.names), -1)
     carried = [dft_relevance(samples, e.relevance.reshape(samples.shape)).sum(axis=-1) for e in explanations.values()]
     frame["dft_sum_over_score"] = np.concatenate(carried) / frame["score"]
     for composite, explanation in explanations.items():
-        caption = (f"Relevance of waveforms for {run.task.label} ({run.run}, weights {run.weights_sha256[:12]}, "
-                   f"{composite}): over the samples, in the 50 ms that hold most of it, by frequency and in time and "
-                   "frequency (DFT-LRP). Red speaks for the target, blue against it.")
+        caption = (
+            f"Relevance of waveforms for {run.task.label} ({run.run}, weights {run.weights_sha256[:12]}, "
+            f"{composite}): over the samples, in the 50 ms that hold most of it, by frequency and in time and "
+            "frequency (DFT-LRP). Red speaks for the target, blue against it."
+        )
         outcome.figures[f"{run.run.task}_{composite}"] = draw(run, recordings, explanation), caption
 
 

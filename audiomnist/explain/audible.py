@@ -43,8 +43,9 @@ def of_waveform(x, relevance, formula=DEFAULT):
     """Audible relevance of a waveform network: x and R of any shape with T values -> (T,) float64, peak-normalised."""
     x, relevance = np.asarray(x, np.float64).ravel(), np.asarray(relevance, np.float64).ravel()
     if x.shape != relevance.shape:
-        raise LRPError(f"audible: a waveform of {x.size} and relevance of {relevance.size} values found; equally many "
-                       "wanted")
+        raise LRPError(
+            f"audible: a waveform of {x.size} and relevance of {relevance.size} values found; equally many wanted"
+        )
     return normalised(_formula(formula)(relevance, x))
 
 
@@ -77,7 +78,7 @@ def inverse(coefficients, count):
         place = slice(frame * HOP, frame * HOP + WINDOW)
         total[place] += window * part
         weight[place] += window**2
-    return (total / np.maximum(weight, 1e-12))[before:before + count]
+    return (total / np.maximum(weight, 1e-12))[before : before + count]
 
 
 def of_spectrogram(signal, relevance, formula=DEFAULT):
@@ -92,11 +93,13 @@ def of_spectrogram(signal, relevance, formula=DEFAULT):
     coefficients = spectrum(signal)
     bins, frames = relevance.shape[-2:]
     if relevance.size != bins * frames or bins > len(coefficients) or FIRST_FRAME + frames > coefficients.shape[1]:
-        raise LRPError(f"audible: relevance of shape {relevance.shape} found for a signal of {signal.size} samples; "
-                       f"(1, frequencies up to {len(coefficients)}, frames up to "
-                       f"{coefficients.shape[1] - FIRST_FRAME}) wanted")
+        raise LRPError(
+            f"audible: relevance of shape {relevance.shape} found for a signal of {signal.size} samples; "
+            f"(1, frequencies up to {len(coefficients)}, frames up to "
+            f"{coefficients.shape[1] - FIRST_FRAME}) wanted"
+        )
     mask = np.zeros(coefficients.shape)
-    mask[:bins, FIRST_FRAME:FIRST_FRAME + frames] = relevance.reshape(bins, frames)
+    mask[:bins, FIRST_FRAME : FIRST_FRAME + frames] = relevance.reshape(bins, frames)
     return normalised(inverse(_formula(formula)(mask, coefficients), signal.size))
 
 

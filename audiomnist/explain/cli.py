@@ -42,25 +42,47 @@ def parser():
     p.add_argument("--weights", required=True, metavar="FILE", help="caffemodel, binary or HDF5")
     source = p.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", metavar="FILE", help="preprocessed HDF5 file or WAV file")
-    source.add_argument("--list", metavar="FILE", help="text file with one such file a line, relative to the list; a "
-                        "stopped run continues")
+    source.add_argument(
+        "--list",
+        metavar="FILE",
+        help="text file with one such file a line, relative to the list; a stopped run continues",
+    )
     p.add_argument("--limit", type=positive, metavar="N", help="only the first N recordings of the list")
-    p.add_argument("--target", type=_target, default="predicted", metavar="K",
-                   help="class to explain: its number, predicted, or label (default: %(default)s)")
-    p.add_argument("--label-column", type=int, metavar="N",
-                   help="column of the labels that --target label reads (default: 1, the gender, for networks of two "
-                   "classes, else 0, the digit)")
-    p.add_argument("--composite", type=how, nargs="+", default=[DEFAULT], metavar="NAME",
-                   help=f"composite, composite file or baseline; several are drawn side by side (default: {DEFAULT};"
-                   f" composites: {', '.join(COMPOSITES)}; baselines: {', '.join(METHODS)})")
+    p.add_argument(
+        "--target",
+        type=_target,
+        default="predicted",
+        metavar="K",
+        help="class to explain: its number, predicted, or label (default: %(default)s)",
+    )
+    p.add_argument(
+        "--label-column",
+        type=int,
+        metavar="N",
+        help="column of the labels that --target label reads (default: 1, the gender, for networks of two "
+        "classes, else 0, the digit)",
+    )
+    p.add_argument(
+        "--composite",
+        type=how,
+        nargs="+",
+        default=[DEFAULT],
+        metavar="NAME",
+        help=f"composite, composite file or baseline; several are drawn side by side (default: {DEFAULT};"
+        f" composites: {', '.join(COMPOSITES)}; baselines: {', '.join(METHODS)})",
+    )
     p.add_argument("--absorbed", action="store_true", help="also say what biases and stabilisers absorbed, by layer")
     p.add_argument("--seed", type=int, default=0, help="of a WAV file's position in its second (default: %(default)s)")
     p.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default: %(default)s)")
     p.add_argument("--save", metavar="FILE", help="write relevance, input, score, prediction, target to HDF5")
     p.add_argument("--output", metavar="FILE", help="picture (.png, .svg, .pdf); with --list a folder for pictures")
     p.add_argument("--audible", metavar="FILE", help="audible heatmap (.wav, 8 kHz); with --list a folder for them")
-    p.add_argument("--formula", choices=audible.FORMULAS, default=audible.DEFAULT,
-                   help="what the audible heatmap plays (default: %(default)s)")
+    p.add_argument(
+        "--formula",
+        choices=audible.FORMULAS,
+        default=audible.DEFAULT,
+        help="what the audible heatmap plays (default: %(default)s)",
+    )
     p.add_argument("--report", metavar="DIR", help="write DIR/index.html: heatmaps, recordings and audible heatmaps")
     return p
 
@@ -76,8 +98,10 @@ def absorbed_line(explanation, item):
     """What biases and stabilisers kept of one item's score: in all, and the shares of single layers."""
     parts = []
     for kind, name in (("bias", "biases"), ("stabiliser", "stabilisers")):
-        shares = {layer: kinds[kind][item] / (explanation.score[item] or float("nan"))
-                  for layer, kinds in explanation.absorbed.items()}
+        shares = {
+            layer: kinds[kind][item] / (explanation.score[item] or float("nan"))
+            for layer, kinds in explanation.absorbed.items()
+        }
         single = ", ".join(f"{layer} {share:.4f}" for layer, share in shares.items() if abs(share) >= 0.00005)
         parts.append(f"{sum(shares.values()):.4f} of the score by {name}{f' ({single})' if single else ''}")
     return "absorbed: " + "; ".join(parts)
@@ -100,7 +124,7 @@ class Run:
         self.composites = [name if name in METHODS else find_composite(name) for name in options.composite]
         self.network = Network(options.model, options.weights)
         self.shape = None if self.network.input_shape is None else self.network.input_shape[1:]
-        self.paths = read_list(options.list)[:options.limit] if options.list else [options.input]
+        self.paths = read_list(options.list)[: options.limit] if options.list else [options.input]
         self.names = None  # of the columns of the recordings so far
         if options.list and (options.output or options.audible):
             self._check_names()
@@ -123,17 +147,29 @@ class Run:
         for path in self.paths:
             stem = os.path.splitext(os.path.basename(path))[0]
             if os.path.normpath(known.setdefault(stem, path)) != os.path.normpath(path):
-                raise LRPError(f"{self.options.list}: {known[stem]} and {path} found, which would both become {stem}; "
-                               "recordings with different names wanted")
+                raise LRPError(
+                    f"{self.options.list}: {known[stem]} and {path} found, which would both become {stem}; "
+                    "recordings with different names wanted"
+                )
 
     def _settings(self):
         """What decides the content of a part, beside its recordings."""
         o = self.options
-        return {"model": file_hash(o.model), "weights": self.weights_hash, "code": code_hash(),
-                "composites": list(map(repr, self.composites)), "target": o.target, "label_column": o.label_column,
-                "seed": o.seed, "dtype": o.dtype, "absorbed": o.absorbed, "formula": o.formula,
-                "save": bool(o.save), "report": bool(o.report),
-                **{name: getattr(o, name) and os.path.abspath(getattr(o, name)) for name in ("output", "audible")}}
+        return {
+            "model": file_hash(o.model),
+            "weights": self.weights_hash,
+            "code": code_hash(),
+            "composites": list(map(repr, self.composites)),
+            "target": o.target,
+            "label_column": o.label_column,
+            "seed": o.seed,
+            "dtype": o.dtype,
+            "absorbed": o.absorbed,
+            "formula": o.formula,
+            "save": bool(o.save),
+            "report": bool(o.report),
+            **{name: getattr(o, name) and os.path.abspath(getattr(o, name)) for name in ("output", "audible")},
+        }
 
     def _place(self, path, extension, recording, item):
         """Where the picture or sound of an item goes: `path` itself, or a file in that folder; numbered where its
@@ -149,8 +185,11 @@ class Run:
     def _files(self, recording, item):
         """The files that an item gives, {option: path}."""
         places = {"output": ".png", "audible": ".wav"}
-        return {name: self._place(getattr(self.options, name), extension, recording, item)
-                for name, extension in places.items() if getattr(self.options, name)}
+        return {
+            name: self._place(getattr(self.options, name), extension, recording, item)
+            for name, extension in places.items()
+            if getattr(self.options, name)
+        }
 
     def _listen(self, path, recording, item, explanation):
         o, one = self.options, recording.item(item)
@@ -159,8 +198,10 @@ class Run:
         else:
             heard = sound(one, o.seed)
             if heard is None:
-                raise LRPError(f"{one.path}: no waveform found for it; a WAV file, or the waveform network's file "
-                               "beside it wanted by --audible")
+                raise LRPError(
+                    f"{one.path}: no waveform found for it; a WAV file, or the waveform network's file "
+                    "beside it wanted by --audible"
+                )
             signal = audible.of_spectrogram(heard, explanation.relevance[item], o.formula)
         audible.write_wav(path, signal)
 
@@ -169,8 +210,9 @@ class Run:
         o = self.options
         target = targets(o.target, recording, self.network.classes(recording.data.shape), o.label_column)
         with named(recording.sources):
-            explanations = [explain(self.network, recording.data, one, target, o.dtype, o.absorbed)
-                            for one in self.composites]
+            explanations = [
+                explain(self.network, recording.data, one, target, o.dtype, o.absorbed) for one in self.composites
+            ]
         items = range(len(recording.sources)) if self.report else ()
         return explanations, [self.report.entry(recording.item(item), self.composites) for item in items]
 
@@ -187,8 +229,9 @@ class Run:
             for path in files.values() if self.progress else ():
                 remove_leftovers(path)
             if o.output:
-                figure = drawing.compare(recording.data[item], [e.relevance[item] for e in explanations], captions,
-                                         os.path.basename(source))
+                figure = drawing.compare(
+                    recording.data[item], [e.relevance[item] for e in explanations], captions, os.path.basename(source)
+                )
                 drawing.write(figure, files["output"])
             if o.audible:
                 self._listen(files["audible"], recording, item, explanations[0])
@@ -247,7 +290,7 @@ class Run:
         hidden = None if self.options.list else True  # None: hidden where stderr is no terminal
         with tqdm(total=len(self.paths), unit="recording", file=sys.stderr, disable=hidden) as bar:
             for start in range(0, len(self.paths), AT_ONCE):
-                paths = self.paths[start:start + AT_ONCE]
+                paths = self.paths[start : start + AT_ONCE]
                 key, part = self._part(paths)
                 for line in part.lines:
                     print(line, flush=True)

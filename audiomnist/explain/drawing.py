@@ -40,14 +40,17 @@ def caption(explanation, index=0, classes=None):
 
     classes: names of the classes, in order, or None.
     """
+
     def name(number):
         if number < 0:
             return "several classes"
         return f"{number}" if classes is None else f"{classes[number]} ({number})"
 
-    first = (f"predicted {name(explanation.prediction[index])}, target {name(explanation.target[index])}; "
-             f"{explanation.composite}, sum(R)/score = {explanation.conserved[index]:.4f}, "
-             f"score = {explanation.score[index]:.4g}")
+    first = (
+        f"predicted {name(explanation.prediction[index])}, target {name(explanation.target[index])}; "
+        f"{explanation.composite}, sum(R)/score = {explanation.conserved[index]:.4f}, "
+        f"score = {explanation.score[index]:.4g}"
+    )
     return f"{first}\n{rule_summary(explanation.rules)}" if explanation.rules else first
 
 
@@ -157,8 +160,10 @@ def compare(data, relevances, texts, title=""):
     data = np.asarray(data)
     for relevance in relevances:
         if relevance.shape != data.shape or data.ndim != 3:
-            raise LRPError(f"drawing: relevance {relevance.shape} over an input {data.shape} found; two arrays of one "
-                           "shape (C, H, W) wanted")
+            raise LRPError(
+                f"drawing: relevance {relevance.shape} over an input {data.shape} found; two arrays of one "
+                "shape (C, H, W) wanted"
+            )
         if not (np.isfinite(relevance).all() and np.isfinite(data).all()):
             raise LRPError("drawing: numbers that are NaN or infinite found; finite ones wanted")
     spectrogram, line = data.shape == SPECTROGRAM, data.shape[0] == data.shape[1] == 1

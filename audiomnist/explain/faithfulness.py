@@ -63,16 +63,23 @@ def curve(forward, x, labels, orders, name, shares=SHARES):
     shares = np.asarray(shares, np.float64)
     if len(shares) < 2 or np.any(np.diff(shares) <= 0) or shares[0] < 0 or shares[-1] > 1:
         raise LRPError(f"shares: {shares.tolist()} found; at least two that rise from 0 to 1 at most wanted")
-    accuracies = np.array([[np.mean(np.argmax(forward(taken_away(x, order, share)), axis=1) == labels)
-                            for share in shares] for order in orders])
+    accuracies = np.array(
+        [
+            [np.mean(np.argmax(forward(taken_away(x, order, share)), axis=1) == labels) for share in shares]
+            for order in orders
+        ]
+    )
     return Curve(name, shares, accuracies.mean(axis=0), accuracies.std(axis=0))
 
 
 def compare(forward, x, labels, relevances, shares=SHARES, seeds=SEEDS):
     """Curves for every relevance {name: array like x}, for the amplitude, and at random (mean over `seeds`)."""
     random = [np.stack([np.random.default_rng(seed).random(x.shape[1:])] * len(x)) for seed in seeds]
-    named = [*((name, [np.asarray(r)]) for name, r in relevances.items()), ("amplitude", [by_amplitude(x)]),
-             ("random", random)]
+    named = [
+        *((name, [np.asarray(r)]) for name, r in relevances.items()),
+        ("amplitude", [by_amplitude(x)]),
+        ("random", random),
+    ]
     return [curve(forward, x, labels, orders, name, shares) for name, orders in named]
 
 
@@ -86,11 +93,23 @@ def draw(curves):
     axes = figure.subplots()
     for one in curves:
         (line,) = axes.plot(100 * one.shares, 100 * one.accuracy, marker=".", label=f"{one.order} ({one.area:.3f})")
-        axes.fill_between(100 * one.shares, 100 * (one.accuracy - one.spread), 100 * (one.accuracy + one.spread),
-                          color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.fill_between(
+            100 * one.shares,
+            100 * (one.accuracy - one.spread),
+            100 * (one.accuracy + one.spread),
+            color=line.get_color(),
+            alpha=0.2,
+            linewidth=0,
+        )
     axes.set(xlabel="values taken away (%)", ylabel="accuracy (%)", ylim=(0, 102))
-    axes.legend(title="order (area under the curve)", fontsize="small", title_fontsize="small", loc="upper left",
-                bbox_to_anchor=(1.01, 1), borderaxespad=0)
+    axes.legend(
+        title="order (area under the curve)",
+        fontsize="small",
+        title_fontsize="small",
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        borderaxespad=0,
+    )
     return figure
 
 
@@ -113,8 +132,14 @@ def parser():
     p.add_argument("--list", required=True, metavar="FILE", help="preprocessed HDF5 files with labels, one a line")
     p.add_argument("--limit", type=command.positive, metavar="N", help="only the first N recordings")
     p.add_argument("--label-column", type=int, metavar="N", help="as for python -m lrp")
-    p.add_argument("--composite", type=command.how, nargs="+", default=[DEFAULT], metavar="NAME",
-                   help=f"composites, composite files or baselines (default: {DEFAULT})")
+    p.add_argument(
+        "--composite",
+        type=command.how,
+        nargs="+",
+        default=[DEFAULT],
+        metavar="NAME",
+        help=f"composites, composite files or baselines (default: {DEFAULT})",
+    )
     p.add_argument("--output", metavar="FILE", help="picture of the curves")
     p.add_argument("--save", metavar="FILE", help="table of the curves, CSV")
     return p
@@ -126,7 +151,7 @@ def run(options):
         drawing.check_format(options.output)
     network = Network(options.model, options.weights)
     shape = None if network.input_shape is None else network.input_shape[1:]
-    groups = list(joined(read_recording(path, shape) for path in read_list(options.list)[:options.limit]))
+    groups = list(joined(read_recording(path, shape) for path in read_list(options.list)[: options.limit]))
     if len(groups) != 1:
         raise LRPError(f"{options.list}: recordings of {len(groups)} kinds found; one shape of data and labels wanted")
     x = groups[0].data

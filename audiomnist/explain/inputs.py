@@ -77,19 +77,25 @@ def read_recording(path, shape=None, seed=0):
     extension = os.path.splitext(path)[1].lower()
     if extension in WAV:
         if shape is None:
-            raise LRPError(f"{path}: a WAV file found for a network that declares no input shape; a deploy prototxt "
-                           "with an Input layer wanted")
+            raise LRPError(
+                f"{path}: a WAV file found for a network that declares no input shape; a deploy prototxt "
+                "with an Input layer wanted"
+            )
         recording = read_wav(path, shape, seed)
     elif extension in HDF5:
         recording = read_hdf5(path)
     else:
         raise LRPError(f"{path}: extension {extension or 'none'} found; one of {', '.join(HDF5 + WAV)} wanted")
     if shape is not None and recording.data.shape[1:] != tuple(shape):
-        raise LRPError(f"{path}: data of shape {recording.data.shape} found; (N, {', '.join(map(str, shape))}) wanted "
-                       "by the network")
+        raise LRPError(
+            f"{path}: data of shape {recording.data.shape} found; (N, {', '.join(map(str, shape))}) wanted "
+            "by the network"
+        )
     if not np.isfinite(recording.data).all():
-        raise LRPError(f"{path}: {int((~np.isfinite(recording.data)).sum())} values that are NaN or infinite found; "
-                       "finite numbers wanted")
+        raise LRPError(
+            f"{path}: {int((~np.isfinite(recording.data)).sum())} values that are NaN or infinite found; "
+            "finite numbers wanted"
+        )
     return recording
 
 
@@ -117,8 +123,9 @@ def read_list(path):
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
-        raise LRPError(f"{path}: {getattr(error, 'strerror', None) or error}; a text file with one recording a line "
-                       "wanted") from None
+        raise LRPError(
+            f"{path}: {getattr(error, 'strerror', None) or error}; a text file with one recording a line wanted"
+        ) from None
     files = [os.path.join(os.path.dirname(path), line) for line in lines if line]
     if not files:
         raise LRPError(f"{path}: no lines found; one recording a line wanted")

@@ -77,8 +77,10 @@ class Progress:
         remove_leftovers(self.folder)
         names = set(os.listdir(self.folder)) - {LOCK}
         if names and SETTINGS not in names:
-            raise LRPError(f"{self.folder}: {min(names)} and no {SETTINGS} found; an empty folder, or one with an "
-                           "unfinished run's parts wanted")
+            raise LRPError(
+                f"{self.folder}: {min(names)} and no {SETTINGS} found; an empty folder, or one with an "
+                "unfinished run's parts wanted"
+            )
 
     def _hold(self):
         self._lock = open(os.path.join(self.folder, LOCK), "a")  # noqa: SIM115 (held until the run ends)
@@ -91,8 +93,10 @@ class Progress:
     def _check_settings(self):
         path = os.path.join(self.folder, SETTINGS)
         found = {}
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError), \
-                open(path, encoding="utf-8") as file:
+        with (
+            contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError),
+            open(path, encoding="utf-8") as file,
+        ):
             found = dict(json.load(file))
         ours = not os.path.exists(path) or found.keys() == self.settings.keys()
         if ours and not self.started:
@@ -100,8 +104,10 @@ class Progress:
             return
         different = sorted(name for name in {*found, *self.settings} if found.get(name) != self.settings.get(name))
         if different:
-            raise LRPError(f"{self.folder}: an unfinished run with other settings found ({', '.join(different)}); that "
-                           "command again, or the folder removed wanted")
+            raise LRPError(
+                f"{self.folder}: an unfinished run with other settings found ({', '.join(different)}); that "
+                "command again, or the folder removed wanted"
+            )
 
     @property
     def started(self):
@@ -136,9 +142,13 @@ class Progress:
         try:
             with h5py.File(self._path(key), "r") as file:
                 groups = file.get("groups", {})
-                return Part(**{name: json.loads(file[name].asstr()[()]) for name in TEXTS},
-                            groups=[{name: _values(stored) for name, stored in groups[str(number)].items()}
-                                    for number in range(len(groups))])
+                return Part(
+                    **{name: json.loads(file[name].asstr()[()]) for name in TEXTS},
+                    groups=[
+                        {name: _values(stored) for name, stored in groups[str(number)].items()}
+                        for number in range(len(groups))
+                    ],
+                )
         except (OSError, KeyError, ValueError):
             return None
 

@@ -54,8 +54,10 @@ class Report:
         baseline), as a JSON value."""
         data = recording.data[0]
         if data.shape not in (drawing.SPECTROGRAM, drawing.WAVEFORM):
-            raise LRPError(f"{recording.path}: an input of shape {data.shape} found; for a report a spectrogram "
-                           f"{drawing.SPECTROGRAM} or a waveform {drawing.WAVEFORM} wanted")
+            raise LRPError(
+                f"{recording.path}: an input of shape {data.shape} found; for a report a spectrogram "
+                f"{drawing.SPECTROGRAM} or a waveform {drawing.WAVEFORM} wanted"
+            )
         signal = sound(recording, self.seed)
         classes = self.network.classes(recording.data.shape)
         copies, every = np.repeat(recording.data, classes, axis=0), np.arange(classes)
@@ -70,7 +72,9 @@ class Report:
                 end = drawing.limit(made.relevance[k])
                 conserved = float(made.conserved[k])
                 explanations[name][str(k)] = {
-                    "relevance": _eight_bits(made.relevance[k], end), "limit": end, "score": float(made.score[k]),
+                    "relevance": _eight_bits(made.relevance[k], end),
+                    "limit": end,
+                    "score": float(made.score[k]),
                     "conserved": conserved if np.isfinite(conserved) else None,
                     "sound": self._audible(data, made.relevance[k], signal),
                 }
@@ -78,10 +82,13 @@ class Report:
         if data.shape == drawing.SPECTROGRAM:  # decibels: from the least, -127, to the most, 127
             flat = 2 * (flat - flat.min()) / (np.ptp(flat) or 1) - 1
         return {
-            "name": os.path.basename(recording.path), "shape": list(data.shape),
+            "name": os.path.basename(recording.path),
+            "shape": list(data.shape),
             "input": _eight_bits(flat, np.abs(flat).max() or 1),
             "label": None if recording.label is None else " ".join(f"{v:g}" for v in recording.label.ravel()),
-            "prediction": int(made.prediction[0]), "explanations": explanations, "rules": rules,
+            "prediction": int(made.prediction[0]),
+            "explanations": explanations,
+            "rules": rules,
             "sound": None if signal is None else _base64(audible.wav_bytes(audible.normalised(signal))),
         }
 
@@ -91,8 +98,10 @@ class Report:
         self.size += len(json.dumps(entry, allow_nan=False))
         whole = self.size / len(self.entries) * max(self.count, len(self.entries))
         if whole > LARGEST:
-            raise LRPError(f"{self.folder}: a page of {whole / 2**20:.0f} MB found for {self.count} recordings; "
-                           f"{LARGEST // 2**20} MB at most wanted (fewer recordings with --limit, or fewer composites)")
+            raise LRPError(
+                f"{self.folder}: a page of {whole / 2**20:.0f} MB found for {self.count} recordings; "
+                f"{LARGEST // 2**20} MB at most wanted (fewer recordings with --limit, or fewer composites)"
+            )
 
     def write(self):
         """Write the page, whole or not at all; returns its path."""
@@ -105,11 +114,14 @@ class Report:
         length = shape[2] * (drawing.FRAME_STEP if spectrogram else 1 / drawing.SAMPLE_RATE)
         data = {
             "about": f"{self.network.model} with {self.network.weights_file}: {len(self.entries)} recordings. Red "
-                     "speaks for the class, blue against it; audible heatmaps play relu(R) * x.",
-            "shape": shape[1:], "hertz": shape[1] * drawing.BIN_WIDTH if spectrogram else 0,
-            "start": start, "end": start + length,
+            "speaks for the class, blue against it; audible heatmaps play relu(R) * x.",
+            "shape": shape[1:],
+            "hertz": shape[1] * drawing.BIN_WIDTH if spectrogram else 0,
+            "start": start,
+            "end": start + length,
             "classes": list(next(iter(first["explanations"].values()))),
-            "rules": first["rules"], "recordings": self.entries,
+            "rules": first["rules"],
+            "recordings": self.entries,
         }
         # no NaN, which is no JSON: the page would stay empty; no <, so that no name can end the script element
         text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")

@@ -25,8 +25,14 @@ def columns(explanation, data, label=None, sources=None):
     relevance (N, C, H, W), scores (N, classes), score, prediction, target (N,); input (N, C, H, W) float32; label
     (N, L) float32 and source (N,) where given; absorbed_bias and absorbed_stabiliser (N, layers) where it has them.
     """
-    made = {"relevance": explanation.relevance, "input": np.asarray(data, np.float32), "scores": explanation.scores,
-            "score": explanation.score, "prediction": explanation.prediction, "target": explanation.target}
+    made = {
+        "relevance": explanation.relevance,
+        "input": np.asarray(data, np.float32),
+        "scores": explanation.scores,
+        "score": explanation.score,
+        "prediction": explanation.prediction,
+        "target": explanation.target,
+    }
     if label is not None:
         made["label"] = np.asarray(label, np.float32)
     if sources is not None:
@@ -77,8 +83,13 @@ class Writer:
         if "relevance" not in self.file:
             for name, values in made.items():
                 one = values.shape[1:]
-                self.file.create_dataset(name, data=values, dtype=string_kind(values), maxshape=(None, *one),
-                                         chunks=(1, *one) if values.ndim == 4 else True)
+                self.file.create_dataset(
+                    name,
+                    data=values,
+                    dtype=string_kind(values),
+                    maxshape=(None, *one),
+                    chunks=(1, *one) if values.ndim == 4 else True,
+                )
             return
         check_alike(made, self.file)
         before = len(self.file["relevance"])

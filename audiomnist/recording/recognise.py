@@ -89,8 +89,10 @@ def single_utterance(samples: np.ndarray, rate: int) -> np.ndarray:
     first = last = place  # a word of two sounds, such as eight
     while first and sounds[last].stop - sounds[first - 1].start < LONGEST - 2 * MARGIN and _near(sounds, first - 1):
         first -= 1
-    while last + 1 < len(sounds) and sounds[last + 1].stop - sounds[first].start < LONGEST - 2 * MARGIN and _near(
-        sounds, last
+    while (
+        last + 1 < len(sounds)
+        and sounds[last + 1].stop - sounds[first].start < LONGEST - 2 * MARGIN
+        and _near(sounds, last)
     ):
         last += 1
     start = max(0, round((sounds[first].start - MARGIN) * rate))

@@ -325,9 +325,7 @@ class Session:
         if repetitions > self.repetitions:
             self.add("session", repetitions=repetitions, seed=self.seed)
 
-    def add_take(
-        self, samples: np.ndarray, series: Sequence[Prompt], onsets: Sequence[float], **facts: object
-    ) -> Take:
+    def add_take(self, samples: np.ndarray, series: Sequence[Prompt], onsets: Sequence[float], **facts: object) -> Take:
         """Write a take, int16 (N,) at 48 kHz, then its event; `facts` go into the log. Raises WriteError."""
         numbers = [event["take"] for event in self._of("take")]
         if self.folder is not None:  # a file without an event belongs to a take that a crash cost: leave it

@@ -196,5 +196,3 @@ def run_window(prompter: Prompter, kind: str | None = None, full_screen: bool = 
     except ImportError:
         return run_matplotlib(prompter, full_screen)
     return run_tk(prompter, full_screen)
-
-

@@ -74,8 +74,10 @@ def select(splits: Splits, network: str = ALL, task: str = ALL, split: str = ALL
     for network_name in choose("network", network, list(NETWORKS)):
         for task_name in choose("task", task, list(splits.folds)):
             numbers = [str(k) for k in range(len(splits.folds[task_name]))]
-            if split not in (ALL, *numbers) and task == ALL and any(
-                split in map(str, range(len(folds))) for folds in splits.folds.values()
+            if (
+                split not in (ALL, *numbers)
+                and task == ALL
+                and any(split in map(str, range(len(folds))) for folds in splits.folds.values())
             ):
                 continue  # with all tasks chosen, those that have this split
             for number in choose(f"split of task {task_name}", split, numbers):

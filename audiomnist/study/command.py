@@ -40,8 +40,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, default=HOME / "results", metavar="DIR", help="where results go (default: results/)")
     add("--limit", type=number, metavar="N", help="test recordings of a run, at most; 0: all")
     add("--seed", type=number, default=default.seed, help="of every random draw (default: %(default)s)")
-    add("--composite", nargs="+", choices=COMPOSITES, default=list(default.composites), metavar="NAME",
-        help=f"of {', '.join(COMPOSITES)} (default: {' '.join(default.composites)})")
+    add(
+        "--composite",
+        nargs="+",
+        choices=COMPOSITES,
+        default=list(default.composites),
+        metavar="NAME",
+        help=f"of {', '.join(COMPOSITES)} (default: {' '.join(default.composites)})",
+    )
     add("--engine", choices=ENGINES, default=default.engine, help="computes class scores (default: %(default)s)")
 
 

@@ -160,8 +160,11 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     earlier = earlier_files(folder)
-    names = [*(f"{stem}.csv" for stem in outcome.tables), *(f"{stem}.png" for stem in outcome.figures),
-             *(f"{stem}.wav" for stem in outcome.sounds)]
+    names = [
+        *(f"{stem}.csv" for stem in outcome.tables),
+        *(f"{stem}.png" for stem in outcome.figures),
+        *(f"{stem}.wav" for stem in outcome.sounds),
+    ]
     # what a killed process leaves is known as this experiment's
     _write_record(folder, {"files": sorted({*earlier, *names})})
     for name in earlier:

@@ -13,8 +13,10 @@ from audiomnist.study.setting import Setting
 from audiomnist.study.trained import Recordings, TrainedRun, first_runs
 from lrp import Explanation
 
-RULES_UNVERIFIED = ("Which rule the paper uses on which layer is to be checked against it; every caption names the "
-                    "composite behind its picture.")
+RULES_UNVERIFIED = (
+    "Which rule the paper uses on which layer is to be checked against it; every caption names the "
+    "composite behind its picture."
+)
 
 
 def explain(run: TrainedRun, recordings: Recordings, composites: Sequence[str]) -> dict[str, Explanation]:
@@ -28,17 +30,19 @@ def table(run: TrainedRun, recordings: Recordings, explanations: dict[str, Expla
     rows = []
     for composite, explanation in explanations.items():
         for index in range(len(recordings.names)):
-            rows.append({
-                **run.provenance,
-                "selection_seed": run.setting.seed,
-                **recordings.describe(index),
-                "composite": composite,
-                "rules": rule_summary(explanation.rules),
-                "target": run.task.classes[explanation.target[index]],
-                "prediction": run.task.classes[explanation.prediction[index]],
-                "score": explanation.score[index],
-                "sum_over_score": explanation.conserved[index],
-            })
+            rows.append(
+                {
+                    **run.provenance,
+                    "selection_seed": run.setting.seed,
+                    **recordings.describe(index),
+                    "composite": composite,
+                    "rules": rule_summary(explanation.rules),
+                    "target": run.task.classes[explanation.target[index]],
+                    "prediction": run.task.classes[explanation.prediction[index]],
+                    "score": explanation.score[index],
+                    "sum_over_score": explanation.conserved[index],
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -46,8 +50,10 @@ def line(run: TrainedRun, recordings: Recordings, explanation: Explanation, inde
     """Who says what, and what the network makes of it, in one line."""
     about = recordings.describe(index)
     classes = run.task.classes
-    return (f"digit {about['digit']}, {about['sex']} speaker {about['speaker']}: target "
-            f"{classes[explanation.target[index]]}, predicted {classes[explanation.prediction[index]]}")
+    return (
+        f"digit {about['digit']}, {about['sex']} speaker {about['speaker']}: target "
+        f"{classes[explanation.target[index]]}, predicted {classes[explanation.prediction[index]]}"
+    )
 
 
 def composite_note(explanation: Explanation, index: int) -> str:
@@ -61,8 +67,10 @@ def conservation(frame: pd.DataFrame) -> list[str]:
     for (network, task, composite), own in frame.groupby(["network", "task", "composite"], sort=False):
         low, high = own["sum_over_score"].min(), own["sum_over_score"].max()
         right = int(np.sum(own["target"] == own["prediction"]))
-        sentences.append(f"{network} on {task}, {composite}: sum(R)/score from {low:.3f} to {high:.3f}; {right} of "
-                         f"{len(own)} recordings recognised.")
+        sentences.append(
+            f"{network} on {task}, {composite}: sum(R)/score from {low:.3f} to {high:.3f}; {right} of "
+            f"{len(own)} recordings recognised."
+        )
     return sentences
 
 

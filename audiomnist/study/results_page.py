@@ -24,8 +24,10 @@ from caffe_proto import read_solver, write_file
 
 HTML_NAME, MARKDOWN_NAME = "index.html", "RESULTS.md"
 TITLE = "AudioMNIST, reproduced"
-PAPER = ("Becker, Vielhaben, Ackermann, Müller, Lapuschkin, Samek, “AudioMNIST: Exploring Explainable Artificial "
-         "Intelligence for Audio Analysis on a Simple Benchmark”, Journal of the Franklin Institute 361(1), 2024")
+PAPER = (
+    "Becker, Vielhaben, Ackermann, Müller, Lapuschkin, Samek, “AudioMNIST: Exploring Explainable Artificial "
+    "Intelligence for Audio Analysis on a Simple Benchmark”, Journal of the Franklin Institute 361(1), 2024"
+)
 PAPER_SPLITS = {"digit": 5, "gender": 4}
 SHOWN_ROWS = 12  # of a table; the CSV beside it has all
 SHOWN_TABLES = {"table1": ["table1"], "corpus": ["summary"]}  # whose numbers are read rather than seen
@@ -66,8 +68,10 @@ def differences(setting: Setting) -> list[str]:
     """What is different from the paper here, and why, as sentences: read off the recordings and the runs."""
     found = []
     if (setting.data / DEMO_MANIFEST).exists():
-        found.append("The recordings are synthetic speech of a demo, not people: the numbers show that the path works "
-                     "and say nothing about AudioMNIST.")
+        found.append(
+            "The recordings are synthetic speech of a demo, not people: the numbers show that the path works "
+            "and say nothing about AudioMNIST."
+        )
     runs = trained_runs(setting)
     for network in NETWORKS.values():
         own = [run for run in runs if run.run.network == network.name]
@@ -75,21 +79,29 @@ def differences(setting: Setting) -> list[str]:
         wanted = solver_value(template, "max_iter")
         other = sorted({run.iterations for run in own} - {wanted})
         if other:
-            found.append(f"{network.name} was trained for {' and '.join(map(str, other))} iterations; the paper's "
-                         f"solver does {wanted}.")
+            found.append(
+                f"{network.name} was trained for {' and '.join(map(str, other))} iterations; the paper's "
+                f"solver does {wanted}."
+            )
         kinds = sorted({read_solver(run.folder / "solver.prototxt").type for run in own} - {"SGD"})
         if kinds:
-            found.append(f"{network.name} was trained with the demo's quick solver ({', '.join(kinds)}) and fillers "
-                         "instead of the paper's (SGD, gaussian).")
+            found.append(
+                f"{network.name} was trained with the demo's quick solver ({', '.join(kinds)}) and fillers "
+                "instead of the paper's (SGD, gaussian)."
+            )
         for task, count in PAPER_SPLITS.items():
             done = len([run for run in own if run.run.task == task])
             if done < count:
                 found.append(f"{network.name} on {task}: {done} of the paper's {count} splits are trained.")
     engines = ", ".join(sorted({run.engine for run in runs}))
-    found.append(f"The engine that trained is {engines}; the paper used BVLC Caffe. Initial weights, shuffling and "
-                 "dropout are seeded here; the paper's seeds are not known.")
-    found.append("Where a recording lies in its padded second is drawn from a seed and the file's name; the authors' "
-                 "script draws it unseeded, so theirs cannot be repeated.")
+    found.append(
+        f"The engine that trained is {engines}; the paper used BVLC Caffe. Initial weights, shuffling and "
+        "dropout are seeded here; the paper's seeds are not known."
+    )
+    found.append(
+        "Where a recording lies in its padded second is drawn from a seed and the file's name; the authors' "
+        "script draws it unseeded, so theirs cannot be repeated."
+    )
     return found
 
 
@@ -115,15 +127,20 @@ def markdown(output: Path, setting: Setting) -> str:
             head, *body = _rows(section.table(stem))
             lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)] + [""]
         lines += [f"- {text}" for text in record["findings"]]
-        lines += [f"- {'**Holds**' if c['holds'] else '**Does not hold here**'}: {c['statement']} ({c['evidence']})"
-                  for c in record["conclusions"]]
+        lines += [
+            f"- {'**Holds**' if c['holds'] else '**Does not hold here**'}: {c['statement']} ({c['evidence']})"
+            for c in record["conclusions"]
+        ]
         lines += [f"- *To be checked in the paper:* {text}" for text in record["unverified"]]
         for name, caption in record["figures"].items():
             lines += ["", f"![{section.name}]({section.name}/{name})", "", caption]
         for name, caption in record["sounds"].items():
             lines += ["", f"[{caption}]({section.name}/{name})"]
-        lines += ["", "Tables: " + ", ".join(f"[{n}]({section.name}/{n})" for n in record["tables"]) + ". Code "
-                  f"{record['made_from']['code'][:12]}, seed {record['made_from']['seed']}."]
+        lines += [
+            "",
+            "Tables: " + ", ".join(f"[{n}]({section.name}/{n})" for n in record["tables"]) + ". Code "
+            f"{record['made_from']['code'][:12]}, seed {record['made_from']['seed']}.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -160,11 +177,15 @@ def page(output: Path, setting: Setting) -> str:
             source = _embedded(section.folder / name, "audio/wav")
             parts.append(f'<p><audio controls src="{source}"></audio> {e(caption)}</p>')
         links = ", ".join(f'<a href="{section.name}/{name}">{name}</a>' for name in record["tables"])
-        parts.append(f'<p class="check">Tables: {links}. Code {record["made_from"]["code"][:12]}, seed '
-                     f'{record["made_from"]["seed"]}.</p>')
+        parts.append(
+            f'<p class="check">Tables: {links}. Code {record["made_from"]["code"][:12]}, seed '
+            f"{record['made_from']['seed']}.</p>"
+        )
     body = "\n".join(parts)
-    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title><style>{STYLE}</style>'
-            f"</head><body>\n{body}\n</body></html>\n")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title><style>{STYLE}</style>'
+        f"</head><body>\n{body}\n</body></html>\n"
+    )
 
 
 def write(output: Path, setting: Setting) -> list[Path]:

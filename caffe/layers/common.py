@@ -81,8 +81,10 @@ class Slice(Layer):
 
     def setup(self, bottom, top):
         param = self.layer_param.slice_param
-        self.check(not (param.HasField("axis") and param.HasField("slice_dim")),
-                   "Either axis or slice_dim should be specified; not both.")
+        self.check(
+            not (param.HasField("axis") and param.HasField("slice_dim")),
+            "Either axis or slice_dim should be specified; not both.",
+        )
         self.points = list(param.slice_point)
 
     def reshape(self, bottom, top):
@@ -90,14 +92,19 @@ class Slice(Layer):
         self.axis = bottom[0].axis(param.slice_dim if param.HasField("slice_dim") else param.axis)
         size = bottom[0].shape[self.axis]
         if self.points:
-            self.check(len(self.points) == len(top) - 1,
-                       f"found {len(self.points)} slice points for {len(top)} tops; wanted {len(top) - 1}")
+            self.check(
+                len(self.points) == len(top) - 1,
+                f"found {len(self.points)} slice points for {len(top)} tops; wanted {len(top) - 1}",
+            )
             edges = [0, *self.points, size]
-            self.check(all(a < b for a, b in zip(edges, edges[1:], strict=False)),
-                       f"found slice points {self.points} in an axis of {size}; wanted increasing ones inside it")
+            self.check(
+                all(a < b for a, b in zip(edges, edges[1:], strict=False)),
+                f"found slice points {self.points} in an axis of {size}; wanted increasing ones inside it",
+            )
         else:
-            self.check(size % len(top) == 0,
-                       f"Number of top blobs ({len(top)}) should evenly divide input slice axis ({size})")
+            self.check(
+                size % len(top) == 0, f"Number of top blobs ({len(top)}) should evenly divide input slice axis ({size})"
+            )
             edges = [size // len(top) * i for i in range(len(top) + 1)]
         self.sizes = [b - a for a, b in zip(edges, edges[1:], strict=False)]
         for blob, length in zip(top, self.sizes, strict=True):
@@ -126,8 +133,10 @@ class Concat(Layer):
 
     def setup(self, bottom, top):
         param = self.layer_param.concat_param
-        self.check(not (param.HasField("axis") and param.HasField("concat_dim")),
-                   "Either axis or concat_dim should be specified; not both.")
+        self.check(
+            not (param.HasField("axis") and param.HasField("concat_dim")),
+            "Either axis or concat_dim should be specified; not both.",
+        )
 
     def reshape(self, bottom, top):
         param = self.layer_param.concat_param
@@ -138,9 +147,11 @@ class Concat(Layer):
             self.check(blob.num_axes == len(shape), "All inputs must have the same #axes.")
             self.sizes.append(blob.shape[self.axis])
             shape[self.axis] = self.sizes[-1]
-            self.check(list(blob.shape) == shape,
-                       "All inputs must have the same shape, except at concat_axis. "
-                       f"Found {bottom[0].shape_string} and {blob.shape_string}")
+            self.check(
+                list(blob.shape) == shape,
+                "All inputs must have the same shape, except at concat_axis. "
+                f"Found {bottom[0].shape_string} and {blob.shape_string}",
+            )
         shape[self.axis] = sum(self.sizes)
         top[0].reshape(*shape)
         if len(bottom) == 1:
@@ -169,7 +180,7 @@ class Flatten(Layer):
         start, end = bottom[0].axis(param.axis), bottom[0].axis(param.end_axis)
         self.check(start <= end, f"found axis {start} behind end_axis {end}")
         shape = bottom[0].shape
-        top[0].reshape(*shape[:start], bottom[0].count_from(start, end + 1), *shape[end + 1:])
+        top[0].reshape(*shape[:start], bottom[0].count_from(start, end + 1), *shape[end + 1 :])
         alias(top[0], bottom[0])
 
     def forward(self, bottom, top):
@@ -184,8 +195,10 @@ class Reshape(Flatten):
     """Replaces the axes axis..axis+num_axes by `shape` (0: keep that dimension, -1: infer it); the memory is shared."""
 
     def setup(self, bottom, top):
-        self.check(list(self.layer_param.reshape_param.shape.dim).count(-1) <= 1,
-                   "new shape contains multiple -1 dims; at most a single (1) value of -1 may be specified")
+        self.check(
+            list(self.layer_param.reshape_param.shape.dim).count(-1) <= 1,
+            "new shape contains multiple -1 dims; at most a single (1) value of -1 may be specified",
+        )
 
     def reshape(self, bottom, top):
         param = self.layer_param.reshape_param
@@ -198,21 +211,26 @@ class Reshape(Flatten):
         dims = list(param.shape.dim)
         for i, dim in enumerate(dims):
             if dim == 0:
-                self.check(start + i < len(shape),
-                           "new shape contains a 0, but there was no corresponding bottom axis to copy")
+                self.check(
+                    start + i < len(shape), "new shape contains a 0, but there was no corresponding bottom axis to copy"
+                )
                 dims[i] = shape[start + i]
         dims = shape[:start] + dims + shape[end:]
         known = 1
         for dim in dims:
             known *= dim if dim != -1 else 1
         if -1 in dims:
-            self.check(known and bottom[0].count % known == 0,
-                       f"bottom count ({bottom[0].count}) must be divisible by the product of the specified dimensions "
-                       f"({known})")
+            self.check(
+                known and bottom[0].count % known == 0,
+                f"bottom count ({bottom[0].count}) must be divisible by the product of the specified dimensions "
+                f"({known})",
+            )
             dims[dims.index(-1)] = bottom[0].count // known
         else:
-            self.check(known == bottom[0].count,
-                       f"output count must match input count: found shape {dims} for {bottom[0].count} elements")
+            self.check(
+                known == bottom[0].count,
+                f"output count must match input count: found shape {dims} for {bottom[0].count} elements",
+            )
         top[0].reshape(*dims)
         alias(top[0], bottom[0])
 
@@ -230,14 +248,18 @@ class Eltwise(Layer):
         param = self.layer_param.eltwise_param
         self.operation, self.stable = param.operation, param.stable_prod_grad
         self.check(len(param.coeff) in (0, len(bottom)), "Eltwise Layer takes one coefficient per bottom blob.")
-        self.check(not (self.operation == param.PROD and len(param.coeff)),
-                   "Eltwise layer only takes coefficients for summation.")
+        self.check(
+            not (self.operation == param.PROD and len(param.coeff)),
+            "Eltwise layer only takes coefficients for summation.",
+        )
         self.coefficients = list(param.coeff) or [1.0] * len(bottom)
 
     def reshape(self, bottom, top):
         for i, blob in enumerate(bottom):
-            self.check(blob.shape == bottom[0].shape,
-                       f"bottom[0]: {bottom[0].shape_string}, bottom[{i}]: {blob.shape_string}; wanted equal shapes")
+            self.check(
+                blob.shape == bottom[0].shape,
+                f"bottom[0]: {bottom[0].shape_string}, bottom[{i}]: {blob.shape_string}; wanted equal shapes",
+            )
         super().reshape(bottom, top)
 
     def forward(self, bottom, top):
@@ -289,8 +311,9 @@ class Tile(Layer):
     def reshape(self, bottom, top):
         param = self.layer_param.tile_param
         self.axis, self.tiles = bottom[0].axis(param.axis), param.tiles
-        self.check(param.HasField("tiles") and self.tiles > 0,
-                   f"Number of tiles must be positive. Found tiles {self.tiles}")
+        self.check(
+            param.HasField("tiles") and self.tiles > 0, f"Number of tiles must be positive. Found tiles {self.tiles}"
+        )
         shape = list(bottom[0].shape)
         shape[self.axis] *= self.tiles
         top[0].reshape(*shape)
@@ -353,8 +376,11 @@ class ArgMax(Layer):
         self.top_k, self.values = param.top_k, param.out_max_val
         self.axis = bottom[0].axis(param.axis) if param.HasField("axis") else None
         classes = bottom[0].count_from(1) if self.axis is None else bottom[0].shape[self.axis]
-        self.check(1 <= self.top_k <= classes, "top_k must be at least 1 and less than or equal to the number of "
-                                               f"classes. Found top_k {self.top_k} of {classes}")
+        self.check(
+            1 <= self.top_k <= classes,
+            "top_k must be at least 1 and less than or equal to the number of "
+            f"classes. Found top_k {self.top_k} of {classes}",
+        )
 
     def reshape(self, bottom, top):
         if self.axis is None:
@@ -427,8 +453,10 @@ class BatchNorm(Layer):
         for size in (self.channels, self.channels, 1):
             self.add_param((size,), caffe_pb2.FillerParameter(type="constant"))
         specs = self.layer_param.param
-        self.check(len(specs) <= 3 and all(spec.lr_mult == 0 for spec in specs),
-                   "Cannot configure batch normalization statistics as layer parameters.")
+        self.check(
+            len(specs) <= 3 and all(spec.lr_mult == 0 for spec in specs),
+            "Cannot configure batch normalization statistics as layer parameters.",
+        )
         while len(specs) < 3:
             specs.add(lr_mult=0)
 
@@ -483,19 +511,22 @@ class Broadcast(Layer):
         """Shape of the learned operand."""
         shape, axis = bottom[0].shape, bottom[0].axis(param.axis)
         self.check(param.num_axes >= -1, "num_axes must be non-negative, or -1 to extend to the end of bottom[0]")
-        self.check(axis + param.num_axes <= len(shape),
-                   "the operand's shape extends past bottom[0]'s shape when applied starting with bottom[0] axis = "
-                   f"{axis}")
-        return shape[axis:] if param.num_axes == -1 else shape[axis:axis + param.num_axes]
+        self.check(
+            axis + param.num_axes <= len(shape),
+            f"the operand's shape extends past bottom[0]'s shape when applied starting with bottom[0] axis = {axis}",
+        )
+        return shape[axis:] if param.num_axes == -1 else shape[axis : axis + param.num_axes]
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
         shape, size = bottom[0].shape, operand.num_axes
         start = bottom[0].axis(self.param.axis) if size else 0
-        self.check(shape[start:start + size] == operand.shape,
-                   f"dimension mismatch between bottom[0] ({bottom[0].shape_string}) from axis {start} and the operand "
-                   f"({operand.shape_string})")
+        self.check(
+            shape[start : start + size] == operand.shape,
+            f"dimension mismatch between bottom[0] ({bottom[0].shape_string}) from axis {start} and the operand "
+            f"({operand.shape_string})",
+        )
         # the operand with ones in front of and behind its axes, and the axes that gradients are summed over
         self.wide = (1,) * start + tuple(operand.shape) + (1,) * (len(shape) - start - size)
         self.summed = [d for d in range(len(shape)) if not start <= d < start + size]
@@ -644,12 +675,16 @@ class Filter(Layer):
 
     def reshape(self, bottom, top):
         *inputs, selector = bottom
-        self.check(selector.count == selector.shape[0],
-                   f"Selector blob must have all axes but the first of size 1; found {selector.shape_string}")
+        self.check(
+            selector.count == selector.shape[0],
+            f"Selector blob must have all axes but the first of size 1; found {selector.shape_string}",
+        )
         for i, blob in enumerate(inputs):
-            self.check(blob.shape[0] == selector.shape[0],
-                       f"Each bottom should have the same 0th dimension as the selector blob; found {blob.shape[0]} "
-                       f"and {selector.shape[0]} for bottom[{i}]")
+            self.check(
+                blob.shape[0] == selector.shape[0],
+                f"Each bottom should have the same 0th dimension as the selector blob; found {blob.shape[0]} "
+                f"and {selector.shape[0]} for bottom[{i}]",
+            )
         # At construction the selector is not computed yet, and the tops show how large they may become.
         first, self.rows = self.rows is None, selector.value.flatten().nonzero().flatten()
         for blob, result in zip(inputs, top, strict=True):

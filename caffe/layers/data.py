@@ -58,8 +58,10 @@ def read_hdf5(path, names, where):
                 raise CaffeError(f"{where}: Failed to find HDF5 dataset {name} in {path}; found {sorted(file)}")
             dataset = file[name]
             if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
-                raise CaffeError(f"{where}: {path}: dataset {name} is {dataset.dtype} with {dataset.ndim} axes; "
-                                 "wanted float or integer data with at least 1 axis")
+                raise CaffeError(
+                    f"{where}: {path}: dataset {name} is {dataset.dtype} with {dataset.ndim} axes; "
+                    "wanted float or integer data with at least 1 axis"
+                )
             try:
                 arrays.append(dataset[...].astype(np.float32, order="C", copy=False))
             except OSError as error:
@@ -70,8 +72,10 @@ def read_hdf5(path, names, where):
     for name, array in zip(names, arrays, strict=True):
         finite = np.isfinite(array).reshape(array.shape[0], -1).all(axis=1)
         if not finite.all():
-            raise CaffeError(f"{where}: {path}: row {int(np.argmin(finite))} of dataset {name} holds NaN or infinite "
-                             "values; wanted numbers")
+            raise CaffeError(
+                f"{where}: {path}: row {int(np.argmin(finite))} of dataset {name} holds NaN or infinite "
+                "values; wanted numbers"
+            )
     return arrays
 
 
@@ -100,8 +104,10 @@ class RowOrder:
             if self.shuffle:
                 self.random.shuffle(self.rows)
         elif not self.checked and len(self.rows) != count_rows(index):
-            raise CaffeError(f"found {count_rows(index)} rows in file {index} (counted from 0) of the list; wanted "
-                             f"{len(self.rows)} as when the snapshot was written")
+            raise CaffeError(
+                f"found {count_rows(index)} rows in file {index} (counted from 0) of the list; wanted "
+                f"{len(self.rows)} as when the snapshot was written"
+            )
         self.checked = True
         return index, int(self.rows[self.row])
 
@@ -123,8 +129,14 @@ class RowOrder:
             self.random.shuffle(self.rows)
 
     def state(self):
-        return {"files": self.files.copy(), "rows": None if self.rows is None else self.rows.copy(), "file": self.file,
-                "row": self.row, "offset": self.offset, "random": self.random.bit_generator.state}
+        return {
+            "files": self.files.copy(),
+            "rows": None if self.rows is None else self.rows.copy(),
+            "file": self.file,
+            "row": self.row,
+            "offset": self.offset,
+            "random": self.random.bit_generator.state,
+        }
 
     def restore(self, state):
         self.files = np.array(state["files"])
@@ -160,9 +172,12 @@ class HDF5Data(Layer):
             raise CaffeError(f"{self.where}: Failed to open source file: {param.source}") from None
         self.check(self.paths, f"Must have at least 1 HDF5 filename listed in {param.source}")
         missing = [p for p in self.paths if not os.path.exists(p)]
-        self.check(not missing, f"Failed opening HDF5 file: {len(missing)} of the {len(self.paths)} files listed in "
-                                f"{param.source} do not exist, the first is {missing[:1]} (paths are relative to "
-                                f"{os.getcwd()})")
+        self.check(
+            not missing,
+            f"Failed opening HDF5 file: {len(missing)} of the {len(self.paths)} files listed in "
+            f"{param.source} do not exist, the first is {missing[:1]} (paths are relative to "
+            f"{os.getcwd()})",
+        )
         self.names = list(self.layer_param.top)
         self.digest = hashlib.sha256("\n".join(self.paths).encode()).hexdigest()
         self.memory, self.budget, self.entered = {}, cache_budget(), None
@@ -195,9 +210,10 @@ class HDF5Data(Layer):
         arrays = read_hdf5(path, self.names, self.where)
         if self.inner is not None:
             for name, array, inner in zip(self.names, arrays, self.inner, strict=True):
-                self.check(array.shape[1:] == inner,
-                           f"{path}: row 0 of dataset {name} has shape {array.shape[1:]}; wanted {inner} as in the "
-                           "first file")
+                self.check(
+                    array.shape[1:] == inner,
+                    f"{path}: row 0 of dataset {name} has shape {array.shape[1:]}; wanted {inner} as in the first file",
+                )
         size = sum(a.nbytes for a in arrays)
         if size <= self.budget:
             self.budget -= size
@@ -256,8 +272,10 @@ class HDF5Data(Layer):
         return True
 
     def _too_large(self, size, budget):
-        glog.info(f"{self.where}: {size / 2**20:.0f} MB of data or more; {budget / 2**20:.0f} MB of the device and "
-                  f"{cache_budget() / 2**20:.0f} MB of memory may be used: every batch is brought to the device anew")
+        glog.info(
+            f"{self.where}: {size / 2**20:.0f} MB of data or more; {budget / 2**20:.0f} MB of the device and "
+            f"{cache_budget() / 2**20:.0f} MB of memory may be used: every batch is brought to the device anew"
+        )
         return False
 
     def _move_to(self, device):
@@ -266,7 +284,7 @@ class HDF5Data(Layer):
         self.resident = [torch.empty((int(self.first[-1]), *inner), device=device) for inner in self.inner]
         for start, arrays in zip(self.first, files, strict=False):
             for whole, array in zip(self.resident, arrays, strict=True):
-                whole[start:start + len(array)] = torch.from_numpy(array).to(device)
+                whole[start : start + len(array)] = torch.from_numpy(array).to(device)
         self.memory, self.entered = {}, None
         self.set_passes(1)
         size = sum(whole.nbytes for whole in self.resident)
@@ -274,8 +292,9 @@ class HDF5Data(Layer):
 
     def set_passes(self, count):
         """Make room for the row numbers of `count` batches."""
-        self.index = torch.zeros((count, self.layer_param.hdf5_data_param.batch_size), dtype=torch.int64,
-                                 device=self.resident[0].device)
+        self.index = torch.zeros(
+            (count, self.layer_param.hdf5_data_param.batch_size), dtype=torch.int64, device=self.resident[0].device
+        )
 
     def next_rows(self):
         """The row numbers (of the whole set, int64 array) of the next batch, and go on behind it."""
@@ -318,8 +337,10 @@ class HDF5Data(Layer):
 
     def restore_position(self, position):
         if position.get("source") != self.digest:
-            glog.warning(f"{self.where}: the stored data position is of another list of files than "
-                         f"{self.layer_param.hdf5_data_param.source}; starting at the first row")
+            glog.warning(
+                f"{self.where}: the stored data position is of another list of files than "
+                f"{self.layer_param.hdf5_data_param.source}; starting at the first row"
+            )
             return
         if self.ahead is not None:
             self.ahead.result()
@@ -395,9 +416,10 @@ class Input(Layer):
 
     def setup(self, bottom, top):
         shapes = self.layer_param.input_param.shape
-        self.check(len(shapes) in (0, 1, len(top)),
-                   f"Must specify 'shape' once, once per top blob, or not at all: {len(top)} tops vs. {len(shapes)} "
-                   "shapes.")
+        self.check(
+            len(shapes) in (0, 1, len(top)),
+            f"Must specify 'shape' once, once per top blob, or not at all: {len(top)} tops vs. {len(shapes)} shapes.",
+        )
         for i, t in enumerate(top):
             if len(shapes):
                 t.reshape(*shapes[i if len(shapes) > 1 else 0].dim)
@@ -426,22 +448,29 @@ class DummyData(Layer):
     def setup(self, bottom, top):
         param = self.layer_param.dummy_data_param
         fillers = list(param.data_filler) or [caffe_pb2.FillerParameter()]
-        self.check(len(fillers) in (1, len(top)),
-                   f"Number of data fillers must be 0, 1 or equal to the number of tops: {len(top)}; you specified "
-                   f"{len(fillers)} data fillers.")
+        self.check(
+            len(fillers) in (1, len(top)),
+            f"Number of data fillers must be 0, 1 or equal to the number of tops: {len(top)}; you specified "
+            f"{len(fillers)} data fillers.",
+        )
         self.fillers = fillers * len(top) if len(fillers) == 1 else fillers
         legacy = [list(getattr(param, name)) for name in ("num", "channels", "height", "width")]
         if param.shape:
-            self.check(not any(legacy), "Both shape and legacy fields were specified: wanted shape, or num, channels, "
-                                        "height and width")
+            self.check(
+                not any(legacy),
+                "Both shape and legacy fields were specified: wanted shape, or num, channels, height and width",
+            )
             shapes = [tuple(s.dim) for s in param.shape]
         else:
-            self.check(all(len(v) == len(legacy[0]) for v in legacy) and legacy[0],
-                       f"Must specify either 'shape' or num, channels, height and width, once or once per top blob; "
-                       f"found {[len(v) for v in legacy]} values")
+            self.check(
+                all(len(v) == len(legacy[0]) for v in legacy) and legacy[0],
+                f"Must specify either 'shape' or num, channels, height and width, once or once per top blob; "
+                f"found {[len(v) for v in legacy]} values",
+            )
             shapes = list(zip(*legacy, strict=True))
-        self.check(len(shapes) in (1, len(top)),
-                   f"Must specify 1 shape or one per top: {len(top)} tops, {len(shapes)} shapes")
+        self.check(
+            len(shapes) in (1, len(top)), f"Must specify 1 shape or one per top: {len(top)} tops, {len(shapes)} shapes"
+        )
         for i, (t, filler) in enumerate(zip(top, self.fillers, strict=True)):
             t.reshape(*shapes[i if len(shapes) > 1 else 0])
             fill(t, filler, self.where)
@@ -469,8 +498,10 @@ class MemoryData(Layer):
     def setup(self, bottom, top):
         param = self.layer_param.memory_data_param
         self.shape = (param.batch_size, param.channels, param.height, param.width)
-        self.check(math.prod(self.shape) > 0, "batch_size, channels, height, and width must be specified and positive "
-                                              "in memory_data_param")
+        self.check(
+            math.prod(self.shape) > 0,
+            "batch_size, channels, height, and width must be specified and positive in memory_data_param",
+        )
         top[0].reshape(*self.shape)
         top[1].reshape(param.batch_size)
         self.data = self.labels = None

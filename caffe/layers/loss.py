@@ -25,9 +25,11 @@ class LossLayer(Layer):
     no_gradient_to = (1,)
 
     def reshape(self, bottom, top):
-        self.check(bottom[0].num_axes and bottom[1].num_axes and bottom[0].shape[0] == bottom[1].shape[0],
-                   "The data and label should have the same first dimension. "
-                   f"Found {bottom[0].shape_string} and {bottom[1].shape_string}")
+        self.check(
+            bottom[0].num_axes and bottom[1].num_axes and bottom[0].shape[0] == bottom[1].shape[0],
+            "The data and label should have the same first dimension. "
+            f"Found {bottom[0].shape_string} and {bottom[1].shape_string}",
+        )
         top[0].reshape()
 
 
@@ -43,8 +45,14 @@ def divisor(mode, outer, inner, valid):
     """What a loss is divided by, at least 1: FULL O*I, VALID the `valid` entries (number or tensor), BATCH_SIZE O."""
     if mode == caffe_pb2.LossParameter.VALID:
         return valid.clamp_min(1) if isinstance(valid, torch.Tensor) else max(valid, 1)
-    return max(1, {caffe_pb2.LossParameter.FULL: outer * inner, caffe_pb2.LossParameter.BATCH_SIZE: outer,
-                   caffe_pb2.LossParameter.NONE: 1}[mode])
+    return max(
+        1,
+        {
+            caffe_pb2.LossParameter.FULL: outer * inner,
+            caffe_pb2.LossParameter.BATCH_SIZE: outer,
+            caffe_pb2.LossParameter.NONE: 1,
+        }[mode],
+    )
 
 
 class LabelReader:
@@ -74,18 +82,21 @@ class LabelReader:
             if low < 0 or high >= classes:
                 where = ((labels < 0) | (labels >= classes)).nonzero()[0].tolist()
                 place = f"item {where[0]}" + (f", position {where[2]}" if inner > 1 else "")
-                raise CaffeError(f"{self.where}: found label {raw[tuple(where)].item():g} at {place}; "
-                                 f"wanted 0..{classes - 1}")
+                raise CaffeError(
+                    f"{self.where}: found label {raw[tuple(where)].item():g} at {place}; wanted 0..{classes - 1}"
+                )
         return labels, keep
 
 
 def check_label_count(layer, prediction, label, axis):
     """Raise CaffeError unless `label` has one entry for each prediction (O * I)."""
     wanted = prediction.count // max(prediction.shape[axis], 1)
-    layer.check(label.count == wanted,
-                "Number of labels must match number of predictions; e.g., if softmax axis == 1 and prediction shape is "
-                "(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in {0, 1, ..., C-1}. "
-                f"Found {label.count} labels; wanted {wanted}")
+    layer.check(
+        label.count == wanted,
+        "Number of labels must match number of predictions; e.g., if softmax axis == 1 and prediction shape is "
+        "(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in {0, 1, ..., C-1}. "
+        f"Found {label.count} labels; wanted {wanted}",
+    )
 
 
 @register
@@ -146,8 +157,10 @@ class Accuracy(LabelReader, Layer):
         self.ignore = param.ignore_label if param.HasField("ignore_label") else None
 
     def reshape(self, bottom, top):
-        self.check(self.top_k <= bottom[0].count // max(bottom[1].count, 1),
-                   f"top_k must be less than or equal to the number of classes. Found top_k {self.top_k}")
+        self.check(
+            self.top_k <= bottom[0].count // max(bottom[1].count, 1),
+            f"top_k must be less than or equal to the number of classes. Found top_k {self.top_k}",
+        )
         self.axis = bottom[0].axis(self.layer_param.accuracy_param.axis)
         check_label_count(self, bottom[0], bottom[1], self.axis)
         top[0].reshape()
@@ -176,8 +189,9 @@ class Accuracy(LabelReader, Layer):
 
 def same_count(layer, bottom, message):
     """Raise CaffeError unless bottoms 0 and 1 have equally many elements."""
-    layer.check(bottom[0].count == bottom[1].count,
-                f"{message} Found {bottom[0].shape_string} and {bottom[1].shape_string}")
+    layer.check(
+        bottom[0].count == bottom[1].count, f"{message} Found {bottom[0].shape_string} and {bottom[1].shape_string}"
+    )
 
 
 @register
@@ -283,8 +297,9 @@ class ContrastiveLoss(LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         same_count(self, bottom, "Both members of the pairs must have the same size.")
-        self.check(bottom[2].count == bottom[0].shape[0],
-                   f"found {bottom[2].count} labels; wanted {bottom[0].shape[0]}")
+        self.check(
+            bottom[2].count == bottom[0].shape[0], f"found {bottom[2].count} labels; wanted {bottom[0].shape[0]}"
+        )
 
     def forward(self, bottom, top):
         param, items = self.layer_param.contrastive_loss_param, bottom[0].shape[0]
@@ -313,8 +328,10 @@ class MultinomialLogisticLoss(LabelReader, LossLayer):
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        self.check(bottom[1].count == bottom[0].shape[0],
-                   f"found {bottom[1].count} labels; wanted one for each of {bottom[0].shape[0]} items")
+        self.check(
+            bottom[1].count == bottom[0].shape[0],
+            f"found {bottom[1].count} labels; wanted one for each of {bottom[0].shape[0]} items",
+        )
 
     def layout(self, blob):
         return blob.shape[0], blob.count_from(1), 1
@@ -375,8 +392,9 @@ class InfogainLoss(LabelReader, LossLayer):
         check_label_count(self, bottom[0], bottom[1], self.axis)
         classes = bottom[0].shape[self.axis]
         found = bottom[2].count if len(bottom) > 2 else self.matrix.numel()
-        self.check(found == classes * classes,
-                   f"found an infogain matrix of {found} elements; wanted {classes} x {classes}")
+        self.check(
+            found == classes * classes, f"found an infogain matrix of {found} elements; wanted {classes} x {classes}"
+        )
         if len(top) > 1:
             top[1].reshape(*bottom[0].shape)
 
@@ -398,8 +416,9 @@ class InfogainLoss(LabelReader, LossLayer):
 
     def backward(self, top, propagate_down, bottom):
         self.refuse_label_gradient(propagate_down)
-        self.check(len(bottom) < 3 or not propagate_down[2],
-                   "InfogainLoss Layer cannot backpropagate to infogain inputs.")
+        self.check(
+            len(bottom) < 3 or not propagate_down[2], "InfogainLoss Layer cannot backpropagate to infogain inputs."
+        )
         if propagate_down[0]:
             scale = top[0].grad / self.divisor
             probability = self.probability.reshape(self.gain.shape)

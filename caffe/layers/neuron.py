@@ -55,15 +55,19 @@ class ReLU(Layer):
             return
         x = bottom[0].value
         out = x if bottom[0] is top[0] else torch.empty_like(x)
-        top[0].value = (torch.clamp_min(x, 0, out=out) if self.slope == 0
-                        else aten.leaky_relu.out(x, self.slope, out=out))
+        top[0].value = (
+            torch.clamp_min(x, 0, out=out) if self.slope == 0 else aten.leaky_relu.out(x, self.slope, out=out)
+        )
 
     def backward(self, top, propagate_down, bottom):
         if propagate_down[0] and not self.masked:
             x, dy = bottom[0].value, top[0].grad
             out = dy if bottom[0] is top[0] else torch.empty_like(dy)
-            bottom[0].grad = (aten.threshold_backward.grad_input(dy, x, 0, grad_input=out) if self.slope == 0
-                              else aten.leaky_relu_backward.grad_input(dy, x, self.slope, False, grad_input=out))
+            bottom[0].grad = (
+                aten.threshold_backward.grad_input(dy, x, 0, grad_input=out)
+                if self.slope == 0
+                else aten.leaky_relu_backward.grad_input(dy, x, self.slope, False, grad_input=out)
+            )
 
 
 @register
@@ -75,12 +79,15 @@ class PReLU(Layer):
         self.check(bottom[0].num_axes >= 2, "Number of axes of bottom blob must be >=2.")
         self.shared = param.channel_shared
         quarter = caffe_pb2.FillerParameter(type="constant", value=0.25)
-        self.add_param(() if self.shared else (bottom[0].shape[1],),
-                       param.filler if param.HasField("filler") else quarter)
+        self.add_param(
+            () if self.shared else (bottom[0].shape[1],), param.filler if param.HasField("filler") else quarter
+        )
 
     def reshape(self, bottom, top):
-        self.check(self.shared or bottom[0].shape[1] == self.blobs[0].count,
-                   f"found {bottom[0].shape[1]} channels; wanted {self.blobs[0].count}, one for each slope")
+        self.check(
+            self.shared or bottom[0].shape[1] == self.blobs[0].count,
+            f"found {bottom[0].shape[1]} channels; wanted {self.blobs[0].count}, one for each slope",
+        )
         top[0].reshape(*bottom[0].shape)
 
     def slopes(self, x):
@@ -97,8 +104,9 @@ class PReLU(Layer):
         dy = top[0].grad
         if self.param_propagate_down[0]:
             slope_grad = torch.where(x > 0, 0, dy * x)
-            self.blobs[0].add_grad(slope_grad.sum() if self.shared
-                                   else slope_grad.sum([d for d in range(x.dim()) if d != 1]))
+            self.blobs[0].add_grad(
+                slope_grad.sum() if self.shared else slope_grad.sum([d for d in range(x.dim()) if d != 1])
+            )
         if propagate_down[0]:
             bottom[0].grad = torch.where(x > 0, dy, dy * self.slopes(x))
 
@@ -188,7 +196,7 @@ class Power(Neuron):
 
     def function(self, x, out):
         if self.power * self.scale == 0:
-            constant = 1.0 if self.power == 0 else self.shift ** self.power
+            constant = 1.0 if self.power == 0 else self.shift**self.power
             return torch.full_like(x, constant) if out is None else out.fill_(constant)
         base = self.base(x, out)
         if self.power != 1:

@@ -66,17 +66,23 @@ class Crop(Layer):
     def reshape(self, bottom, top):
         param, shape = self.layer_param.crop_param, list(bottom[0].shape)
         axis, offsets = bottom[0].axis(param.axis), list(param.offset)
-        self.check(bottom[1].num_axes == len(shape), "found bottoms of "
-                   f"{len(shape)} and {bottom[1].num_axes} axes; wanted as many")
-        self.check(len(offsets) in (0, 1, len(shape) - axis),
-                   f"number of offset values specified must be equal to the number of dimensions following axis; "
-                   f"found {len(offsets)}, wanted {len(shape) - axis}")
+        self.check(
+            bottom[1].num_axes == len(shape),
+            f"found bottoms of {len(shape)} and {bottom[1].num_axes} axes; wanted as many",
+        )
+        self.check(
+            len(offsets) in (0, 1, len(shape) - axis),
+            f"number of offset values specified must be equal to the number of dimensions following axis; "
+            f"found {len(offsets)}, wanted {len(shape) - axis}",
+        )
         offsets = offsets or [0]
         offsets = [0] * axis + (offsets * (len(shape) - axis) if len(offsets) == 1 else offsets)
         sizes = shape[:axis] + list(bottom[1].shape[axis:])
         for i, (start, size) in enumerate(zip(offsets, sizes, strict=True)):
-            self.check(start + size <= shape[i], f"the crop for dimension {i} is out of bounds: found offset {start} "
-                                                 f"and size {size} in {shape[i]}")
+            self.check(
+                start + size <= shape[i],
+                f"the crop for dimension {i} is out of bounds: found offset {start} and size {size} in {shape[i]}",
+            )
         self.window = tuple(slice(start, start + size) for start, size in zip(offsets, sizes, strict=True))
         top[0].reshape(*sizes)
 
@@ -104,19 +110,21 @@ class Im2col(DifferentiableLayer, ConvolutionBase):
     def reshape(self, bottom, top):
         self.check_bottoms(bottom)
         shape = bottom[0].shape
-        self.out = self.windows(shape[self.axis + 1:])
+        self.out = self.windows(shape[self.axis + 1 :])
         elements = 1
         for size in self.kernel:
             elements *= size
-        top[0].reshape(*shape[:self.axis], self.channels * elements, *self.out)
+        top[0].reshape(*shape[: self.axis], self.channels * elements, *self.out)
 
     def compute(self, inputs, params):
         x = inputs[0]
         x = functional.pad(x, [p for pad in reversed(self.pad) for p in (pad, pad)])
         pieces = []
         for offset in itertools.product(*(range(size) for size in self.kernel)):
-            window = tuple(slice(o * d, o * d + (n - 1) * s + 1, s)
-                           for o, d, n, s in zip(offset, self.dilation, self.out, self.stride, strict=True))
+            window = tuple(
+                slice(o * d, o * d + (n - 1) * s + 1, s)
+                for o, d, n, s in zip(offset, self.dilation, self.out, self.stride, strict=True)
+            )
             pieces.append(x[(..., *window)])
         return [torch.stack(pieces, self.axis + 1).flatten(self.axis, self.axis + 1)]
 
@@ -137,7 +145,7 @@ class SPP(Layer):
 
     def level(self, level, sizes):
         """The Pooling layer of 2^level bins per axis for images of `sizes` (h, w)."""
-        bins = 2 ** level
+        bins = 2**level
         kernel = [-(-size // bins) for size in sizes]
         pad = [(k * bins - size + 1) // 2 for k, size in zip(kernel, sizes, strict=True)]
         param = caffe_pb2.LayerParameter(name=f"{self.layer_param.name}, level {level}", type="Pooling")

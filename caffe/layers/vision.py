@@ -23,9 +23,11 @@ def spatial(param, name, axes, default, layer):
         layer.check(axes == 2, f"{' and '.join(pair)} can only be used for 2D convolution; found {axes} spatial axes")
         layer.check(not repeated, f"found both {name} and {' and '.join(given)}; wanted one of the forms")
         return [getattr(param, field) for field in pair]
-    layer.check(len(repeated) in (1, axes) or (not repeated and default is not None),
-                f"{name} must be specified once, or once per spatial dimension ({name} specified {len(repeated)} "
-                f"times; {axes} spatial dims)")
+    layer.check(
+        len(repeated) in (1, axes) or (not repeated and default is not None),
+        f"{name} must be specified once, or once per spatial dimension ({name} specified {len(repeated)} "
+        f"times; {axes} spatial dims)",
+    )
     return repeated * axes if len(repeated) == 1 else repeated or [default] * axes
 
 
@@ -50,10 +52,14 @@ class ConvolutionBase(Layer):
 
     def windows(self, sizes):
         """Output sizes of a convolution over inputs of `sizes` (rounded down)."""
-        out = [(n + 2 * p - (d * (k - 1) + 1)) // s + 1
-               for n, p, d, k, s in zip(sizes, self.pad, self.dilation, self.kernel, self.stride, strict=True)]
-        self.check(all(n > 0 for n in out), f"found input sizes {list(sizes)}, too small for kernel {self.kernel} "
-                                            f"with pad {self.pad}")
+        out = [
+            (n + 2 * p - (d * (k - 1) + 1)) // s + 1
+            for n, p, d, k, s in zip(sizes, self.pad, self.dilation, self.kernel, self.stride, strict=True)
+        ]
+        self.check(
+            all(n > 0 for n in out),
+            f"found input sizes {list(sizes)}, too small for kernel {self.kernel} with pad {self.pad}",
+        )
         return out
 
     def add_weights(self, shape, num_output):
@@ -64,9 +70,11 @@ class ConvolutionBase(Layer):
 
     def check_bottoms(self, bottom):
         self.check(bottom[0].num_axes == self.axis + 1 + self.axes, "bottom num_axes may not change.")
-        self.check(bottom[0].shape[self.axis] == self.channels,
-                   f"Input size incompatible with convolution kernel: found {bottom[0].shape[self.axis]} channels; "
-                   f"wanted {self.channels}")
+        self.check(
+            bottom[0].shape[self.axis] == self.channels,
+            f"Input size incompatible with convolution kernel: found {bottom[0].shape[self.axis]} channels; "
+            f"wanted {self.channels}",
+        )
         self.check(all(b.shape == bottom[0].shape for b in bottom), "All inputs must have the same shape.")
 
 
@@ -81,9 +89,11 @@ class Convolution(ConvolutionBase):
         super().setup(bottom, top)
         num_output = self.layer_param.convolution_param.num_output
         self.check(num_output > 0, "found num_output 0; wanted a positive number")
-        self.check(self.channels % self.group == 0 and num_output % self.group == 0,
-                   f"found {self.channels} input and {num_output} output channels in {self.group} groups; "
-                   "Number of output should be multiples of group.")
+        self.check(
+            self.channels % self.group == 0 and num_output % self.group == 0,
+            f"found {self.channels} input and {num_output} output channels in {self.group} groups; "
+            "Number of output should be multiples of group.",
+        )
         rows, columns = (self.channels, num_output) if self.transposed else (num_output, self.channels)
         self.add_weights((rows, columns // self.group, *self.kernel), num_output)
         self.weight()  # brings the stored weights into the quick memory format
@@ -96,7 +106,7 @@ class Convolution(ConvolutionBase):
         num_output = self.layer_param.convolution_param.num_output
         shape = bottom[0].shape
         for t in top:
-            t.reshape(*shape[:self.axis], num_output, *self.out_sizes(shape[self.axis + 1:]))
+            t.reshape(*shape[: self.axis], num_output, *self.out_sizes(shape[self.axis + 1 :]))
 
     def weight(self):
         """The weights; where that is the quicker format (mode.channels_last) two-axis kernels are kept channels-last.
@@ -119,7 +129,7 @@ class Convolution(ConvolutionBase):
 
     def items(self, tensor):
         """View with all axes before the channels merged into one, and at least one spatial axis."""
-        tensor = tensor if self.axis == 1 else tensor.reshape(-1, *tensor.shape[self.axis:])
+        tensor = tensor if self.axis == 1 else tensor.reshape(-1, *tensor.shape[self.axis :])
         return tensor if self.axes else tensor.unsqueeze(-1)
 
     def geometry(self):
@@ -134,8 +144,9 @@ class Convolution(ConvolutionBase):
         if self.is_thin(x):
             return convolution.thin_result(x, self.out_sizes(x.shape[2:]), weight, bias, self.stride, self.pad, relu)
         if relu and self.planar(x):  # this ReLU makes NaN 0 (see caffe.fusion)
-            return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, self.pad, self.stride, self.dilation,
-                                                           self.group, "relu", [], "")
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, weight, bias, self.pad, self.stride, self.dilation, self.group, "relu", [], ""
+            )
         y = torch.convolution(x, weight, bias, *self.geometry())
         return y.relu_() if relu else y
 
@@ -150,7 +161,8 @@ class Convolution(ConvolutionBase):
         dx = dw = None
         if down or not products:
             dx, dw, _ = aten.convolution_backward(
-                dy, x, self.weight(), None, *self.geometry(), [bool(down), weight_grad and not products, False])
+                dy, x, self.weight(), None, *self.geometry(), [bool(down), weight_grad and not products, False]
+            )
         if products:
             dw = convolution.weight_gradient(x, dy, self.kernel, self.stride, self.pad, self.dilation, self.group)
         # the sum is quicker than the kernel's own gradient of the bias
@@ -181,8 +193,10 @@ class Deconvolution(Convolution):
     transposed = True
 
     def out_sizes(self, sizes):
-        return [s * (n - 1) + d * (k - 1) + 1 - 2 * p
-                for n, p, d, k, s in zip(sizes, self.pad, self.dilation, self.kernel, self.stride, strict=True)]
+        return [
+            s * (n - 1) + d * (k - 1) + 1 - 2 * p
+            for n, p, d, k, s in zip(sizes, self.pad, self.dilation, self.kernel, self.stride, strict=True)
+        ]
 
 
 def torch_pooled(size, kernel, stride, pad, ceil):
@@ -215,10 +229,13 @@ class Pooling(Layer):
         if param.global_pooling:
             self.check(not sized, "With Global_pooling: true Filter size cannot specified")
         else:
-            self.check(param.HasField("kernel_size") != (param.HasField("kernel_h") and param.HasField("kernel_w")),
-                       "Filter size is kernel_size OR kernel_h and kernel_w; not both; found neither or both")
-            self.kernel = ((param.kernel_size,) * 2 if param.HasField("kernel_size")
-                           else (param.kernel_h, param.kernel_w))
+            self.check(
+                param.HasField("kernel_size") != (param.HasField("kernel_h") and param.HasField("kernel_w")),
+                "Filter size is kernel_size OR kernel_h and kernel_w; not both; found neither or both",
+            )
+            self.kernel = (
+                (param.kernel_size,) * 2 if param.HasField("kernel_size") else (param.kernel_h, param.kernel_w)
+            )
             self.check(min(self.kernel) > 0, "Filter dimensions cannot be zero.")
         pair = param.HasField("pad_h") or param.HasField("pad_w")
         self.pad = (param.pad_h, param.pad_w) if pair else (param.pad,) * 2
@@ -226,22 +243,29 @@ class Pooling(Layer):
         self.stride = (param.stride_h, param.stride_w) if pair else (param.stride,) * 2
         self.check(min(self.stride) > 0, "Stride dimensions must be nonzero.")
         if param.global_pooling:
-            self.check(self.pad == (0, 0) and self.stride == (1, 1),
-                       "With Global_pooling: true; only pad = 0 and stride = 1")
+            self.check(
+                self.pad == (0, 0) and self.stride == (1, 1), "With Global_pooling: true; only pad = 0 and stride = 1"
+            )
         else:
-            self.check(all(p < k for p, k in zip(self.pad, self.kernel, strict=True)),
-                       f"found pad {self.pad}; wanted less than the kernel {self.kernel}")
+            self.check(
+                all(p < k for p, k in zip(self.pad, self.kernel, strict=True)),
+                f"found pad {self.pad}; wanted less than the kernel {self.kernel}",
+            )
         self.rounding = math.floor if param.round_mode == param.FLOOR else math.ceil
 
     def reshape(self, bottom, top):
         sizes = bottom[0].shape[2:]
         if self.layer_param.pooling_param.global_pooling:
             self.kernel = tuple(sizes)
-        out = [self.rounding((n + 2 * p - k) / s) + 1
-               for n, p, k, s in zip(sizes, self.pad, self.kernel, self.stride, strict=True)]
+        out = [
+            self.rounding((n + 2 * p - k) / s) + 1
+            for n, p, k, s in zip(sizes, self.pad, self.kernel, self.stride, strict=True)
+        ]
         if any(self.pad):
-            out = [o - 1 if (o - 1) * s >= n + p else o
-                   for o, n, p, s in zip(out, sizes, self.pad, self.stride, strict=True)]
+            out = [
+                o - 1 if (o - 1) * s >= n + p else o
+                for o, n, p, s in zip(out, sizes, self.pad, self.stride, strict=True)
+            ]
         self.check(min(out) > 0, f"found input sizes {list(sizes)}, too small for kernel {self.kernel}")
         self.out = out
         # torch's own padding serves where it may (at most half a kernel) and yields Caffe's sizes
@@ -249,8 +273,10 @@ class Pooling(Layer):
         own = [torch_pooled(*axis, ceil) for axis in zip(sizes, self.kernel, self.stride, self.pad, strict=True)]
         self.torch_pads = self.is_max and own == list(out)
         # zeros (AVE) or -inf (MAX) that windows reach beyond the image: in front and behind, per axis
-        self.border = [(p, max(0, (o - 1) * s + k - n - p))
-                       for o, n, p, k, s in zip(out, sizes, self.pad, self.kernel, self.stride, strict=True)]
+        self.border = [
+            (p, max(0, (o - 1) * s + k - n - p))
+            for o, n, p, k, s in zip(out, sizes, self.pad, self.kernel, self.stride, strict=True)
+        ]
         for t in top:
             t.reshape(*bottom[0].shape[:2], *out)
 
@@ -263,8 +289,10 @@ class Pooling(Layer):
         """Elements of each window inside the padded image (H + pad), not those beyond it; made once per image size."""
         key = (x.shape[2:], self.kernel, x.device)
         if self.divided != key:
-            counts = [torch.tensor([min(i * s - p + k, n + p) - (i * s - p) for i in range(o)], device=x.device)
-                      for o, n, p, k, s in zip(self.out, x.shape[2:], self.pad, self.kernel, self.stride, strict=True)]
+            counts = [
+                torch.tensor([min(i * s - p + k, n + p) - (i * s - p) for i in range(o)], device=x.device)
+                for o, n, p, k, s in zip(self.out, x.shape[2:], self.pad, self.kernel, self.stride, strict=True)
+            ]
             self.divided, self.counts = key, torch.outer(*counts).to(x.dtype)
         return self.counts
 
@@ -296,8 +324,11 @@ class Pooling(Layer):
     def maxima(self, x, out=None):
         """The maximum of every window of `x` and its place, an index into the plane that torch pools; into `out`."""
         arguments = self.max_arguments(x)
-        y, winner = (aten.max_pool2d_with_indices(*arguments) if out is None
-                     else aten.max_pool2d_with_indices.out(*arguments, out=out[0], indices=out[1]))
+        y, winner = (
+            aten.max_pool2d_with_indices(*arguments)
+            if out is None
+            else aten.max_pool2d_with_indices.out(*arguments, out=out[0], indices=out[1])
+        )
         if not self.torch_pads:
             y.clamp_min_(torch.finfo(y.dtype).min)  # Caffe's maximum of a window without elements
         return y, winner
@@ -306,14 +337,17 @@ class Pooling(Layer):
         """The gradient of maxima(x): `dy` at the winners; into `out` (of `x` only shape and memory format matter)."""
         arguments = (dy, *self.max_arguments(x), winner)
         if self.torch_pads:
-            return (aten.max_pool2d_with_indices_backward(*arguments) if out is None
-                    else aten.max_pool2d_with_indices_backward.grad_input(*arguments, grad_input=out))
+            return (
+                aten.max_pool2d_with_indices_backward(*arguments)
+                if out is None
+                else aten.max_pool2d_with_indices_backward.grad_input(*arguments, grad_input=out)
+            )
         dx = self.without_border(aten.max_pool2d_with_indices_backward(*arguments))
         return dx if out is None else out.copy_(dx)
 
     def without_border(self, dx):
         (up, down), (left, right) = self.border
-        return dx[:, :, up:dx.shape[2] - down, left:dx.shape[3] - right]
+        return dx[:, :, up : dx.shape[2] - down, left : dx.shape[3] - right]
 
     def backward(self, top, propagate_down, bottom):
         if not propagate_down[0]:
@@ -324,8 +358,9 @@ class Pooling(Layer):
                 dy = aten.threshold_backward(dy, top[0].value, 0)
             bottom[0].grad = self.spread(dy, x, self.winner)
             return
-        dx = aten.avg_pool2d_backward(dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride,
-                                      [0, 0], False, True, 1)
+        dx = aten.avg_pool2d_backward(
+            dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride, [0, 0], False, True, 1
+        )
         bottom[0].grad = self.without_border(dx)
 
 
@@ -346,9 +381,11 @@ class InnerProduct(Layer):
     def reshape(self, bottom, top):
         found = bottom[0].count_from(self.axis)
         if found != self.inputs:
-            raise CaffeError(f"{self.where}: Input size incompatible with inner product parameters.: found {found}; "
-                             f"wanted {self.inputs}")
-        top[0].reshape(*bottom[0].shape[:self.axis], self.layer_param.inner_product_param.num_output)
+            raise CaffeError(
+                f"{self.where}: Input size incompatible with inner product parameters.: found {found}; "
+                f"wanted {self.inputs}"
+            )
+        top[0].reshape(*bottom[0].shape[: self.axis], self.layer_param.inner_product_param.num_output)
 
     def weight(self):
         """The weights as a (num_output, K) view."""

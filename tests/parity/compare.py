@@ -41,7 +41,9 @@ def differences(found, wanted, tolerance, measure=relative_error):
     for name in sorted(wanted.keys() & found.keys()):
         error = measure(found[name], wanted[name])
         if not error <= tolerance:
-            lines.append(f"{name}: relative error {error:.2e}; wanted at most {tolerance:g}\n  found "
-                         f"{found[name].shape} {found[name].ravel()[:6]}\n  wanted {wanted[name].shape} "
-                         f"{wanted[name].ravel()[:6]}")
+            lines.append(
+                f"{name}: relative error {error:.2e}; wanted at most {tolerance:g}\n  found "
+                f"{found[name].shape} {found[name].ravel()[:6]}\n  wanted {wanted[name].shape} "
+                f"{wanted[name].ravel()[:6]}"
+            )
     return lines

@@ -20,9 +20,12 @@ FOLDER = ROOT / "tests" / "golden" / "layers"
 def pack(arrays):
     """{name: array} as few arrays that compress well: names, shapes, and all numbers in a row."""
     names = sorted(arrays)
-    return {"names": np.array(names), "axes": np.array([arrays[n].ndim for n in names], np.int32),
-            "dims": np.array([d for n in names for d in arrays[n].shape], np.int32),
-            "values": np.concatenate([arrays[n].ravel() for n in names]).astype(np.float32)}
+    return {
+        "names": np.array(names),
+        "axes": np.array([arrays[n].ndim for n in names], np.int32),
+        "dims": np.array([d for n in names for d in arrays[n].shape], np.int32),
+        "values": np.concatenate([arrays[n].ravel() for n in names]).astype(np.float32),
+    }
 
 
 def unpack(path):

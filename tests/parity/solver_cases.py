@@ -63,8 +63,11 @@ POLICIES = {
     "sigmoid": 'lr_policy: "sigmoid" gamma: 0.5 stepsize: 6',
 }
 
-CASES = {f"{kind}/{name}": f'type: "{kind}" {always} {setting}'
-         for kind, always in TYPES.items() for name, setting in SETTINGS.items()}
+CASES = {
+    f"{kind}/{name}": f'type: "{kind}" {always} {setting}'
+    for kind, always in TYPES.items()
+    for name, setting in SETTINGS.items()
+}
 CASES.update(("SGD/" + name, f'type: "SGD" {TYPES["SGD"]} {setting}') for name, setting in POLICIES.items())
 CASES["SGD/default momentum"] = 'type: "SGD" base_lr: 0.05 lr_policy: "fixed"'
 CASES["Adam/default delta"] = 'type: "Adam" base_lr: 0.02 momentum: 0.9 lr_policy: "fixed"'

@@ -22,7 +22,7 @@ def run(name, folder):
     if found is None:
         raise SystemExit(f"{name}: the original refuses it: {messages[-1][1][-500:]}")
     texts = [text for _, text in messages]
-    found["log"] = texts[texts.index("Solving small"):]
+    found["log"] = texts[texts.index("Solving small") :]
     return found
 
 

@@ -17,9 +17,30 @@ import sys
 import tempfile
 
 V0_TYPES = [
-    "accuracy", "bnll", "concat", "conv", "data", "dropout", "euclidean_loss", "flatten", "hdf5_data",
-    "hdf5_output", "im2col", "images", "infogain_loss", "innerproduct", "lrn", "multinomial_logistic_loss", "pool",
-    "relu", "sigmoid", "softmax", "softmax_loss", "split", "tanh", "window_data",
+    "accuracy",
+    "bnll",
+    "concat",
+    "conv",
+    "data",
+    "dropout",
+    "euclidean_loss",
+    "flatten",
+    "hdf5_data",
+    "hdf5_output",
+    "im2col",
+    "images",
+    "infogain_loss",
+    "innerproduct",
+    "lrn",
+    "multinomial_logistic_loss",
+    "pool",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "softmax_loss",
+    "split",
+    "tanh",
+    "window_data",
 ]
 V0_FIELDS = """num_output: 3|biasterm: false|weight_filler { type: "gaussian" std: 0.5 }|bias_filler { value: 0.25 }|
 pad: 2|kernelsize: 5|group: 2|stride: 3|pool: AVE|dropout_ratio: 0.25|local_size: 7|alpha: 2|beta: 3|source: "s"|
@@ -29,11 +50,46 @@ det_fg_fraction: 0.75|det_context_pad: 12|det_crop_mode: "square"|new_num: 13|ne
 new_width: 16|shuffle_images: true|concat_dim: 2|hdf5_output_param { file_name: "f" }|blobs_lr: 1 blobs_lr: 2|
 weight_decay: 3|blobs { num: 1 channels: 1 height: 1 width: 2 data: 5 data: 6 }""".replace("\n", "").split("|")
 V1_TYPES = [
-    "NONE", "ABSVAL", "ACCURACY", "ARGMAX", "BNLL", "CONCAT", "CONTRASTIVE_LOSS", "CONVOLUTION", "DATA",
-    "DECONVOLUTION", "DROPOUT", "DUMMY_DATA", "ELTWISE", "EUCLIDEAN_LOSS", "EXP", "FLATTEN", "HDF5_DATA",
-    "HDF5_OUTPUT", "HINGE_LOSS", "IM2COL", "IMAGE_DATA", "INFOGAIN_LOSS", "INNER_PRODUCT", "LRN", "MEMORY_DATA",
-    "MULTINOMIAL_LOGISTIC_LOSS", "MVN", "POOLING", "POWER", "RELU", "SIGMOID", "SIGMOID_CROSS_ENTROPY_LOSS",
-    "SILENCE", "SLICE", "SOFTMAX", "SOFTMAX_LOSS", "SPLIT", "TANH", "THRESHOLD", "WINDOW_DATA",
+    "NONE",
+    "ABSVAL",
+    "ACCURACY",
+    "ARGMAX",
+    "BNLL",
+    "CONCAT",
+    "CONTRASTIVE_LOSS",
+    "CONVOLUTION",
+    "DATA",
+    "DECONVOLUTION",
+    "DROPOUT",
+    "DUMMY_DATA",
+    "ELTWISE",
+    "EUCLIDEAN_LOSS",
+    "EXP",
+    "FLATTEN",
+    "HDF5_DATA",
+    "HDF5_OUTPUT",
+    "HINGE_LOSS",
+    "IM2COL",
+    "IMAGE_DATA",
+    "INFOGAIN_LOSS",
+    "INNER_PRODUCT",
+    "LRN",
+    "MEMORY_DATA",
+    "MULTINOMIAL_LOGISTIC_LOSS",
+    "MVN",
+    "POOLING",
+    "POWER",
+    "RELU",
+    "SIGMOID",
+    "SIGMOID_CROSS_ENTROPY_LOSS",
+    "SILENCE",
+    "SLICE",
+    "SOFTMAX",
+    "SOFTMAX_LOSS",
+    "SPLIT",
+    "TANH",
+    "THRESHOLD",
+    "WINDOW_DATA",
 ]
 V1_FIELDS = """bottom: "b" bottom: "c"|top: "t"|blobs { num: 2 data: 3 data: 4 }|
 blobs { shape { dim: 1 } data: 3 diff: 1 }|
@@ -126,8 +182,13 @@ SNAPSHOT_SOLVER = """net_param {
         width: 1 } }
     layer { name: "i" type: "InnerProduct" bottom: "a" top: "i" inner_product_param { num_output: 1 } } }
     base_lr: 1 lr_policy: "fixed" max_iter: 1 """
-SNAPSHOT_PREFIXES = {"none": "", "empty": 'snapshot_prefix: ""', "name": 'snapshot_prefix: "mine"',
-                     "folder": 'snapshot_prefix: "folder"', "folder_slash": 'snapshot_prefix: "folder/"'}
+SNAPSHOT_PREFIXES = {
+    "none": "",
+    "empty": 'snapshot_prefix: ""',
+    "name": 'snapshot_prefix: "mine"',
+    "folder": 'snapshot_prefix: "folder"',
+    "folder_slash": 'snapshot_prefix: "folder/"',
+}
 
 
 def upgrade(tool, text):
