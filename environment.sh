@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # The Python environment of train_test.sh and tests/run.sh, which source this file.
 #
-# prepare_environment NAME... sets PYTHON to an interpreter that has what requirements-NAME.in asks for (and always
-# requirements.in). It is the active environment (VIRTUAL_ENV, CONDA_PREFIX or the python3 on PATH) where that has it
-# all, and is left as it is; otherwise .venv in the repository, made from the pinned requirements-NAME.txt. Messages go
-# to stderr; the function returns 1 after one line that says what is missing.
+# prepare_environment EXTRA... sets PYTHON to an interpreter that has the dependencies of pyproject.toml and those of the
+# extras that are named. It is the active environment (VIRTUAL_ENV, CONDA_PREFIX or the python3 on PATH) where that has
+# them all, and is left as it is; otherwise .venv in the repository, made from the pins in requirements.txt (for the
+# extra dev also requirements-dev.txt and requirements-zennit.txt), with the project itself installed as editable.
+# Messages go to stderr; the function returns 1 after saying what is missing.
 #
 # No Python that is started takes code from the folder it works in, which may be one of somebody's data: from Python
 # 3.11 on PYTHONSAFEPATH sees to that. Python 3.10 does not know it, so work in the repository, and elsewhere start
@@ -20,7 +21,7 @@ environment_say() {
     echo "environment: $*" >&2
 }
 
-# environment_satisfied PYTHON FILE...: has this interpreter everything that the requirement files ask for?
+# environment_satisfied PYTHON EXTRA...: has this interpreter everything that pyproject.toml asks for?
 environment_satisfied() {
     local python="$1"
     shift
@@ -31,7 +32,7 @@ environment_satisfied() {
 environment_base_python() {
     local name
     for name in python3 python3.12 python3.13 python3.11 python3.10 python3.14 python; do
-        if command -v "$name" >/dev/null && environment_satisfied "$name"; then
+        if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             echo "$name"
             return
         fi
@@ -47,10 +48,6 @@ environment_make_venv() {
     environment_say "making $ENVIRONMENT_VENV with $("$base" --version 2>&1)"
     rm -rf "$ENVIRONMENT_VENV"
     log="$("$base" -m venv "$ENVIRONMENT_VENV" 2>&1)" && return
-    if [[ "$log" == *"No space left"* ]]; then
-        environment_say "disk full: $ENVIRONMENT_VENV cannot be written"
-        return 1
-    fi
     # some systems split Python: venv without ensurepip, pip and virtualenv each in a package of their own
     if command -v virtualenv >/dev/null && virtualenv --quiet --python "$base" "$ENVIRONMENT_VENV" >&2; then
         return
@@ -68,7 +65,7 @@ environment_make_venv() {
 
 # environment_install FILE: install one requirements file into .venv; a copy of the file marks it as done
 environment_install() {
-    local file="$1" marker log reason options=()
+    local file="$1" marker log options=()
     marker="$ENVIRONMENT_VENV/installed-$(basename "$file")"
     cmp -s "$file" "$marker" && return
     ! grep -q '^# installed with --no-deps' "$file" || options=(--no-deps)
@@ -80,28 +77,33 @@ environment_install() {
         cp "$file" "$marker"
         return
     fi
-    reason="$(grep -E '^ERROR|Errno' "$log" | tail -n 1)"
-    if grep -q -E 'No space left on device|Errno 28|Disk quota exceeded' "$log"; then
-        reason="disk full: $(df -h "$ENVIRONMENT_VENV" | awk 'NR == 2 { print $4 }') left for $ENVIRONMENT_VENV"
-    elif grep -q -E 'NewConnectionError|NameResolutionError|Failed to establish|timed out|ProxyError|SSLError' "$log"; then
-        reason="package index unreachable (network, proxy or pip configuration)"
-    elif grep -q 'from versions: none' "$log"; then
-        reason="package index unreachable, or nothing there for $("$ENVIRONMENT_VENV/bin/python" --version): $reason"
-    fi
-    environment_say "$(basename "$file") could not be installed: ${reason:-pip failed} (see $log)"
+    environment_say "$(basename "$file") could not be installed (see $log); pip's last words:"
+    tail -n 3 "$log" | cut -c 1-300 | sed 's/^/  /' >&2
+    return 1
+}
+
+# Install the project into .venv as editable, so that its commands (caffe, lrp, audiomnist) and packages are there for
+# whoever activates it; a copy of pyproject.toml marks it as done.
+environment_install_project() {
+    local marker="$ENVIRONMENT_VENV/installed-pyproject.toml" log="$ENVIRONMENT_VENV/install.log"
+    cmp -s "$ENVIRONMENT_ROOT/pyproject.toml" "$marker" && return
+    "$ENVIRONMENT_VENV/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
+        --editable "$ENVIRONMENT_ROOT" >"$log" 2>&1 && cp "$ENVIRONMENT_ROOT/pyproject.toml" "$marker" && return
+    environment_say "the project could not be installed into $ENVIRONMENT_VENV (see $log); pip's last words:"
+    tail -n 3 "$log" | cut -c 1-300 | sed 's/^/  /' >&2
     return 1
 }
 
 prepare_environment() {
-    local ranges=("$ENVIRONMENT_ROOT/requirements.in") pins=("$ENVIRONMENT_ROOT/requirements.txt")
-    local name base active file lock
-    for name in "$@"; do
-        ranges+=("$ENVIRONMENT_ROOT/requirements-$name.in")
-        pins+=("$ENVIRONMENT_ROOT/requirements-$name.txt")
-    done
+    local pins=("$ENVIRONMENT_ROOT/requirements.txt")
+    local base active file lock
+    if [[ " $* " == *" dev "* ]]; then
+        pins+=("$ENVIRONMENT_ROOT/requirements-dev.txt" "$ENVIRONMENT_ROOT/requirements-zennit.txt")
+        set -- "$@" zennit
+    fi
     PYTHON=""
     for active in "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/python}" "${CONDA_PREFIX:+$CONDA_PREFIX/bin/python}" python3; do
-        if [[ -n "$active" ]] && command -v "$active" >/dev/null && environment_satisfied "$active" "${ranges[@]}"; then
+        if [[ -n "$active" ]] && command -v "$active" >/dev/null && environment_satisfied "$active" "$@"; then
             PYTHON="$(command -v "$active")"
             break
         fi
@@ -109,7 +111,7 @@ prepare_environment() {
     if [[ -z "$PYTHON" ]]; then
         if [[ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
             environment_say "the active environment is not used:" \
-                "$("${VIRTUAL_ENV:-$CONDA_PREFIX}/bin/python" "$ENVIRONMENT_ROOT/environment.py" "${ranges[@]}" 2>&1)"
+                "$("${VIRTUAL_ENV:-$CONDA_PREFIX}/bin/python" "$ENVIRONMENT_ROOT/environment.py" "$@" 2>&1)"
         fi
         base="$(environment_base_python)" || return 1
         # one process at a time makes it (this file is the lock); a second one then finds it made
@@ -119,6 +121,7 @@ prepare_environment() {
         for file in "${pins[@]}"; do
             environment_install "$file" || return 1
         done
+        environment_install_project || return 1
         exec {lock}<&-
         PYTHON="$ENVIRONMENT_VENV/bin/python"
     fi

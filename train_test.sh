@@ -291,8 +291,8 @@ train_and_test() {
 
 # paper STUDY_OPTION...: the whole study, which calls this script back for each run
 paper() {
-    local extras=()
-    [[ " $* " != *" --demo "* ]] || extras=(demo)
+    local extras=(study)
+    [[ " $* " != *" --demo "* ]] || extras+=(demo)
     prepare_environment "${extras[@]}" || exit 1
     cd "$CALLER"
     exec "${PYTHON_MODULE[@]}" audiomnist study "$@"

@@ -7,8 +7,6 @@ import sys
 
 from audiomnist import __version__
 from audiomnist.study import catalogue
-from audiomnist.study.command import command_name
-from audiomnist.study.command import main as experiment
 
 # sub-command: (module whose `main(arguments)` does it and returns the exit code, what it does)
 COMMANDS = {
@@ -41,7 +39,7 @@ def usage() -> str:
             *lines,
             "",
             "Experiments, each a command too:",
-            "  " + "  ".join(map(command_name, catalogue.names())),
+            "  " + "  ".join(map(catalogue.command_name, catalogue.names())),
             "",
             "audiomnist COMMAND --help describes one; audiomnist --version prints the version.",
         ]
@@ -59,7 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if name in COMMANDS:
         return importlib.import_module(f"audiomnist.{COMMANDS[name][0]}").main(rest)
-    if name.replace("-", "_") in catalogue.names():
-        return experiment(catalogue.find(name.replace("-", "_")), rest)
+    experiments = {catalogue.command_name(experiment): experiment for experiment in catalogue.names()}
+    if name in experiments:
+        from audiomnist.study.command import main as experiment
+
+        return experiment(catalogue.find(experiments[name]), rest)
     print(f"audiomnist: expected a command (audiomnist --help lists them), got {name}", file=sys.stderr)
     return 2

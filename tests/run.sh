@@ -37,7 +37,7 @@ main() {
             ;;
     esac
     cd "$ROOT"
-    prepare_environment demo dev zennit || exit 1
+    prepare_environment dev || exit 1
     local status=0
     lint || status=1
     "$PYTHON" -m pytest "$@" || status=1

@@ -17,6 +17,7 @@ from audiomnist.explain.command import exit_code, how, labels, positive
 from audiomnist.explain.inputs import joined, named, read_list, read_recording, sound
 from audiomnist.explain.progress import Part, Progress, code_hash
 from audiomnist.explain.results import attributes, check_alike, columns, file_hash, writing
+from audiomnist.provenance import made_by
 from caffe_proto import remove_leftovers
 from lrp.baselines import METHODS, explain
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
@@ -273,6 +274,7 @@ class Run:
     def _save(self, parts):
         """Write the columns of all parts [(key, part)] to --save."""
         about = {**parts[0][1].about, "weights": str(self.options.weights), "weights_sha256": self.weights_hash}
+        about |= made_by()
         if self.options.list:
             about["list"] = str(self.options.list)
         if self.progress:

@@ -103,7 +103,7 @@ def writing(path, about):
     """Context manager: a `Writer` for the HDF5 file `path`, which appears when all was written, or not at all.
 
     about: {name: text}, the file's attributes; of the command line they are `attributes`, weights (its path),
-    weights_sha256 and, for a list, list.
+    weights_sha256, version and commit of this project and, for a list, list.
     """
     with atomic_hdf5(path) as stream:
         stream.file.attrs.update(about)

@@ -23,6 +23,7 @@ from pathlib import Path
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, find_splits
 from audiomnist.preprocessing.journal import JOURNAL, MANIFEST, Journal
+from audiomnist.provenance import made_by
 from audiomnist.runs.networks import NETWORKS
 from caffe_proto import CaffeFileError, read_solver_state, write_file
 
@@ -188,7 +189,7 @@ def check_origin(folder: Path, texts: dict[str, str], made_from: dict) -> bool:
 def write_run(folder: Path, texts: dict[str, str], made_from: dict) -> None:
     """Write the prototxts and, last, the record of what made the run into `folder`."""
     (folder / "snapshots").mkdir(parents=True, exist_ok=True)
-    record = json.dumps({"folder": str(folder), "origin": made_from}, indent=1) + "\n"
+    record = json.dumps({"folder": str(folder), "origin": made_from, "made_by": made_by()}, indent=1) + "\n"
     for name, text in {**texts, RECORD: record}.items():
         write_file(folder / name, text)
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
 from audiomnist import experiments
-from audiomnist.study.outcome import Experiment
+
+if TYPE_CHECKING:
+    from audiomnist.study.outcome import Experiment
 
 
 def names() -> list[str]:
     """The experiments' names, in alphabetical order; nothing is imported for it."""
     return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
+
+
+def command_name(name: str) -> str:
+    """The sub-command of `audiomnist` that makes the experiment of this name."""
+    return name.replace("_", "-")
 
 
 def find(name: str) -> Experiment:

@@ -9,6 +9,7 @@ from pathlib import Path
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.places import HOME
 from audiomnist.runs.run_folder import RunError
+from audiomnist.study import catalogue
 from audiomnist.study.outcome import Experiment, carry_out
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import ENGINES
@@ -16,11 +17,6 @@ from caffe_proto import CaffeFileError
 from lrp import COMPOSITES, LRPError
 
 FAILURES = (ExperimentError, CorpusError, RunError, CaffeFileError, LRPError, OSError)
-
-
-def command_name(experiment: str) -> str:
-    """The sub-command that makes the experiment of this name."""
-    return experiment.replace("_", "-")
 
 
 def number(text: str) -> int:
@@ -67,7 +63,8 @@ def read_setting(options: argparse.Namespace, gpu: int | None) -> Setting:
 
 def main(experiment: Experiment, arguments: list[str] | None = None) -> int:
     """The command of one experiment: makes it and prints what it found and where it lies."""
-    parser = argparse.ArgumentParser(prog=f"audiomnist {command_name(experiment.name)}", description=experiment.title)
+    name = catalogue.command_name(experiment.name)
+    parser = argparse.ArgumentParser(prog=f"audiomnist {name}", description=experiment.title)
     add_options(parser)
     parser.add_argument("--gpu", type=number, metavar="ID", help="device of the engine (default: the CPU)")
     options = parser.parse_args(arguments)

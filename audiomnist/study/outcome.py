@@ -24,6 +24,7 @@ import lrp
 from audiomnist.corpus.layout import scan
 from audiomnist.corpus.metadata import META_NAME
 from audiomnist.explain import drawing
+from audiomnist.provenance import made_by
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import trained_runs
 from caffe_proto import write_file
@@ -178,6 +179,7 @@ def write(
     record = {
         "title": experiment.title,
         "made_from": made_from,
+        "made_by": made_by(),
         "setting": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(setting).items()},
         "files": names,
         "tables": [f"{stem}.csv" for stem in outcome.tables],

@@ -1,0 +1,43 @@
+"""What made a result: this project's version and commit, written into run.json, outcome.json and relevance files."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+UNKNOWN = "unknown"
+
+
+@cache
+def commit() -> str:
+    """The commit of this code: 40 hex digits, with "+changes" if tracked files differ from it; "unknown" without git.
+
+    An installed package has it in a file that the build wrote; a checkout asks its own repository, and no other one
+    that it may lie in.
+    """
+    built = _PACKAGE / "COMMIT"
+    if built.is_file():
+        return built.read_text(encoding="utf-8").strip()
+    root = _PACKAGE.parent
+    if not (root / ".git").exists():
+        return UNKNOWN
+    head, changes = _git(root, "rev-parse", "HEAD"), _git(root, "status", "--porcelain", "--untracked-files=no")
+    return UNKNOWN if head is None else head + ("+changes" if changes else "")
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git prints, or None where it is not there or fails."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def made_by() -> dict[str, str]:
+    """{"version": of this project, "commit": see `commit`}."""
+    from audiomnist import __version__  # here, as setup.py runs this file while nothing is installed
+
+    return {"version": __version__, "commit": commit()}
