@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import must_be_there, need
+
 BVLC = Path(__file__).with_name("bvlc.sh")
 
 
 def pytest_configure():
+    must_be_there()
     # a shell without job control starts background commands with SIGINT ignored, which all their children inherit
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,8 +27,7 @@ def bvlc():
     installed (`tests/bvlc.sh --install` does it).
     """
     status = subprocess.run([BVLC, "--status"], capture_output=True, text=True)
-    if status.returncode != 0:
-        pytest.skip(f"NOT COMPARED with the original Caffe: {status.stderr.strip()}")
+    need("bvlc", status.returncode == 0, f"NOT COMPARED with the original Caffe: {status.stderr.strip()}")
 
     def run(program, *arguments, cwd=None, check=True):
         command = [str(BVLC), program, *map(str, arguments)]

@@ -18,6 +18,7 @@ from google.protobuf import text_format
 import caffe
 from caffe import mode
 from caffe_proto import caffe_pb2, net_state
+from tests.needs import need
 from tests.parity import solver_cases, values
 from tests.parity.compare import NET_TOLERANCE, differences
 
@@ -29,8 +30,7 @@ SOLVER_TOLERANCE = 1e-3  # after 24 iterations
 @pytest.fixture
 def cuda():
     """Skips, loudly, where there is no CUDA device; gives the CPU mode back."""
-    if not torch.cuda.is_available():
-        pytest.skip("NOT COMPARED on CUDA: no CUDA device here")
+    need("cuda", torch.cuda.is_available(), "NOT COMPARED on CUDA: no CUDA device here")
     yield
     caffe.set_mode_cpu()
 

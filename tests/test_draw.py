@@ -10,6 +10,7 @@ import pytest
 
 import caffe.draw
 from caffe_proto import caffe_pb2
+from tests.needs import need
 
 GOLDEN = json.loads((Path(__file__).parent / "golden/pycaffe/texts.json").read_text())["draw"]
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -100,9 +101,8 @@ def test_command_writes_graphviz_text(net_file, tmp_path):
     assert "t (HDF5Data)" in text and "d (Data)" not in text and "rankdir=TB" in text
 
 
-@pytest.mark.skipif(shutil.which("dot") is None, reason="pictures NOT TESTED: Graphviz is not installed")
 def test_command_writes_a_picture(net_file, tmp_path):
-    pytest.importorskip("pydot", reason="drawing NOT TESTED: pydot is not installed")
+    need("graphviz", shutil.which("dot"), "pictures NOT TESTED: Graphviz is not installed")
     out = tmp_path / "net.png"
     assert caffe.draw.main([str(net_file), str(out)]) == 0
     assert out.read_bytes().startswith(PNG_SIGNATURE)

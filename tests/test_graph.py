@@ -28,6 +28,7 @@ from caffe.layers.neuron import ReLU
 from caffe.solver import Action
 from caffe_proto import caffe_pb2
 from tests.graph_emulator import EmulatedGraph, NotPermitted
+from tests.needs import need
 from tests.net_cases import log_messages
 from tests.parity.solver_cases import POLICIES, STEP, TYPES
 from tests.solver_cases import write_corpus
@@ -60,9 +61,8 @@ def device(request, monkeypatch):
     """Graphs on this device: CUDA's, or emulated ones on the CPU. Skips, loudly, where there is no CUDA device."""
     if request.param == "cpu":
         monkeypatch.setitem(graph.KINDS, "cpu", EmulatedGraph)
-    elif not torch.cuda.is_available():
-        pytest.skip("NOT COMPARED on CUDA: no CUDA device here")
     else:
+        need("cuda", torch.cuda.is_available(), "NOT COMPARED on CUDA: no CUDA device here")
         caffe.set_mode_gpu()
     yield request.param
     caffe.set_mode_cpu()

@@ -13,6 +13,7 @@ from caffe.blob import Blob
 from caffe.errors import CaffeError
 from caffe.layer import LAYERS, layer_type_list, make_layer
 from caffe_proto import caffe_pb2
+from tests.needs import need
 from tests.parity import engine
 from tests.parity.cases import CASES, GRADIENT_DIFFERS, cases_of
 from tests.parity.compare import LAYER_TOLERANCE, differences
@@ -60,8 +61,7 @@ def test_equals_the_original_in_channels_last_memory(case):
 @pytest.mark.cuda
 @pytest.mark.parametrize("case", GOLDEN, ids=key)
 def test_equals_the_original_on_cuda(case):
-    if not torch.cuda.is_available():
-        pytest.skip("NOT COMPARED on CUDA: no CUDA device here")
+    need("cuda", torch.cuda.is_available(), "NOT COMPARED on CUDA: no CUDA device here")
     caffe.set_mode_gpu()
     try:
         found = engine.run(case)

@@ -24,6 +24,7 @@ from audiomnist.explain.faithfulness import main as faithfulness
 from caffe_proto import array_to_blobproto, write_message
 from lrp import COMPOSITES, METHODS, AlphaBeta, Composite, Epsilon, Flat, LRPError, Network, ZBox, read_composite
 from lrp.composites import DEFAULT
+from tests.needs import need
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -716,8 +717,7 @@ def test_report_in_a_browser(audionet, tmp_path, capsys):
     assert out.splitlines()[-1] == str(page) and os.listdir(tmp_path / "report") == ["index.html"]
     text = page.read_text(encoding="utf-8")
     assert "http:" not in text and "https:" not in text  # complete in itself
-    if browser() is None:
-        pytest.skip("NOT TESTED IN A BROWSER: no chromium found; install it (apt-get install chromium)")
+    need("chromium", browser(), "NOT TESTED IN A BROWSER: no chromium found; install it (apt-get install chromium)")
     driven = tmp_path / "driven.html"
     driven.write_text(text.replace("</body>", DRIVER + "</body>"), encoding="utf-8")
     done = subprocess.run(

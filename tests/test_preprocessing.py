@@ -24,6 +24,7 @@ from audiomnist.signal.inputs import (
     spectrogram_db,
 )
 from audiomnist.signal.wav import RecordingError
+from tests.needs import need
 
 FSDD = Path(os.environ.get("FSDD", Path(__file__).resolve().parents[2] / "shared/data/fsdd"))
 DB = 0.01  # dB that the spectrogram may differ
@@ -245,8 +246,8 @@ def test_both_inputs_equal_twins_and_upstreams_libraries(rate, seconds):
     assert np.abs(waveform[0, 0, 0] - wanted[1]).max() <= RELATIVE * np.abs(wanted[1]).max()
 
 
-@pytest.mark.skipif(not FSDD.is_dir(), reason=f"NO REAL RECORDINGS COMPARED: {FSDD} is not there (set FSDD)")
 def test_real_recordings_equal_the_twins():
+    need("fsdd", FSDD.is_dir(), f"NO REAL RECORDINGS COMPARED: {FSDD} is not there (set FSDD)")
     for path in sorted(FSDD.glob("0*/[37]_*_13.wav")):
         inputs = network_inputs(path, path.name)
         padded = padded_signal(path, path.name)

@@ -1,0 +1,104 @@
+"""The shape of the house: which way imports run, how thin the doors are, and what lies where."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.needs import need
+
+ROOT = Path(__file__).resolve().parents[1]
+# From the ground up: a package imports from those before it, and from no other of ours.
+FLOORS = [
+    "caffe_proto",
+    "lrp",
+    "caffe",
+    "audiomnist",  # the package itself: its version
+    "audiomnist.places",
+    "audiomnist.provenance",
+    "audiomnist.workers",
+    "audiomnist.signal",
+    "audiomnist.corpus",
+    "audiomnist.preprocessing",
+    "audiomnist.explain",
+    "audiomnist.runs",
+    "audiomnist.study",
+    "audiomnist.experiments",
+    "audiomnist.recording",
+    "audiomnist.cli",
+    "audiomnist.__main__",
+]
+APART = [("caffe", "lrp")]  # meet in files and in pycaffe's duck-typed Net
+DOORS = {"lrp/__main__.py"}  # `python -m lrp` opens what knows of sound
+FOUND = {("audiomnist/study/catalogue.py", "audiomnist.experiments")}  # the folder that is searched
+
+
+def room(module):
+    """The floor that a module's dotted name lies on."""
+    return next(floor for floor in sorted(FLOORS, key=len, reverse=True) if f"{module}.".startswith(f"{floor}."))
+
+
+def imports(path):
+    """The dotted names of ours that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources():
+    tops = {floor.split(".")[0] for floor in FLOORS}
+    return sorted(path for top in tops for path in (ROOT / top).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_run_one_way(path):
+    name = path.relative_to(ROOT).as_posix()
+    own = room(name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+    for module in imports(path):
+        if module.split(".")[0] not in {floor.split(".")[0] for floor in FLOORS} or name in DOORS:
+            continue
+        other = room(module)
+        assert FLOORS.index(other) <= FLOORS.index(own) or (name, module) in FOUND, f"{own} imports {module}"
+        assert (own, other) not in APART and (other, own) not in APART, f"{own} imports {module}"
+
+
+def test_every_package_has_a_floor():
+    tops = {
+        path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in ROOT.glob("audiomnist/*/__init__.py")
+    }
+    assert tops <= set(FLOORS)
+
+
+def tracked():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    need("git", listed.returncode == 0, "not a git checkout: what is tracked cannot be listed")
+    return listed.stdout.splitlines()
+
+
+def test_what_lies_at_the_top():
+    there = {name.split("/")[0] for name in tracked()}
+    kept = {"data", "models", "recording_scripts", "lrp", "tests", "caffe", "notebooks", "benchmarks", "docs"}
+    assert there >= kept | {"preprocessing_data.py", "train_test.sh", "README.md", "requirements.txt"}
+
+
+def test_data_and_models_hold_no_code():
+    files = [name for name in tracked() if name.startswith(("data/", "models/"))]
+    kinds = {Path(name).suffix for name in files if name != "data/download.sh"}
+    assert kinds == {".json", ".md", ".prototxt"}
+
+
+@pytest.mark.parametrize("door, lines", [("preprocessing_data.py", 40), ("recording_scripts/record.py", 20)])
+def test_doors_are_thin(door, lines):
+    assert len((ROOT / door).read_text().splitlines()) <= lines
+
+
+def test_no_path_is_edited_outside_the_tests():
+    edits = re.compile(r"sys\.path(\[|\.insert|\.append|\.extend| *\+?=)|noqa: *E402|addsitedir")
+    for name in tracked():
+        if name.endswith(".py") and not name.startswith("tests/"):
+            for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1):
+                assert not edits.search(line), f"{name}:{number}: {line.strip()}"
