@@ -240,7 +240,7 @@ def once(sizes):
 @section
 def tests(sizes, what):
     selection = (
-        ["tests/test_graph.py", "-k", "emulator"]
+        ["tests/caffe/test_graph.py", "-k", "emulator"]
         if sizes.cpu
         else ["-m", "cuda", "--continue-on-collection-errors", "tests"]
     )

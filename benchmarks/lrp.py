@@ -4,7 +4,7 @@
 
 Both explain the same batch of the same networks (random weights, float32). Rounds alternate between the two, the best
 round counts, and the relevances are compared, so that no speed is bought with other numbers (each with its own
-stabilisers, in float32; tests/test_lrp_zennit.py compares them in float64, with the same stabilisers, to 1e-8).
+stabilisers, in float32; tests/lrp/test_lrp_zennit.py compares them in float64, with the same stabilisers, to 1e-8).
 """
 
 import argparse

@@ -8,7 +8,7 @@
 # installed (tests/bvlc.sh --install); where it is not, a line at the end says so.
 #
 # Examples: tests/run.sh -m "not slow"
-#           tests/run.sh tests/test_models.py -k solver
+#           tests/run.sh tests/audiomnist/runs/test_models.py -k solver
 
 set -euo pipefail
 

@@ -1,0 +1,128 @@
+"""data.demo_corpus: AudioMNIST's numbers and sexes, the same bytes by seed, nothing that preprocessing would reject."""
+
+import json
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audiomnist.corpus import demo_corpus, layout, metadata
+from audiomnist.corpus.splits import PARTS, SPLITS_NAME, find_splits
+from audiomnist.preprocessing import command
+from audiomnist.signal import inputs
+from audiomnist.signal.wav import read_wav
+
+ROOT = Path(__file__).resolve().parents[3]
+SPEAKERS = 8
+
+
+def make(folder, *options, **environment):
+    command = [
+        sys.executable,
+        "-m",
+        "audiomnist",
+        "demo-corpus",
+        folder,
+        "--speakers",
+        str(SPEAKERS),
+        "--repetitions",
+        "1",
+    ]
+    environment = {**os.environ, **environment}
+    return subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def recordings(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.glob("*/*.wav"))}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "a corpus"
+    done = make(folder, "--repetitions", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{SPEAKERS * 20} recordings of {SPEAKERS} speakers in {folder}\n"
+    return folder
+
+
+def test_the_sixty_have_audiomnists_numbers_and_sexes():
+    speakers = demo_corpus.make_speakers(60, 0)
+    assert [s.number for s in speakers] == [f"{n:02d}" for n in range(1, 61)]
+    women = {12, 26, 28, 36, 43, 47, 52, 56, 57, 58, 59, 60}
+    assert {int(s.number) for s in speakers if s.gender == "female"} == women
+    assert len({s.variant for s in speakers}) == 60 and len({s.accent for s in speakers}) == len(demo_corpus.ACCENTS)
+    assert speakers == demo_corpus.make_speakers(60, 0) != demo_corpus.make_speakers(60, 1)
+    for count in range(6, 60):
+        few = demo_corpus.make_speakers(count, 0)
+        assert len(few) == count and set(few) <= set(speakers) and len({s.gender for s in few}) == 2
+
+
+def test_every_recording_is_one_that_preprocessing_takes(made, tmp_path):
+    found, defects = layout.scan(made)
+    assert len(found) == SPEAKERS * 20 and not defects
+    meta = metadata.read_metadata(made / metadata.META_NAME)
+    assert not metadata.check_metadata(found, meta, made / metadata.META_NAME)
+    for recording in found:
+        with wave.open(str(recording.path)) as file:
+            assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (48000, 1, 2)
+            assert 0.1 < file.getnframes() / 48000 < 1
+    options = ["-src", str(made), "-dst", str(tmp_path / "out"), "--jobs", "1"]
+    assert command.main(options) == 0
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_jobs_and_the_memory(made, tmp_path):
+    """MALLOC_PERTURB_ fills fresh memory with rubbish: a voice that reads memory it never set would sound different."""
+    assert make(tmp_path / "again", "--jobs", "1", MALLOC_PERTURB_="85").returncode == 0
+    first = {name: blob for name, blob in recordings(made).items() if name.endswith("_0.wav")}
+    assert recordings(tmp_path / "again") == first  # and more repetitions leave the first ones as they are
+    assert len(set(first.values())) == len(first)
+
+
+def test_speakers_digits_and_repetitions_differ(made):
+    """Loudness apart, no two recordings are the same sound."""
+    found, _ = layout.scan(made)
+    shapes = []
+    for recording in found[:60]:
+        padded = inputs.embed(inputs.resample(*read_wav(recording.path)), 0)
+        spectrogram = inputs.spectrogram_db(padded)
+        shapes.append((spectrogram - spectrogram.mean()).ravel() / spectrogram.std())
+    likeness = np.array(shapes) @ np.array(shapes).T / len(shapes[0])
+    assert likeness[~np.eye(len(shapes), dtype=bool)].max() < 0.99
+
+
+def test_a_finished_corpus_is_not_made_again_and_others_are_left_alone(made, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    assert make(made, "--repetitions", "2").returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
+    other = make(made, "--seed", "1")
+    assert other.returncode == 1 and "holds a corpus made with" in other.stderr
+    (tmp_path / "01").mkdir()
+    (tmp_path / "01/0_01_0.wav").write_bytes(b"precious")
+    refused = make(tmp_path)
+    assert refused.returncode == 1 and "not empty and no demo corpus" in refused.stderr
+    assert (tmp_path / "01/0_01_0.wav").read_bytes() == b"precious"
+    assert make(tmp_path / "x", "--repetitions", "0").returncode == 2
+
+
+def test_an_unfinished_corpus_is_completed(made, tmp_path):
+    whole = recordings(made)
+    folder = tmp_path / "killed"
+    (folder / "01").mkdir(parents=True)
+    options = {"format": demo_corpus.FORMAT, "seed": 0, "speakers": SPEAKERS, "repetitions": 2, "complete": False}
+    (folder / demo_corpus.MANIFEST).write_text(json.dumps(options))
+    (folder / "01/.0123abcd-4567cdef.part").write_bytes(b"half")
+    (folder / SPLITS_NAME).write_text("somebody's own")
+    assert make(folder, "--repetitions", "2").returncode == 0
+    assert (folder / SPLITS_NAME).read_text() == "somebody's own"
+    assert recordings(folder) == whole and not list(folder.rglob("*.part"))
+
+
+def test_few_speakers_get_splits_of_their_own(made):
+    splits = find_splits(made)
+    assert splits.path == made / SPLITS_NAME
+    named = {s for fold in splits.folds["digit"] for part in PARTS for s in fold[part]}
+    assert named == {s.number for s in demo_corpus.make_speakers(SPEAKERS, 0)}

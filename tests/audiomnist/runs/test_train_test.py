@@ -1,0 +1,428 @@
+"""train_test.sh as a user calls it, with a small engine of our own that speaks Caffe's command line and log."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME
+from audiomnist.runs.networks import NETWORKS
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = ROOT / "train_test.sh"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# Stands in for `caffe`: records its calls and does to files what the real one does, without learning anything.
+# ENGINE_FAILS, ENGINE_STOPS: parts of solver paths whose training fails, or ends early at half of its iterations.
+# ENGINE_WAITS: trains until SIGINT, then writes a snapshot at half of its iterations, as Caffe does.
+ENGINE = r"""
+import os, pathlib, re, signal, sys, time
+here = pathlib.Path(__file__).parent
+with open(here / "calls", "a") as file:
+    file.write("\t".join([os.getcwd(), *sys.argv[1:]]) + "\n")
+def log(text):
+    print("I0101 00:00:00.000000     1 fake.cpp:1] " + text, file=sys.stderr, flush=True)
+flags, words = {}, []
+rest = sys.argv[1:]
+while rest:
+    word = rest.pop(0)
+    if not word.startswith("-"):
+        words.append(word)
+    elif "=" in word:
+        name, _, flags[name.lstrip("-")] = word.partition("=")[0], "", word.partition("=")[2]
+    else:
+        flags[word.lstrip("-")] = rest.pop(0)
+if words == ["device_query"]:
+    sys.exit(0 if os.environ.get("ENGINE_HAS_GPU") else 1)
+if words == ["train"]:
+    text = open(flags["solver"]).read()
+    prefix = re.search('snapshot_prefix: "(.*)"', text)[1]
+    last = int(re.search(r"max_iter: (\d+)", text)[1])
+    fails, stops = os.environ.get("ENGINE_FAILS", "\t"), os.environ.get("ENGINE_STOPS", "\t")
+    if fails in flags["solver"]:
+        print("F0101 00:00:00.000000     1 fake.cpp:1] the disk is made of cheese", file=sys.stderr)
+        sys.exit(134)
+    if stops in flags["solver"] and "snapshot" not in flags:
+        last //= 2
+    if os.environ.get("ENGINE_WAITS") and "snapshot" not in flags:
+        caught = []
+        signal.signal(signal.SIGINT, lambda *_: caught.append(1))
+        log("Iteration 0, lr = 1")
+        while not caught:
+            time.sleep(0.05)
+        last //= 2
+    pathlib.Path(f"{prefix}_iter_{last}.caffemodel").write_bytes(b"weights")
+    pathlib.Path(f"{prefix}_iter_{last}.solverstate").write_bytes(bytes([8, last]))  # SolverState {iter}
+    log("Optimization Done.")
+elif words == ["test"]:
+    assert os.path.exists(flags["weights"])
+    for k in range(int(flags["iterations"])):
+        log(f"Batch {k}, accuracy = 0.5")
+        log(f"Batch {k}, loss = 9")
+    split = int(re.search(r"_(\d+)/test.prototxt", flags["model"])[1])
+    log("Loss: 0.25")
+    log(f"accuracy = {0.9 + split / 100}")
+    log("loss = 0.25 (* 1 = 0.25 loss)")
+"""
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder with an engine and preprocessed lists of both networks and tasks: 12, 7 and 10 recordings a split."""
+    folder = tmp_path / "some where"
+    inputs = folder / "in puts"
+    inputs.mkdir(parents=True)
+    (inputs / SPLITS_NAME).write_bytes(OFFICIAL_SPLITS.read_bytes())
+    for network in NETWORKS.values():
+        for task, splits in (("digit", 5), ("gender", 4)):
+            for split in range(splits):
+                for part, count in (("train", 12), ("validate", 7), ("test", 10)):
+                    lines = [f"01/{network.inputs}_{k}_01_0.hdf5\n" for k in range(count)]
+                    (inputs / f"{network.inputs}_{task}_{split}_{part}.txt").write_text("".join(lines))
+    (folder / "engine.py").write_text(ENGINE)
+    return folder
+
+
+def environment(home, **variables):
+    variables = {"CAFFE": f"'{sys.executable}' '{home / 'engine.py'}'", "VIRTUAL_ENV": sys.prefix, **variables}
+    kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
+    return {**kept, **variables}
+
+
+def command(home, *arguments):
+    return [SCRIPT, "--preprocessed", home / "in puts", "--runs", home / "ru ns", *arguments]
+
+
+def call(home, *arguments, **variables):
+    """Run train_test.sh from another folder; returns the completed process."""
+    return subprocess.run(
+        command(home, *arguments), env=environment(home, **variables), cwd=home, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, timeout=120,
+    )  # fmt: skip
+
+
+def calls(home, action):
+    """The engine's calls of one action: [[working directory, action, flags...], ...]."""
+    lines = [line.split("\t") for line in (home / "calls").read_text().splitlines()]
+    return [line for line in lines if line[1] == action]
+
+
+def test_a_run_is_trained_tested_and_not_made_again(home):
+    done = call(home, "--max-iter", "8", "AudioNet", "gender", "2")
+    assert done.returncode == 0, done.stderr
+    run = home / "ru ns" / "AudioNet_gender_2"
+    assert calls(home, "train") == [[str(home / "in puts"), "train", f"-solver={run}/solver.prototxt"]]
+    model = run / "snapshots" / "AudioNet_iter_8.caffemodel"
+    wanted = [str(home / "in puts"), "test", f"-model={run}/test.prototxt", f"-weights={model}", "-iterations=1"]
+    assert calls(home, "test") == [wanted]
+    with open(home / "ru ns" / "summary.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{"network": "AudioNet", "task": "gender", "split": "2", "iterations": "8", "accuracy": "0.92",
+                     "loss": "0.25", "run": "AudioNet_gender_2"}]  # fmt: skip
+    assert "92.00" in done.stdout
+    assert "91.74 ± 8.60" in done.stdout  # the paper's
+    again = call(home, "--max-iter", "8", "AudioNet", "gender", "2")
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    assert len(calls(home, "train")) == len(calls(home, "test")) == 1
+
+
+def test_quick_takes_the_demos_solver(home):
+    assert call(home, "--quick", "--max-iter", "2", "AlexNet", "digit", "0").returncode == 0
+    assert 'type: "Adam"' in (home / "ru ns" / "AlexNet_digit_0" / "solver.prototxt").read_text()
+    paper = call(home, "--max-iter", "2", "AlexNet", "digit", "0")
+    assert paper.returncode == 1
+    assert "another run is there" in paper.stderr
+
+
+def test_all_splits_give_mean_and_deviation(home):
+    done = call(home, "--max-iter", "2", "AlexNet", "digit")
+    assert done.returncode == 0, done.stderr
+    assert len(calls(home, "train")) == 5
+    # accuracies 90 to 94: mean 92, population standard deviation sqrt(2)
+    assert any(line.split()[:6] == ["AlexNet", "digit", "5", "92.00", "±", "1.41"] for line in done.stdout.splitlines())
+
+
+def test_an_ended_training_continues_from_its_last_snapshot(home):
+    first = call(home, "--max-iter", "6", "AlexNet", "digit", "0", ENGINE_STOPS="AlexNet_digit_0")
+    assert first.returncode == 1
+    assert "AlexNet_digit_0: training ended early" in first.stderr
+    assert not (home / "ru ns" / "summary.csv").exists()
+    second = call(home, "--max-iter", "6", "AlexNet", "digit", "0")
+    assert second.returncode == 0, second.stderr
+    state = home / "ru ns" / "AlexNet_digit_0" / "snapshots" / "AlexNet_iter_3.solverstate"
+    assert calls(home, "train")[1][3:] == [f"-snapshot={state}"]
+
+
+def test_a_failing_run_is_named_and_the_others_go_on(home):
+    done = call(home, "--max-iter", "2", "all", "gender", "1", ENGINE_FAILS="AlexNet_gender_1")
+    assert done.returncode == 1
+    assert "AlexNet_gender_1: training failed (exit status 134)" in done.stderr
+    assert "the disk is made of cheese" in done.stderr
+    assert done.stderr.rstrip().endswith("not done: AlexNet_gender_1")
+    assert "AudioNet" in done.stdout
+    assert call(home, "--max-iter", "2", "all", "gender", "1").returncode == 0  # and can be made later
+
+
+def test_other_settings_never_mix_with_a_run(home):
+    assert call(home, "--max-iter", "2", "AlexNet", "digit", "0").returncode == 0
+    longer = call(home, "--max-iter", "4", "AlexNet", "digit", "0")
+    assert longer.returncode == 1
+    assert "`max_iter: 2` found, `max_iter: 4` wanted" in longer.stderr
+    seeded = call(home, "--max-iter", "2", "--seed", "3", "AlexNet", "digit", "0")
+    assert "`random_seed: 0` found, `random_seed: 3` wanted" in seeded.stderr
+    listed = home / "in puts" / "AlexNet_digit_0_train.txt"
+    listed.write_text(listed.read_text() + "01/AlexNet_0_01_1.hdf5\n")
+    assert "other recordings (train)" in call(home, "--max-iter", "2", "AlexNet", "digit", "0").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "has_gpu", "wanted"),
+    [((), "", []), ((), "yes", ["-gpu", "0"]), (("--cpu",), "yes", []), (("--gpu", "3"), "", ["-gpu", "3"])],
+)
+def test_device(home, arguments, has_gpu, wanted):
+    assert call(home, *arguments, "--max-iter", "2", "AudioNet", "digit", "4", ENGINE_HAS_GPU=has_gpu).returncode == 0
+    assert calls(home, "train")[0][3:] == wanted
+    assert calls(home, "test")[0][5:] == wanted
+
+
+def test_precision_is_recorded_and_never_mixed(home):
+    assert call(home, "--tf32", "--max-iter", "20", "AlexNet", "digit", "1", ENGINE_HAS_GPU="yes").returncode == 0
+    record = home / "ru ns" / "AlexNet_digit_1" / "run.json"
+    assert json.loads(record.read_text())["origin"]["engine"].endswith("engine.py' (TF32)")
+    other = call(home, "--max-iter", "20", "AlexNet", "digit", "1", ENGINE_HAS_GPU="yes")
+    assert other.returncode == 1 and "engine" in other.stderr
+    on_cpu = call(home, "--tf32", "--cpu", "--max-iter", "20", "AlexNet", "digit", "2")
+    assert on_cpu.returncode == 0  # nothing is rounded there
+    record = home / "ru ns" / "AlexNet_digit_2" / "run.json"
+    assert json.loads(record.read_text())["origin"]["engine"].endswith("engine.py'")
+
+
+def test_interrupt_writes_a_snapshot_and_the_same_command_continues(home):
+    arguments = command(home, "--max-iter", "10", "--cpu", "AudioNet", "digit", "0")
+    process = subprocess.Popen(
+        arguments, env=environment(home, ENGINE_WAITS="yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    log = home / "ru ns" / "AudioNet_digit_0" / "train.log"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "Iteration 0" in log.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does on Ctrl-C: to every process of the group
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "the same command continues" in stderr
+    assert "Optimization Done." in log.read_text()  # what the engine said after the interrupt is not lost
+    done = call(home, "--max-iter", "10", "--cpu", "AudioNet", "digit", "0", ENGINE_WAITS="yes")
+    assert done.returncode == 0, done.stderr
+    assert "AudioNet_iter_5.solverstate" in calls(home, "train")[1][3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--speed", "3"), "--speed: no such option"),
+        (("--gpu",), "--gpu: a value was wanted"),
+        (("--max-iter", "0"), "--max-iter 0: a whole number of at least 1 was wanted"),
+        (("--max-iter=ten",), "--max-iter ten: a whole number"),
+        (("AlexNet", "digit", "0", "1"), "1: nothing more was wanted"),
+        (("LeNet",), "network LeNet: not known; AlexNet, AudioNet or all was wanted"),
+        (("AlexNet", "accent"), "task accent: not known; digit, gender or all was wanted"),
+        (("AlexNet", "gender", "4"), "split of task gender 4: not known; 0, 1, 2, 3 or all was wanted"),
+    ],
+)
+def test_misuse(home, arguments, message):
+    done = call(home, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (home / "ru ns").exists()
+
+
+def test_without_recordings_it_names_the_ways_on(home):
+    done = call(home, "--data", "nowhere", "--preprocessed", home / "nothing")
+    assert done.returncode == 1
+    assert f"{home}/nowhere: no recordings found" in done.stderr
+    for way in ("data/download.sh", "--data FOLDER", "--demo"):
+        assert way in done.stderr
+
+
+def test_an_engine_that_is_not_there(home):
+    done = call(home, CAFFE="./cafe train")
+    assert done.returncode == 1
+    assert "./cafe not found; a Caffe command was wanted" in done.stderr
+
+
+def test_a_lock_that_is_a_link_leaves_its_target_as_it_is(home):
+    folder, own = home / "ru ns" / "AlexNet_digit_0", home / "own.txt"
+    folder.mkdir(parents=True)
+    own.write_text("precious")
+    (folder / ".lock").symlink_to(own)
+    assert call(home, "--max-iter", "2", "AlexNet", "digit", "0").returncode == 0
+    assert own.read_text() == "precious"
+
+
+def test_a_relative_engine_is_found_from_the_preprocessed_folder(home):
+    program = home / "my-caffe"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{home}/engine.py" "$@"\n')
+    program.chmod(0o755)
+    assert call(home, "--max-iter", "2", "AlexNet", "digit", "0", CAFFE="./my-caffe").returncode == 0
+
+
+def test_help_is_the_usage():
+    done = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for option in ("--data", "--preprocessed", "--runs", "--gpu", "--cpu", "--max-iter", "--seed", "--demo", "CAFFE"):
+        assert option in done.stdout
+
+
+# -- folders that hold code --------------------------------------------------------------------------------------------
+
+
+def lay_traps(folder, mark):
+    """Modules with the names of ours, of libraries and of Python's own, which append their name to `mark`."""
+    code = f"open({str(mark)!r}, 'a').write(__name__ + '\\n')\n"
+    for name in (
+        "data.py",
+        "h5py.py",
+        "random.py",
+        "selectors.py",
+        "runpy.py",
+        "lrp.py",
+        "caffe/__init__.py",
+        "audiomnist/__init__.py",
+        "shlex.py",
+    ):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code)
+
+
+@pytest.fixture(params=["this Python", "a Python without PYTHONSAFEPATH, as 3.10"])
+def virtual_env(request, tmp_path):
+    """VIRTUAL_ENV: of this Python, or of one that does not know PYTHONSAFEPATH."""
+    if request.param == "this Python":
+        return sys.prefix
+    python = tmp_path / "old" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nunset PYTHONSAFEPATH\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return str(tmp_path / "old")
+
+
+def test_nothing_runs_that_lies_in_the_current_or_the_preprocessed_folder(home, virtual_env):
+    mark = home / "PWNED"
+    for folder in (home, home / "in puts"):
+        lay_traps(folder, mark)
+    own = call(home, "--cpu", "--max-iter", "1", "AudioNet", "digit", "0", CAFFE="", VIRTUAL_ENV=virtual_env)
+    assert "AudioNet_digit_0: training failed (exit status 134)" in own.stderr  # our engine, and the inputs are missing
+    assert "01/AudioNet_" in (home / "ru ns" / "AudioNet_digit_0" / "train.log").read_text()
+    assert call(home, "--max-iter", "1", "AudioNet", "digit", "1", VIRTUAL_ENV=virtual_env).returncode == 0
+    listed = subprocess.run([SCRIPT, "--paper", "--list", "--preprocessed", "in puts"], cwd=home, capture_output=True,
+                            text=True, env=environment(home, VIRTUAL_ENV=virtual_env))  # fmt: skip
+    assert listed.returncode == 0 and len(listed.stdout.splitlines()) == 18, listed.stderr
+    assert not mark.exists(), mark.read_text()
+
+
+@pytest.mark.parametrize("module", ["audiomnist", "caffe", "lrp", "audiomnist study"])
+def test_a_module_is_started_from_any_folder(home, virtual_env, module):
+    mark = home / "PWNED"
+    lay_traps(home, mark)
+    script = f'source "{ROOT}/environment.sh"; prepare_environment; "${{PYTHON_MODULE[@]}}" {module} --help'
+    done = subprocess.run(["bash", "-c", script], env=environment(home, VIRTUAL_ENV=virtual_env), cwd=home,
+                          capture_output=True, text=True)  # fmt: skip
+    assert module == "caffe" or done.returncode == 0, done.stderr
+    assert "usage" in (done.stdout + done.stderr).lower()
+    assert not mark.exists(), mark.read_text()
+
+
+def test_from_python_3_11_on_dash_m_takes_nothing_from_the_current_folder(home):
+    mark = home / "PWNED"
+    lay_traps(home, mark)
+    script = f'source "{ROOT}/environment.sh"; prepare_environment; env; "$PYTHON" -m audiomnist validate --help'
+    done = subprocess.run(["bash", "-c", script], env=environment(home), cwd=home, capture_output=True, text=True)
+    assert "PYTHONSAFEPATH=1" in done.stdout.splitlines()
+    assert mark.exists() == (sys.version_info < (3, 11)) == (done.returncode != 0)
+
+
+# -- the environment --------------------------------------------------------------------------------------------------
+
+
+def pyproject(folder, *dependencies, **extras):
+    """A copy of environment.py beside a pyproject.toml with these dependencies; the copy's path."""
+    (folder / "environment.py").write_bytes((ROOT / "environment.py").read_bytes())
+    lines = ["[project]", 'name = "own"', f"dependencies = {list(dependencies)}", "[project.optional-dependencies]"]
+    lines += [f"{name} = {wanted}" for name, wanted in extras.items()]
+    (folder / "pyproject.toml").write_text("\n".join(lines))
+    return folder / "environment.py"
+
+
+def test_environment_says_what_an_interpreter_lacks(tmp_path):
+    def ask(*extras):
+        return subprocess.run([sys.executable, script, *extras], capture_output=True, text=True)
+
+    script = pyproject(
+        tmp_path, "numpy>=1.0", "h5py", old=["numpy>=99"], none=["no-such-thing>=1"], all=["own[old,none]"]
+    )
+    assert ask().returncode == 0
+    assert ask("old").stderr.startswith("numpy ") and ask("old").stderr.endswith("is older than 99\n")
+    assert (ask("none").returncode, ask("none").stderr) == (1, "no-such-thing is missing\n")
+    assert ask("all").stderr.endswith("is older than 99, no-such-thing is missing\n")
+    pyproject(tmp_path, "numpy==1.0")
+    assert ask().returncode == 1 and "expected name>=version, got `numpy==1.0`" in ask().stderr
+
+
+def test_no_python_is_said_in_one_line(tmp_path):
+    for tool in ("bash", "dirname", "basename", "cat", "env"):
+        path = next(Path(p) / tool for p in SYSTEM_PATH.split(":") if (Path(p) / tool).exists())
+        (tmp_path / tool).symlink_to(path)
+    copy = tmp_path / "project"
+    copy.mkdir()
+    for name in ("environment.sh", "environment.py", "pyproject.toml", "requirements.txt", "train_test.sh"):
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    done = subprocess.run(
+        [tmp_path / "bash", copy / "train_test.sh"], env={"PATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "environment: no Python >= 3.10 found on PATH; install one and run the command again\n"
+
+
+@pytest.fixture
+def lacking(tmp_path):
+    """A copy of the environment's files that wants a package nobody has; returns a function that prepares it."""
+    pyproject(tmp_path, "audiomnist-none-such>=1")
+    (tmp_path / "environment.sh").write_bytes((ROOT / "environment.sh").read_bytes())
+    (tmp_path / "requirements.txt").write_text("audiomnist-none-such==1.0\n")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+
+    def prepare(python, **variables):
+        (tools / "python3").write_text(f'#!/bin/bash\n{python}\nexec "{sys.executable}" "$@"\n')
+        (tools / "python3").chmod(0o755)
+        script = f'set -euo pipefail; source "{tmp_path}/environment.sh"; prepare_environment'
+        variables["PATH"] = f"{tools}:{SYSTEM_PATH}"
+        variables |= {"HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+        return subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True)
+
+    return prepare
+
+
+def test_an_unreachable_index_is_said_in_pips_words(lacking):
+    done = lacking("", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="1", PIP_FIND_LINKS="")
+    assert done.returncode == 1
+    said, *last = done.stderr.splitlines()[-4:]
+    assert said.startswith("environment: requirements.txt could not be installed (see ") and "pip's last words:" in said
+    assert "Failed to establish a new connection" in last[0] and "audiomnist-none-such==1.0" in last[-1]
+
+
+def test_a_python_without_venv_and_pip_is_said_in_one_line(lacking):
+    done = lacking('[[ "$1 $2" == "-m venv" || "$1 $2" == "-m pip" ]] && echo "ensurepip is not available" && exit 1')
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "apt-get install python3-venv" in last
+    assert last.endswith("ensurepip is not available")

@@ -1,0 +1,157 @@
+"""The CPU against CUDA: both networks, solver steps, mode switches (every layer type: test_layers.py).
+
+The oracle is the CPU, which is held against the original Caffe elsewhere. Without a CUDA device the `cuda` tests skip
+and say so; what can be checked of the GPU mode without one always runs.
+"""
+
+import os
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from google.protobuf import text_format
+
+import caffe
+from caffe import mode
+from caffe_proto import caffe_pb2, net_state
+from tests.needs import need
+from tests.parity import solver_cases, values
+from tests.parity.compare import NET_TOLERANCE, differences
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORKS = {"AlexNet": "models/AlexNet/alexnet_deploy.prototxt", "AudioNet": "models/AudioNet/audionet_deploy.prototxt"}
+SOLVER_TOLERANCE = 1e-3  # after 24 iterations
+
+
+@pytest.fixture
+def cuda():
+    """Skips, loudly, where there is no CUDA device; gives the CPU mode back."""
+    need("cuda", torch.cuda.is_available(), "NOT COMPARED on CUDA: no CUDA device here")
+    yield
+    caffe.set_mode_cpu()
+
+
+def both(function):
+    """(result on CUDA, result on the CPU) of a function of no arguments."""
+    caffe.set_mode_gpu()
+    try:
+        found = function()
+    finally:
+        caffe.set_mode_cpu()
+    return found, function()
+
+
+def network_pass(path):
+    """All blobs, their gradients and the parameters' of a deploy net with fixed weights and two inputs."""
+    text = string.Template((ROOT / path).read_text()).substitute(classes=10)
+    param = net_state(text_format.Parse(text, caffe_pb2.NetParameter()), caffe.TEST)
+    param.force_backward = True
+    net = caffe.Net.from_param(param)
+    shape = (2, *tuple(net.blobs["data"].shape)[1:])
+    net.blobs["data"].reshape(*shape)
+    net.reshape()
+    for name, blobs in net.params.items():
+        for i, blob in enumerate(blobs):
+            scale = (2 / np.prod(blob.data.shape[1:])) ** 0.5 if i == 0 else 0.1
+            blob.data[...] = values.make(f"normal:{scale}", blob.data.shape, name, i)
+    net.forward(data=values.make("normal", shape, "data"))
+    (out,) = net.outputs
+    net.backward(**{out: values.make("normal", net.blobs[out].data.shape, "diff")})
+    found = {f"data/{name}": blob.data.copy() for name, blob in net.blobs.items()}
+    found.update((f"diff/{name}", blob.diff.copy()) for name, blob in net.blobs.items())
+    for name, blobs in net.params.items():
+        found.update((f"param/{name}/{i}", blob.diff.copy()) for i, blob in enumerate(blobs))
+    return found
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("network", NETWORKS)
+def test_networks_agree_with_the_cpu(network, cuda):
+    found, wanted = both(lambda: network_pass(NETWORKS[network]))
+    assert not differences(found, wanted, NET_TOLERANCE)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("case", solver_cases.CASES)
+def test_solvers_agree_with_the_cpu(case, cuda, tmp_path):
+    folders = iter((tmp_path / "gpu", tmp_path / "cpu"))
+
+    def train():
+        folder = next(folders)
+        folder.mkdir()
+        return solver_cases.train(case, str(folder))[1]
+
+    found, wanted = both(train)
+    assert not differences(found, wanted, SOLVER_TOLERANCE)
+
+
+@pytest.mark.cuda
+def test_the_same_seed_gives_the_same_bits_on_cuda(cuda):
+    caffe.set_mode_gpu()
+    one, other = (network_pass(NETWORKS["AudioNet"]) for _ in range(2))
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+@pytest.mark.cuda
+def test_existing_nets_follow_the_mode_and_see_what_the_user_wrote(cuda, tmp_path):
+    (tmp_path / "net.prototxt").write_text("""
+        layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 3 } } }
+        layer { name: "p" type: "Power" bottom: "d" top: "p" power_param { scale: 2 } }""")
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    for turn, set_mode in enumerate((caffe.set_mode_cpu, caffe.set_mode_gpu, caffe.set_mode_gpu, caffe.set_mode_cpu)):
+        set_mode()
+        net.blobs["d"].data[...] = turn
+        net.forward()
+        assert net.blobs["p"].value.device.type == mode.device().type
+        assert net.blobs["p"].data.tolist() == [2 * turn] * 3
+
+
+# -- what needs no device ---------------------------------------------------------------------------------------------
+@pytest.fixture
+def precision():
+    """Gives torch's switches back."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    yield
+    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("text, tf32", [(None, False), ("", False), ("0", False), ("1", True)])
+def test_tf32_is_off_unless_asked_for_and_the_log_says_which(text, tf32, precision, monkeypatch, capsys):
+    monkeypatch.delenv("CAFFE_TF32", raising=False)
+    if text is not None:
+        monkeypatch.setenv("CAFFE_TF32", text)
+    mode.set_precision(mode.tf32_wanted())
+    assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is tf32
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
+    assert ("TF32 (CAFFE_TF32=1)" if tf32 else "GPU precision: float32") in capsys.readouterr().err
+
+
+def test_an_unclear_wish_for_tf32_is_refused(monkeypatch):
+    monkeypatch.setenv("CAFFE_TF32", "yes")
+    with pytest.raises(caffe.CaffeError, match="CAFFE_TF32: found 'yes'; wanted 0 .* or 1"):
+        mode.tf32_wanted()
+
+
+def test_without_a_device_the_gpu_mode_says_so():
+    code = "import caffe\ntry:\n caffe.set_mode_gpu()\nexcept caffe.CaffeError as error:\n print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout == "GPU 0: no usable CUDA device was found; use CPU mode\n"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_pass_that_cuda_is_compared_by_is_alive(network):
+    """The numbers of network_pass are finite, not all zero, and reach every parameter."""
+    found = network_pass(NETWORKS[network])
+    assert len(found) > 30
+    for name, array in found.items():
+        assert np.isfinite(array).all() and array.any(), name

@@ -1,0 +1,65 @@
+"""Nets against what the original Caffe makes of them (golden/net): topology, log, gradients, refusals."""
+
+import difflib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import caffe
+from caffe_proto import CaffeFileError
+from tests.net_cases import NETS, construction_log, log_messages, observe
+
+GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden/net/net.json").read_text())
+ACCEPTED = [name for name in NETS if "fatal" not in GOLDEN[name]]
+REFUSED = [name for name in NETS if "fatal" in GOLDEN[name]]
+SAME_WORDS = 30  # characters that our refusal and the original's must have in common
+SINGLE = 2e-5  # relative error of sums of float32 numbers of order 1
+
+
+def numbers_apart(line):
+    """(the line with every number as #, the numbers)."""
+    pattern = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
+    return re.sub(pattern, "#", line), [float(n) for n in re.findall(pattern, line)]
+
+
+def assert_same_lines(ours, wanted):
+    """Same text line by line; numbers agree to the printed precision."""
+    assert [numbers_apart(line)[0] for line in ours] == [numbers_apart(line)[0] for line in wanted]
+    for mine, theirs in zip(ours, wanted, strict=True):
+        np.testing.assert_allclose(
+            numbers_apart(mine)[1], numbers_apart(theirs)[1], rtol=2e-5, atol=1e-7, err_msg=f"{mine} / {theirs}"
+        )
+
+
+def test_every_case_has_its_golden_result():
+    assert sorted(GOLDEN) == sorted(NETS)
+    assert len(ACCEPTED) > 30 and len(REFUSED) > 25
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_net_is_the_original_s(name, tmp_path, capsys):
+    wanted = GOLDEN[name]
+    found = json.loads(json.dumps(observe(name, str(tmp_path))))
+    log = construction_log(log_messages(capsys.readouterr().err))
+    assert_same_lines(log, wanted["log"])
+    for key in ("layers", "blobs", "bottoms", "tops", "inputs", "outputs", "loss_weights"):
+        assert found[key] == wanted[key], key
+    assert found["loss"] == pytest.approx(wanted["loss"], rel=SINGLE, abs=1e-6)
+    for key in ("data", "diff", "params"):
+        assert found[key].keys() == wanted[key].keys()
+        for blob, sums in wanted[key].items():
+            np.testing.assert_allclose(found[key][blob], sums, rtol=SINGLE, atol=1e-5, err_msg=f"{key} of {blob}")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_original_refuses_is_refused_in_the_same_words(name, tmp_path):
+    wanted = GOLDEN[name]["fatal"]
+    with pytest.raises((caffe.CaffeError, CaffeFileError)) as caught:
+        observe(name, str(tmp_path))
+    message = str(caught.value)
+    common = difflib.SequenceMatcher(None, message, wanted, autojunk=False).find_longest_match()
+    assert common.size >= min(SAME_WORDS, len(wanted)), f"{message} / {wanted}"

@@ -1,0 +1,280 @@
+"""Solvers against the original's runs (golden/solver) and worked examples, and what a user gets wrong."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import caffe
+from caffe_proto import CaffeFileError, caffe_pb2
+from tests.net_cases import log_messages
+from tests.solver_cases import SOLVERS, observe
+
+GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden/solver/solver.json").read_text())
+TRAJECTORY = 1e-4  # relative error of weights and history after 24 iterations in float32
+OURS_ONLY = re.compile(r"data order and random state start anew")
+
+
+def comparable(lines):
+    """(text with # for numbers, numbers) per line, without the times of display lines and our own remarks."""
+    found = []
+    for line in lines:
+        line = re.sub(r"\(\S+ iter/s, \S+s/(\d+) iters\)", r"(speed of \1)", line)
+        if OURS_ONLY.search(line):
+            continue
+        pattern = r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])"
+        found.append((re.sub(pattern, "#", line), [float(n) for n in re.findall(pattern, line)]))
+    return found
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_training_run_is_the_original_s(name, tmp_path, monkeypatch, capsys):
+    wanted = GOLDEN[name]
+    monkeypatch.chdir(tmp_path)
+    found = observe(name, str(tmp_path))
+    assert found["iter"] == wanted["iter"]
+    for layer, arrays in wanted["weights"].items():
+        for ours, theirs in zip(found["weights"][layer], arrays, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=TRAJECTORY, atol=TRAJECTORY)
+    assert len(found["history"]) == len(wanted["history"])
+    for ours, theirs in zip(found["history"], wanted["history"], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=TRAJECTORY, atol=TRAJECTORY * max(map(abs, theirs)))
+    assert [f for f in found["made"] if not f.endswith(".resume")] == wanted["made"]
+    messages = [text for _, text in log_messages(capsys.readouterr().err)]
+    ours, theirs = comparable(messages[messages.index("Solving small") :]), comparable(wanted["log"])
+    assert [line for line, _ in ours] == [line for line, _ in theirs]
+    for (line, mine), (_, other) in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=2e-4, atol=1e-6, err_msg=line)
+
+
+# -- formulas ---------------------------------------------------------------------------------------------------------
+WORKED = {  # settings: the weight after steps 1, 2, 3 from w = 1 with gradient w (checked on the original)
+    'type: "SGD" momentum: 0.9': (0.9, 0.72, 0.486),
+    'type: "SGD" momentum: 0.9 lr_policy: "step" stepsize: 2 gamma: 0.1': (0.9, 0.72, 0.5508),
+    'type: "SGD" momentum: 0.9 weight_decay: 0.5': (0.85, 0.5875, 0.263125),
+    'type: "Nesterov" momentum: 0.9': (0.81, 0.5751, 0.327321),
+    'type: "Nesterov" momentum: 0.9 lr_policy: "step" stepsize: 2 gamma: 0.1': (0.81, 0.5751, 0.4256631),
+    'type: "AdaGrad"': (0.9, 0.8331035, 0.7804562),
+    'type: "RMSProp" base_lr: 0.01': (0.9, 0.8329180, 0.7799823),
+    'type: "AdaDelta" base_lr: 1 momentum: 0.95 delta: 1e-6': (0.9955279, 0.9910088, 0.9864646),
+    'type: "Adam" momentum: 0.9': (0.9, 0.8004123, 0.7015864),
+    'type: "Adam" momentum: 0.9 delta: 0.1': (0.9759747, 0.9453560, 0.9106551),
+}
+ONE_WEIGHT = """net_param { layer { name: "w" type: "Parameter" top: "w" parameter_param { shape { dim: %d } } }
+layer { name: "half" type: "Power" bottom: "w" top: "square" power_param { power: 2 scale: 0.70710678118 } }
+layer { name: "loss" type: "Reduction" bottom: "square" top: "loss" loss_weight: 1 } }
+snapshot_after_train: false snapshot_prefix: "w" """  # (scale w)^2 = w^2 / 2, whose gradient is w
+
+
+def small_solver(folder, settings, weights=(1.0,)):
+    text = ONE_WEIGHT % len(weights) + settings
+    for field, default in (("base_lr", "0.1"), ("lr_policy", '"fixed"')):
+        if f"{field}:" not in settings:
+            text += f" {field}: {default}"
+    (folder / "solver.prototxt").write_text(text)
+    solver = caffe.get_solver(folder / "solver.prototxt")
+    solver.net.params["w"][0].data[...] = weights
+    return solver
+
+
+@pytest.mark.parametrize("settings", WORKED)
+def test_update_rules_give_the_worked_examples(settings, tmp_path):
+    solver = small_solver(tmp_path, settings)
+    for wanted in WORKED[settings]:
+        solver.step(1)
+        assert solver.net.params["w"][0].data[0] == pytest.approx(wanted, abs=2e-6)
+
+
+def test_clipping_scales_by_the_norm_over_all_parameters(tmp_path):
+    solver = small_solver(tmp_path, "clip_gradients: 1", (3.0, 4.0))
+    solver.step(1)
+    np.testing.assert_allclose(solver.net.params["w"][0].data, (2.94, 3.92), rtol=1e-6)
+    assert solver.net.params["w"][0].diff == pytest.approx((0.06, 0.08), rel=1e-5)  # the step, not the gradient
+
+
+RATES = {  # at iteration 150, base_lr 0.01
+    'lr_policy: "step" gamma: 0.1 stepsize: 100': 0.001,
+    'lr_policy: "exp" gamma: 0.99': 0.00221452,
+    'lr_policy: "inv" gamma: 1e-4 power: 0.75': 0.00988896,
+    'lr_policy: "poly" max_iter: 1000 power: 2': 0.007225,
+    'lr_policy: "sigmoid" gamma: 0.01 stepsize: 100': 0.00622459,
+    'lr_policy: "fixed"': 0.01,
+}
+
+
+@pytest.mark.parametrize("settings", RATES)
+def test_rates_are_the_worked_examples(settings, tmp_path):
+    solver = small_solver(tmp_path, "base_lr: 0.01 " + settings)
+    solver.iter = 150
+    assert solver.lr == pytest.approx(RATES[settings], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings, iteration, wanted",
+    [
+        ('lr_policy: "exp" gamma: 2', 5000, np.inf),
+        ('lr_policy: "sigmoid" gamma: 1 stepsize: 5000', 0, 0.0),
+        ('lr_policy: "poly" max_iter: 10 power: 0.5', 20, np.nan),
+        ('lr_policy: "poly" max_iter: 0 power: 1', 0, np.nan),
+    ],
+)
+def test_rates_out_of_range_are_those_of_c(settings, iteration, wanted, tmp_path):
+    solver = small_solver(tmp_path, settings)
+    solver.iter = iteration
+    np.testing.assert_equal(solver.lr, wanted)
+
+
+def test_multistep_advances_once_a_call(tmp_path):
+    solver = small_solver(tmp_path, 'lr_policy: "multistep" gamma: 0.1 stepvalue: 3 stepvalue: 5')
+    solver.iter = 9
+    assert [solver.lr for _ in range(3)] == pytest.approx([0.01, 0.001, 0.001])
+
+
+def test_a_permissively_shared_convolution_is_updated(tmp_path):
+    """Two kernels of different shapes over one memory: the update of the owner must reach it."""
+    net = """net_param { layer { name: "d" type: "DummyData" top: "d" dummy_data_param {
+      num: 2 channels: 3 height: 6 width: 6 data_filler { value: 0.5 } } }
+    layer { name: "a" type: "Convolution" bottom: "d" top: "a" param { name: "w" }
+      convolution_param { num_output: 4 kernel_h: 3 kernel_w: 2 bias_term: false } }
+    layer { name: "b" type: "Convolution" bottom: "d" top: "b" param { name: "w" share_mode: PERMISSIVE }
+      convolution_param { num_output: 4 kernel_h: 2 kernel_w: 3 bias_term: false } }
+    layer { name: "la" type: "Reduction" bottom: "a" top: "la" loss_weight: 1 }
+    layer { name: "lb" type: "Reduction" bottom: "b" top: "lb" loss_weight: 2 } }
+    base_lr: 0.125 lr_policy: "fixed" """
+    (tmp_path / "s.prototxt").write_text(net)
+    solver = caffe.SGDSolver(str(tmp_path / "s.prototxt"))
+    solver.step(2)
+    # every weight sees 2 images of outputs 4 x 5 and 5 x 4, inputs of 0.5: gradient 20 + 2 * 20
+    assert np.array_equal(solver.net.params["a"][0].data, np.full((4, 3, 3, 2), -2 * 0.125 * 60, np.float32))
+    assert np.array_equal(solver.net.params["b"][0].data, np.full((4, 3, 2, 3), -2 * 0.125 * 60, np.float32))
+
+
+def test_a_growing_loss_blob_keeps_its_weight(tmp_path):
+    (tmp_path / "net.prototxt").write_text("""force_backward: true
+        layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 2 } } }
+        layer { name: "p" type: "Power" bottom: "d" top: "p" power_param { scale: 3 } loss_weight: 0.5 }""")
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+    net.blobs["d"].reshape(5)
+    net.blobs["d"].data[...] = 1
+    assert net._forward(0, 1) == 7.5
+    net._backward(1, 0)
+    assert np.array_equal(net.blobs["d"].diff, np.full(5, 1.5, np.float32))
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "settings, words",
+    {
+        'lr_policy: "stairs"': "Unknown learning rate policy: stairs (known policies: exp, fixed, inv, multistep, poly",
+        'lr_policy: ""': "Unknown learning rate policy",
+        'lr_policy: "step" gamma: 0.1': "lr_policy step: found stepsize 0; wanted a positive one",
+        'lr_policy: "exp" gamma: -1': "lr_policy exp: found gamma -1; wanted one >= 0",
+        'type: "Adamant"': "Unknown solver type: Adamant (known types: AdaDelta, AdaGrad, Adam, Nesterov, RMSProp",
+        'type: "AdaGrad" momentum: 0.9': "Momentum cannot be used with AdaGrad.",
+        'type: "RMSProp" momentum: 0.9': "Momentum cannot be used with RMSProp.",
+        'type: "RMSProp" rms_decay: 1.5': "rms_decay should lie between 0 and 1",
+        "average_loss: 0": "average_loss should be non-negative",
+        "iter_size: 0": "found iter_size 0; wanted a positive one",
+        'weight_decay: 1 regularization_type: "L3"': "Unknown regularization type: L3",
+        'snapshot: 1 snapshot_prefix: "nowhere/s"': "Cannot write to snapshot prefix 'nowhere/s'.",
+        "test_iter: 1": "test_interval: found 0; wanted a positive one",
+        'test_net: "x"': "test_iter must be specified for each test network",
+        'net: "x"': "must specify a train net using one of these fields",
+    }.items(),
+)
+def test_wrong_settings_are_refused_in_words(settings, words, tmp_path):
+
+    text = ONE_WEIGHT % 1
+    if "snapshot_prefix" in settings:
+        text = text.replace('snapshot_prefix: "w"', "")
+    for field, default in (("base_lr", "0.1"), ("lr_policy", '"fixed"')):
+        text += "" if f"{field}:" in settings else f" {field}: {default}"
+    (tmp_path / "solver.prototxt").write_text(f"{text} {settings}")
+    with pytest.raises(caffe.CaffeError) as caught:
+        caffe.get_solver(str(tmp_path / "solver.prototxt")).step(1)
+    assert words in str(caught.value)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_the_update(tmp_path):
+    solver = small_solver(tmp_path, "", (np.inf,))
+    with pytest.raises(caffe.CaffeError, match="Iteration 0: the training loss is inf.*'w'"):
+        solver.step(1)
+    assert solver.iter == 0 and np.isinf(solver.net.params["w"][0].data[0])
+
+
+def test_weights_that_are_not_finite_are_never_snapshotted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    solver = small_solver(tmp_path, "snapshot: 1 base_lr: 3e38")
+    with pytest.raises(caffe.CaffeError, match="Iteration .*param 0 of layer 'w' holds NaN or infinite numbers"):
+        solver.net.params["w"][0].data[...] = 1e3
+        solver.step(1)
+    assert not list(tmp_path.glob("w_iter_*"))
+
+
+def test_solve_notices_an_unwritable_prefix_before_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.prototxt").write_text(
+        (ONE_WEIGHT % 1).replace("snapshot_after_train: false", "").replace('"w" ', '"nowhere/w" ')
+        + 'base_lr: 1 lr_policy: "fixed" max_iter: 3'
+    )
+    solver = caffe.SGDSolver("s.prototxt")
+    with pytest.raises(caffe.CaffeError, match="Cannot write to snapshot prefix 'nowhere/w'"):
+        solver.solve()
+    assert solver.iter == 0
+    solver.step(2)  # which needs no snapshot
+    assert solver.iter == 2
+
+
+def test_no_file_is_touched_by_the_look_whether_snapshots_can_be_written(tmp_path, monkeypatch):
+    """Neither a file of the name that was once used for it, nor the target of a link of that name."""
+    monkeypatch.chdir(tmp_path)
+    solver = small_solver(tmp_path, "snapshot: 2 max_iter: 2 base_lr: 0")
+    target = tmp_path / "target"
+    for path in (target, tmp_path / "w_iter_2.tempfile"):
+        path.write_text("precious")
+    (tmp_path / "w_iter_2.tempfile.h5").symlink_to(target)
+    before = set(tmp_path.iterdir())
+    solver._check_snapshot_writable()
+    assert set(tmp_path.iterdir()) == before
+    assert target.read_text() == (tmp_path / "w_iter_2.tempfile").read_text() == "precious"
+    (tmp_path / "w_iter_2.tempfile").unlink()
+    (tmp_path / "w_iter_2.tempfile").symlink_to(target)
+    solver._check_snapshot_writable()
+    assert target.read_text() == "precious" and (tmp_path / "w_iter_2.tempfile").is_symlink()
+
+
+def test_a_prefix_that_is_too_long_for_a_snapshot_is_noticed_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    longest = 255 - len("_iter_2.solverstate.h5")
+    solver = small_solver(tmp_path, "snapshot: 2 max_iter: 2 base_lr: 0")
+    solver.param.snapshot_prefix = "x" * longest
+    solver._check_snapshot_writable()
+    solver.param.snapshot_prefix = "x" * (longest + 1)
+    with pytest.raises(caffe.CaffeError, match="Cannot write to snapshot prefix 'x+'.*: File name too long"):
+        solver._check_snapshot_writable()
+
+
+def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    solver = small_solver(tmp_path, "")
+    solver.snapshot()
+    whole = Path("w_iter_0.solverstate").read_bytes()
+    Path("cut.solverstate").write_bytes(whole[:-3])
+    Path("text.solverstate.h5").write_bytes(b"no HDF5 file")
+    state = caffe_pb2.SolverState.FromString(whole)
+    state.history.append(state.history[0])
+    Path("long.solverstate").write_bytes(state.SerializeToString())
+    state = caffe_pb2.SolverState.FromString(whole)
+    state.learned_net = "gone.caffemodel"
+    Path("without.solverstate").write_bytes(state.SerializeToString())
+    for name, words in (
+        ("none.solverstate", "File not found: none.solverstate"),
+        ("cut.solverstate", "not a complete SolverState"),
+        ("text.solverstate.h5", "not an HDF5 file"),
+        ("long.solverstate", "Incorrect length of history blobs.: found 2; wanted 1"),
+        ("without.solverstate", "File not found: gone.caffemodel"),
+    ):
+        with pytest.raises((caffe.CaffeError, CaffeFileError), match=re.escape(words)):
+            solver.restore(name)
