@@ -28,7 +28,7 @@ setup(
     packages=[*find_packages(include=[name for ours in OURS for name in (ours, f"{ours}.*")]), *DATA],
     package_dir=DATA,
     package_data={"audiomnist.data": ["*.json"], "audiomnist.explain": ["*.html"], "caffe_proto": ["*.proto"]}
-    | {f"audiomnist.models.{network}": ["*.prototxt"] for network in NETWORKS},
+    | {f"audiomnist.models.{network}": ["*.prototxt", "*.json"] for network in NETWORKS},
     include_package_data=False,
     cmdclass={"build_py": BuildWithCommit},
 )

@@ -1,6 +1,9 @@
-"""The networks that can be trained: one folder of templates and one entry here each.
+"""The networks that can be trained, found: every folder of `models/` with a network.json and templates.
 
-A template is a prototxt with `${name}` placeholders (string.Template); `models.render` fills them in. Placeholders:
+network.json says which preprocessed form the network reads (`inputs`), which blob has its class scores (`score`) and,
+for the paper's, Table 1's test accuracy in percent by task, [mean, standard deviation over the splits] (`published`).
+
+A template is a prototxt with `${name}` placeholders (string.Template); `audiomnist.runs.render` fills them in. Placeholders:
 
     train_list validate_list test_list   list files of the preprocessed folder
     validate_batch test_batch            batch sizes that cover their lists exactly
@@ -13,11 +16,14 @@ A template is a prototxt with `${name}` placeholders (string.Template); `models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from audiomnist.places import MODELS
+from audiomnist.signal import inputs as signal_inputs
 
+DESCRIPTION = "network.json"
 ROLES = ("train", "test", "deploy", "solver")
 
 
@@ -25,20 +31,24 @@ ROLES = ("train", "test", "deploy", "solver")
 class Network:
     """A network and where its templates lie.
 
-    `inputs` names the preprocessed form it reads (the first part of the HDF5 and list file names), `input_shape` is
-    (channels, height, width) of one recording in that form, `score` the blob of class scores before the softmax.
-    `published` gives the paper's test accuracy in percent, (mean, standard deviation over the splits), by task.
+    `inputs` names the preprocessed form it reads (the first part of the HDF5 and list file names), `score` the blob of
+    class scores before the softmax. `published` gives the paper's test accuracy in percent, (mean, standard deviation
+    over the splits), by task.
     """
 
-    name: str
+    folder: Path
     inputs: str
-    input_shape: tuple[int, int, int]
     score: str
-    published: dict[str, tuple[float, float]]
+    published: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
-    def folder(self) -> Path:
-        return MODELS / self.name
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one recording."""
+        return signal_inputs.NETWORKS[self.inputs].shape[1:]
 
     def template(self, role: str, demo: bool = False) -> Path:
         """The template for a role, one of ROLES; in the demo its own one where it differs from the paper's."""
@@ -46,23 +56,14 @@ class Network:
         return own if demo and own.exists() else self.folder / f"{self.name.lower()}_{role}.prototxt"
 
 
-# published: Table 1 of the paper
-NETWORKS = {
-    network.name: network
-    for network in (
-        Network(
-            name="AlexNet",
-            inputs="AlexNet",
-            input_shape=(1, 227, 227),
-            score="fc8",
-            published={"digit": (95.82, 1.49), "gender": (95.87, 2.85)},
-        ),
-        Network(
-            name="AudioNet",
-            inputs="AudioNet",
-            input_shape=(1, 1, 8000),
-            score="fc9",
-            published={"digit": (92.53, 2.04), "gender": (91.74, 8.60)},
-        ),
-    )
-}
+def find_networks(folder: Path) -> dict[str, Network]:
+    """The networks in the folders of `folder`, by name, in alphabetical order."""
+    found = {}
+    for path in sorted(folder.glob(f"*/{DESCRIPTION}")):
+        description = json.loads(path.read_text(encoding="utf-8"))
+        published = {task: tuple(values) for task, values in description.pop("published", {}).items()}
+        found[path.parent.name] = Network(path.parent, **description, published=published)
+    return found
+
+
+NETWORKS = find_networks(MODELS)

@@ -50,7 +50,8 @@ class Case(collections.namedtuple("Case", FIELDS)):
 CASES = collections.defaultdict(list)
 
 # In place the original squares the slope and forgets the top's gradient (both have the same memory). Nothing can have
-# been trained like that, so there this runtime gives the true gradient; tests/caffe/test_layers.py checks it numerically.
+# been trained like that, so there this runtime gives the true gradient, which
+# tests/caffe/test_layers.py checks numerically.
 GRADIENT_DIFFERS = ("Log in place", "Power in place")
 
 
