@@ -3,7 +3,7 @@
 network.json says which preprocessed form the network reads (`inputs`), which blob has its class scores (`score`) and,
 for the paper's, Table 1's test accuracy in percent by task, [mean, standard deviation over the splits] (`published`).
 
-A template is a prototxt with `${name}` placeholders (string.Template); `audiomnist.runs.render` fills them in. Placeholders:
+A template is a prototxt with `${name}` placeholders (string.Template), which `audiomnist.runs.render` fills in:
 
     train_list validate_list test_list   list files of the preprocessed folder
     validate_batch test_batch            batch sizes that cover their lists exactly

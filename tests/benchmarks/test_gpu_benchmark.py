@@ -63,7 +63,7 @@ def test_every_section_runs(tmp_path):
         assert words in done.stdout
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_the_hand_written_networks_are_the_paper_s(name):
     model = network(name)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]

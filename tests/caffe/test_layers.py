@@ -13,6 +13,7 @@ from caffe.blob import Blob
 from caffe.errors import CaffeError
 from caffe.layer import LAYERS, layer_type_list, make_layer
 from caffe_proto import caffe_pb2
+from tests.caffe.gradient_check import check_example
 from tests.needs import need
 from tests.parity import engine
 from tests.parity.cases import CASES, GRADIENT_DIFFERS, cases_of
@@ -289,3 +290,11 @@ def test_parameter_gradients_accumulate():
         for blob, diff in zip(layer.blobs, once, strict=True):
             np.testing.assert_allclose(blob.diff, 2 * diff, rtol=1e-6)
             assert (diff != 0).any()
+
+
+def test_types_that_the_original_lacks_pass_their_own_example():
+    original = set((FOLDER / "types.txt").read_text().split())
+    for name in sorted(set(layer_type_list()) - original):
+        example = getattr(LAYERS[name], "example", None)
+        assert example, f"{name}: a type that BVLC Caffe lacks needs an `example`; see tests/caffe/gradient_check.py"
+        check_example(name, example)
