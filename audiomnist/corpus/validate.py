@@ -210,7 +210,7 @@ def validate(
     findings = [error(d) for d in defects]
     if not recordings and not defects:
         raise CorpusError(f"{source}: no recordings; wanted {source}/<speaker>/<digit>_<speaker>_<repetition>.wav")
-    heard = spread(listen, recordings, jobs, ("preprocessing_data",))
+    heard = spread(listen, recordings, jobs, ("scipy.signal", __name__))
     sounds = sorted(tqdm(heard, total=len(recordings), unit="rec", desc="listening"), key=lambda s: s.recording)
     findings += check_sounds(sounds)
     findings += check_counts(recordings, repetitions)

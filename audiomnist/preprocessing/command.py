@@ -30,7 +30,7 @@ from audiomnist.signal.inputs import DEFAULT_SEED, NETWORKS
 from audiomnist.workers import available_cores, spread
 from caffe_proto.atomic import WriteError, make_folder, remove_leftovers
 
-LIBRARIES = ("h5py", "scipy.fft", "tqdm", "audiomnist.preprocessing.store")  # that every worker needs
+LIBRARIES = ("scipy.signal", "tqdm", "audiomnist.preprocessing.store")  # that every worker needs
 
 
 def preprocess(
