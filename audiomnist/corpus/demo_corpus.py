@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.signal
 from tqdm import tqdm
 
 from audiomnist.corpus.layout import CorpusError
@@ -29,7 +30,6 @@ from audiomnist.corpus.make_splits import MIN_FOLDS, make_splits
 from audiomnist.corpus.metadata import GENDERS, META_NAME
 from audiomnist.corpus.splits import SPLITS_NAME
 from audiomnist.signal.inputs import network_inputs
-from audiomnist.signal.resampling import fourier_resample
 from audiomnist.signal.wav import RecordingError, wav_bytes
 from audiomnist.workers import available_cores, context, die_with_parent
 from caffe_proto.atomic import WriteError, make_folder, remove_leftovers, write_file
@@ -183,7 +183,7 @@ def make_take(
     if not len(loud):
         raise RecordingError("silence", f"the word {word}")
     sound = sound[loud[0] : loud[-1] + 1]
-    sound = fourier_resample(sound, round(len(sound) * SAMPLE_RATE / (synthesiser.rate * tract)))
+    sound = scipy.signal.resample(sound, round(len(sound) * SAMPLE_RATE / (synthesiser.rate * tract)))
     before, after = (rng.uniform(0.01, 0.06, 2) * SAMPLE_RATE).astype(int)
     sound = np.concatenate([np.zeros(before), sound, np.zeros(after)])
     sound *= speaker.level * 10 ** (rng.uniform(-4, 4) / 20) / np.abs(sound).max()
@@ -259,7 +259,7 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     work = [(speaker, destination, repetitions, seed) for speaker in speakers]
     # one process a speaker, whatever the number of workers: the synthesiser's history is then always the same
     with (
-        context("preprocessing_data", "data.make_splits").Pool(jobs, die_with_parent, maxtasksperchild=1) as pool,
+        context("scipy.signal", __name__).Pool(jobs, die_with_parent, maxtasksperchild=1) as pool,
         tqdm(total=len(work) * repetitions * len(WORDS), unit="rec", desc="demo corpus") as bar,
     ):
         for recordings in pool.imap_unordered(record_speaker, work, chunksize=1):

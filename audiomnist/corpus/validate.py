@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from audiomnist.corpus.attributes import AGES, age_of, spellings
@@ -31,13 +30,12 @@ from audiomnist.corpus.corrections import (
 from audiomnist.corpus.layout import DIGITS, CorpusError, Defect, Recording, scan
 from audiomnist.corpus.metadata import GENDERS, META_NAME, check_metadata, gender_of, read_metadata
 from audiomnist.corpus.splits import PARTS, Splits, check_splits, find_splits, load_splits
+from audiomnist.signal.clipping import clipped_runs
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, read_wav
 from audiomnist.workers import available_cores, spread
 
 SHORTEST = 0.1  # seconds below which a digit is hardly whole
-CLIPPED = 4  # samples in a row at the limit of 16 bits
-LIMIT = 32767
 IMBALANCE = 0.15  # of the share of women between the parts of a split
 
 
@@ -78,14 +76,8 @@ class Sound:
     seconds: float = 0.0
     channels: int = 0
     bits: int = 0
-    clipped: int = 0  # longest run of samples at the limit
+    clipped: int = 0  # samples in the longest run at the limit
     digest: str = ""  # of the samples
-
-
-def longest_run(flags: np.ndarray) -> int:
-    """The length of the longest run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
 def listen(recording: Recording) -> Sound:
@@ -100,7 +92,8 @@ def listen(recording: Recording) -> Sound:
         return Sound(recording, (failure.found, failure.wanted))
     place = blob.index(b"fmt ") + 8
     channels, bits = (int.from_bytes(blob[place + i : place + i + 2], "little") for i in (2, 14))
-    clipped = max(longest_run(samples >= LIMIT), longest_run(samples <= -LIMIT))
+    starts, stops = clipped_runs(samples)
+    clipped = int((stops - starts).max(initial=0))
     digest = hashlib.sha256(samples.tobytes()).hexdigest()
     return Sound(recording, None, rate, len(samples) / rate, channels, bits, clipped, digest)
 
@@ -115,7 +108,7 @@ def check_sounds(sounds: Sequence[Sound]) -> list[Finding]:
     for sound in usable:
         where = sound.recording.relative
         by_digest[sound.digest].append(sound)
-        if sound.clipped >= CLIPPED:
+        if sound.clipped:
             findings.append(warning(where, f"clipped ({sound.clipped} samples in a row at the limit)", "no clipping"))
         if sound.seconds < SHORTEST:
             findings.append(warning(where, f"{sound.seconds:.3f} s long", f"{SHORTEST} s or more"))
@@ -210,7 +203,7 @@ def validate(
     findings = [error(d) for d in defects]
     if not recordings and not defects:
         raise CorpusError(f"{source}: no recordings; wanted {source}/<speaker>/<digit>_<speaker>_<repetition>.wav")
-    heard = spread(listen, recordings, jobs, ("preprocessing_data",))
+    heard = spread(listen, recordings, jobs, ("scipy.signal", __name__))
     sounds = sorted(tqdm(heard, total=len(recordings), unit="rec", desc="listening"), key=lambda s: s.recording)
     findings += check_sounds(sounds)
     findings += check_counts(recordings, repetitions)

@@ -25,12 +25,12 @@ from audiomnist.corpus.splits import SPLITS_NAME, check_splits, find_splits, loa
 from audiomnist.places import HOME
 from audiomnist.preprocessing.journal import JOURNAL, Journal, check_manifest, check_owner, locked
 from audiomnist.preprocessing.lists import REJECTED, remove_lists, write_lists, write_rejected
-from audiomnist.preprocessing.store import Job, hdf5_template, process
+from audiomnist.preprocessing.store import Job, file_size, process
 from audiomnist.signal.inputs import DEFAULT_SEED, NETWORKS
 from audiomnist.workers import available_cores, spread
 from caffe_proto.atomic import WriteError, make_folder, remove_leftovers
 
-LIBRARIES = ("h5py", "scipy.fft", "tqdm", "audiomnist.preprocessing.store")  # that every worker needs
+LIBRARIES = ("scipy.signal", "tqdm", "audiomnist.preprocessing.store")  # that every worker needs
 
 
 def preprocess(
@@ -104,7 +104,7 @@ def preprocess(
 
 def check_space(destination: Path, work: list[Job], columns: int) -> None:
     """Fail before the disk is full, where that can be foreseen."""
-    each = sum(len(hdf5_template(kind.shape, columns)[0]) for kind in NETWORKS.values())
+    each = sum(file_size(network, columns) for network in NETWORKS)
     needed = each * sum(job.made_from is None for job in work)
     free = shutil.disk_usage(destination).free
     if needed > free:

@@ -15,6 +15,7 @@ from audiomnist.recording.plan import Prompt, example_series, next_series, serie
 from audiomnist.recording.questions import CONSENT, AnswerError, questions
 from audiomnist.recording.session import Session, Take
 from audiomnist.recording.sound import Capture, SoundError, SoundSource
+from audiomnist.signal.clipping import clipped_runs
 from caffe_proto.atomic import WriteError
 
 ENTER, ESCAPE, BACKSPACE, PAUSE, PREVIOUS, PLAY = "enter", "escape", "backspace", " ", "x", "p"
@@ -23,7 +24,6 @@ REJECT = ENTER
 LEAD = 0.5  # s of a take before its first digit
 TAIL = 0.8  # s of a take after its last digit's second
 SILENT = -60.0  # dB of full scale; a take whose loudest sample is below it holds no voice
-CLIPPED_RUN = 3  # equal samples at full scale one after the other: the converter was at its end
 FULL_SCALE = 32768.0
 LOUD, QUIET = -3.0, -30.0  # dB of full scale between which the loudest sample should lie
 LEVEL_FALL = 12.0  # dB per s by which the level meter falls
@@ -77,17 +77,10 @@ class Loudness:
 
 
 def loudness(samples: np.ndarray) -> Loudness:
-    """The loudness of int16 samples (N,). Clipped are runs of three or more equal samples at the very largest value."""
-    if not len(samples):
-        return Loudness(-np.inf, 0)
-    wide = samples.astype(np.int32)
-    peak = int(np.abs(wide).max())
-    clipped = 0
-    for value in (32767, -32768):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], (wide == value).astype(np.int8), [0]])))
-        runs = edges[1::2] - edges[::2]
-        clipped += int(runs[runs >= CLIPPED_RUN].sum())
-    return Loudness(20 * np.log10(peak / FULL_SCALE) if peak else -np.inf, clipped)
+    """The loudness of int16 samples (N,)."""
+    peak = int(np.abs(samples.astype(np.int32)).max(initial=0))
+    starts, stops = clipped_runs(samples)
+    return Loudness(20 * np.log10(peak / FULL_SCALE) if peak else -np.inf, int((stops - starts).sum()))
 
 
 class _Stop(Exception):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiomnist.corpus.attributes import AGES
 from audiomnist.corpus.metadata import GENDERS, META_NAME, read_metadata
 
-AGES = range(3, 121)
 MAX_TEXT = 100  # characters
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # what file names, lists of files and AudioMNIST's grammar can hold
 
@@ -117,7 +117,7 @@ def check_answers(answers: Mapping[str, str], taken: Collection[str]) -> dict:
 def taken_aliases(corpus: Path, others: Iterable[Mapping | None]) -> set[str]:
     """The aliases in use: folders and metadata of the corpus, and the speakers of other sessions.
 
-    Raises data.corpus.CorpusError when there is metadata that cannot be read.
+    Raises CorpusError when there is metadata that cannot be read.
     """
     corpus = Path(corpus)
     taken = {speaker["alias"] for speaker in others if speaker}

@@ -12,6 +12,8 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter1d
 from scipy.signal import butter, sosfiltfilt
 
+from audiomnist.signal.clipping import clipped_runs
+
 # the band of speech (100 Hz to 10 kHz) in three parts: a vowel is seen in the lowest, an s in the highest
 BANDS = ((100.0, 1000.0), (1000.0, 3500.0), (3500.0, 10000.0))  # Hz
 FILTER_ORDER = 4  # applied forwards and backwards, so that nothing is delayed
@@ -42,7 +44,7 @@ ODD_DELAY = 0.4  # s off this speaker's usual delay that make an utterance doubt
 PLAIN_DELAYS = 0.12, 0.85  # s of usual delay; beyond, one cannot tell whether the speaker is a digit behind
 RIVAL = 12.0  # dB; another sound this little below an utterance makes it doubtful
 WEAK = 15.0  # dB above the floor; utterances weaker than that are doubtful
-CLIPPED_RUN = 3  # equal samples at the very largest value
+HALF_SCALE = 16384  # of 16-bit samples; a converter's end is not below it
 SURE = 0.5  # confidence from which an utterance is taken without being looked at
 
 
@@ -249,19 +251,12 @@ def _perhaps_shifted(place: int, chosen: Sequence[_Candidate | None], spare: Seq
 
 
 def clipped_times(samples: np.ndarray, rate: int) -> np.ndarray:
-    """The times (K,) in s of samples that are clipped: runs of three or more at the very largest or smallest value.
+    """The times (K,) in s at which runs of clipped samples start, in order.
 
     The converter's end is not always the format's: the largest value of the take counts when it is above half scale.
     """
-    samples = np.asarray(samples)
-    times = []
-    for value in (samples.max(initial=0), samples.min(initial=0)):
-        if abs(int(value)) < 16384:
-            continue
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], (samples == value).astype(np.int8), [0]])))
-        starts, stops = edges[::2], edges[1::2]
-        times += list(starts[stops - starts >= CLIPPED_RUN] / rate)
-    return np.sort(np.array(times, np.float64))
+    high, low = max(samples.max(initial=0), HALF_SCALE), min(samples.min(initial=0), -HALF_SCALE)
+    return clipped_runs(samples, high, low)[0] / rate
 
 
 def find_utterances(

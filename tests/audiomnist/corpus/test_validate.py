@@ -143,12 +143,6 @@ def test_spellings(values, groups):
     assert attributes.spellings(values) == groups
 
 
-def test_longest_run():
-    for text in ("", "0", "1", "0110111010", "1111", "10001"):
-        longest = max((len(run) for run in text.split("0")), default=0)
-        assert validate.longest_run(np.array([c == "1" for c in text], bool)) == longest
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # corrections
 
