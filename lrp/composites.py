@@ -8,7 +8,7 @@ are.
 import fnmatch
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 from lrp.errors import LRPError
 from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
@@ -66,15 +66,14 @@ def _read_rule(value, where):
         raise LRPError(f"{where}: rule {name!r} found; one of {', '.join(RULES)} wanted")
     known = [field.name for field in fields(RULES[name])]
     unknown = [setting for setting in settings if setting not in known]
+    missing = [one.name for one in fields(RULES[name]) if one.default is MISSING and one.name not in settings]
     if unknown:
         raise LRPError(
             f"{where}: setting {unknown[0]!r} of rule {name} found; "
             f"{' or '.join(known) if known else 'no settings'} wanted"
         )
-    for setting, given in settings.items():
-        text = setting in ("bias", "one_sided")
-        if isinstance(given, bool) or not isinstance(given, str if text else (int, float)):
-            raise LRPError(f"{where}: {setting} {given!r} found; a {'name' if text else 'number'} wanted")
+    if missing:
+        raise LRPError(f"{where}: no setting {missing[0]!r} of rule {name} found; one wanted")
     try:
         return RULES[name](**settings)
     except LRPError as error:

@@ -8,7 +8,7 @@ All arrays have Caffe's axis order (N, C, H, W); their memory order is free.
 import numpy as np
 
 from lrp.errors import LRPError
-from lrp.rules import everything
+from lrp.rules import identity
 
 READERS = {}
 
@@ -115,12 +115,12 @@ class Linear(Layer):
         raise NotImplementedError
 
     def gradient(self, inputs, outputs, gradients):
-        return [self.adjoint([gradients[0]], (everything,), inputs[0].shape)]
+        return [self.adjoint([gradients[0]], (identity,), inputs[0].shape)]
 
     def dense(self, shape, dtype=np.float64):
         """The layer's matrix for one input of `shape` (without batch axis), (outputs, inputs): for small sizes."""
         inputs = np.eye(int(np.prod(shape)), dtype=dtype).reshape(-1, *shape)
-        (outputs,) = self.apply(inputs, (everything,))
+        (outputs,) = self.apply(inputs, (identity,))
         return outputs.reshape(len(inputs), -1).T
 
 

@@ -1,24 +1,28 @@
 """Where rules meet linear layers: the forward pass with a rule's denominators, and the way back.
 
-Equations: z'_p = sum_k w_k x_k + b_p for every part p, s_p = c_p R / (z'_p + e sign z'_p),
-R_x = sum_p sum_k x_k * (w_k^T s_p). Terms with the same x_k travel through the layer together (their weights are
-stacked), terms whose x_k is all zero (x- after a ReLU) are left out.
+Equations: z'_t = sum_k w_k x_k + b_t for every term t, s_t = c_t R / (z'_t + e sign z'_t),
+R_x = sum_t sum_k x_k * (w_k^T s_t). Products with the same x_k travel through the layer together (their weights are
+stacked), products whose x_k is all zero (x- after a ReLU) are left out.
 """
+
+from functools import reduce
 
 import numpy as np
 
-from lrp.rules import Part, Term, everything, negative, ones, positive
+from lrp.rules import Product, Term, identity, negative, ones, positive
+
+PLAIN = Term((Product(identity, identity),), bias=identity)  # W x + b
 
 
 class Denominators:
     """What the forward pass of one linear layer leaves for its way back.
 
-    parts: the rule's parts; z: their denominators, arrays of the layer's output shape; gate: the plain output z as the
-    rule sees it (with or without bias), or None where no part asks for its sign.
+    terms: the rule's terms; z: their denominators, arrays of the layer's output shape; gate: the plain output z as the
+    rule sees it (with or without bias), or None where no term asks for its sign.
     """
 
-    def __init__(self, parts, z, gate):
-        self.parts, self.z, self.gate = parts, z, gate
+    def __init__(self, terms, z, gate):
+        self.terms, self.z, self.gate = terms, z, gate
 
 
 def _sign(x):
@@ -26,41 +30,41 @@ def _sign(x):
     return bool(x.max(initial=0) > 0), bool(x.min(initial=0) < 0)
 
 
-def _resolve(terms, sign):
-    """The terms that matter for an input of that sign: x- of an input without negative values is left out, and x+ of
-    an input without negative values is x itself (so that nothing is copied and routes can be shared)."""
+def _resolve(products, sign):
+    """The products that matter for an input of that sign: x- of an input without negative values is left out, and x+
+    of an input without negative values is x itself (so that nothing is copied and routes can be shared)."""
     has_positive, has_negative = sign
     resolved = []
-    for term in terms:
-        if term.x is positive and not has_negative or term.x is negative and not has_positive:
-            term = term._replace(x=everything)
-        elif term.x is positive and not has_positive or term.x is negative and not has_negative:
+    for product in products:
+        if product.x is positive and not has_negative or product.x is negative and not has_positive:
+            product = product._replace(x=identity)
+        elif product.x is positive and not has_positive or product.x is negative and not has_negative:
             continue
-        resolved.append(term)
+        resolved.append(product)
     return tuple(resolved)
 
 
-def _nonzero(parts, x):
-    """The terms of each part, resolved for the signs that occur in x (looked at only if a term asks for them)."""
-    signed = any(term.x in (positive, negative) for part in parts for term in part.terms)
-    return [_resolve(part.terms, _sign(x)) if signed else part.terms for part in parts]
+def _nonzero(terms, x):
+    """The products of each term, resolved for the signs that occur in x (looked at only if a product asks for them)."""
+    signed = any(product.x in (positive, negative) for term in terms for product in term.products)
+    return [_resolve(term.products, _sign(x)) if signed else tuple(term.products) for term in terms]
 
 
-def _bias_of(layer, part, rule, dtype):
-    if layer.bias is None or part.bias is None or getattr(rule, "bias", "exclude") == "exclude":
+def _bias_of(layer, term, rule, dtype):
+    if layer.bias is None or term.bias is None or rule.bias == "exclude":
         return None
-    return part.bias(layer.bias_array(dtype))
+    return term.bias(layer.bias_array(dtype))
 
 
 def _sums(layer, x, sums):
-    """[sum_k w_k x_k] for every tuple of terms in `sums`; each x_k is selected and passed through the layer once."""
+    """[sum_k w_k x_k] for every tuple of products in `sums`; each x_k is selected and passed through the layer once."""
     routes = {}
-    for index, terms in enumerate(sums):
-        for term in terms:
-            routes.setdefault(term.x, []).append((index, term.w))
+    for index, products in enumerate(sums):
+        for product in products:
+            routes.setdefault(product.x, []).append((index, product.w))
     totals = [None] * len(sums)
     for selector, users in routes.items():
-        results = layer.apply(selector(x), tuple(w for _, w in users))
+        results = layer.apply(np.asarray(selector(x), x.dtype), tuple(w for _, w in users))
         for (index, _), result in zip(users, results, strict=True):
             if totals[index] is None:
                 totals[index] = result
@@ -74,33 +78,35 @@ def forward(layer, x, rule=None):
 
     Returns (z, denominators); z = W x + b has the dtype of x. Denominators is None without a rule.
     """
-    plain = Part((Term(everything, everything),), bias=everything)
-    parts = () if rule is None else rule.parts()
     bias = None if layer.bias is None else layer.bias_array(x.dtype)
-    with_bias = [_bias_of(layer, part, rule, x.dtype) for part in parts]
-    terms = _nonzero(parts, x)
-    adds_up = rule is not None and rule.parts_sum_to_output and (bias is None or rule.bias != "exclude")
-    # Parts with the same terms as the plain output (epsilon; z+ of a layer without negative weights is another matter)
-    same = [part_terms == plain.terms for part_terms in terms]
-    needed = [part_terms for part_terms, is_plain in zip(terms, same, strict=True) if not is_plain]
-    results = _sums(layer, x, needed if adds_up else [*needed, plain.terms])
-    output = None if adds_up else results.pop()
+    if rule is None:
+        (output,) = _sums(layer, x, [PLAIN.products])
+        if bias is not None:
+            output += bias
+        return output, None
+    terms = tuple(rule.terms())
+    products = _nonzero(terms, x)
+    adds_up = rule.sums_to_output and (bias is None or rule.bias != "exclude")
+    # Terms with the same products as the plain output (epsilon; z+ of a layer without negative weights is not one)
+    same = [one == PLAIN.products for one in products]
+    needed = [one for one, is_plain in zip(products, same, strict=True) if not is_plain]
+    results = _sums(layer, x, needed if adds_up and not any(same) else [*needed, PLAIN.products])
+    output = results.pop() if len(results) > len(needed) else None
     results = iter(results)
     z = [output.copy() if is_plain else next(results) for is_plain in same]
-    for part, own in zip(z, with_bias, strict=True):
-        if own is not None:
-            part += own
-    gated = any(part.where for part in parts)
-    gate = output.copy() if gated and rule.bias == "exclude" else None
-    if adds_up:
-        output = np.add(*z)
+    for own, term in zip(z, terms, strict=True):
+        shift = _bias_of(layer, term, rule, x.dtype)
+        if shift is not None:
+            own += shift
+    gated = any(term.where for term in terms)
+    gate = output.copy() if gated and bias is not None and rule.bias == "exclude" else None
+    if output is None:
+        output = reduce(np.add, z) if len(z) > 1 else z[0].copy()
     elif bias is not None:
         output += bias
-    if rule is None:
-        return output, None
     if gated and gate is None:
         gate = output.copy()
-    return output, Denominators(parts, z, gate)
+    return output, Denominators(terms, z, gate)
 
 
 def _quotient(relevance, z, stabiliser):
@@ -112,34 +118,43 @@ def _quotient(relevance, z, stabiliser):
     return np.divide(relevance, denominator, out=denominator)
 
 
+def _renormalise(shares, z, factors):
+    """Where denominators are zero, divide the shares of the other terms by the sum of their factors, in place; where
+    that sum is zero, nothing is changed."""
+    present = [one != 0 for one in z]
+    missing = ~reduce(np.logical_and, present)
+    if not missing.any():
+        return
+    present = [one[missing] for one in present]
+    total = sum(np.asarray(factor, z[0].dtype) * one for factor, one in zip(factors, present, strict=True))
+    total[total == 0] = 1
+    for share, one in zip(shares, present, strict=True):
+        share[missing] /= np.where(one, total, np.ones((), total.dtype))
+
+
 def backward(layer, x, relevance, rule, denominators, account=None):
     """Relevance of the input x of a linear layer, given that of its output.
 
     relevance: array of the output's shape. account: None, or a dict that receives the relevance absorbed by the
     "bias" and the "stabiliser", one number per item of the batch. Returns an array of the shape of x.
     """
-    parts, z = denominators.parts, denominators.z
-    factors = [part.factor for part in parts]
+    terms, z = denominators.terms, denominators.z
     shares = []
-    for index, part in enumerate(parts):
-        share = _quotient(relevance, z[index], rule.stabiliser)
-        if part.where == "positive":
+    for term, denominator in zip(terms, z, strict=True):
+        share = _quotient(relevance, denominator, rule.stabiliser)
+        if term.where == "positive":
             share *= denominators.gate > 0
-        elif part.where == "negative":
+        elif term.where == "negative":
             share *= denominators.gate < 0
-        if factors[index] != 1:
-            share *= np.asarray(factors[index], share.dtype)
+        if term.factor != 1:
+            share *= np.asarray(term.factor, share.dtype)
         shares.append(share)
-    if rule.one_part_takes_all:
-        for index, other in ((0, 1), (1, 0)):
-            # c_this * share is R/z * factor; where the other side is missing, the factor becomes 1
-            missing = z[other] == 0
-            if missing.any():
-                shares[index][missing] /= np.asarray(factors[index], relevance.dtype)
+    if rule.renormalises:
+        _renormalise(shares, z, [term.factor for term in terms])
     routes = {}
-    for terms, share in zip(_nonzero(parts, x), shares, strict=True):
-        for term in terms:
-            routes.setdefault(term.x, []).append((share, term.w))
+    for products, share in zip(_nonzero(terms, x), shares, strict=True):
+        for product in products:
+            routes.setdefault(product.x, []).append((share, product.w))
     result = None
     for selector, users in routes.items():
         back = layer.adjoint([share for share, _ in users], tuple(w for _, w in users), x.shape)
@@ -151,8 +166,8 @@ def backward(layer, x, relevance, rule, denominators, account=None):
             result += back
     if result is None:
         result = np.zeros(x.shape, x.dtype)
-    biases = [_bias_of(layer, part, rule, x.dtype) for part in parts]
-    spread = getattr(rule, "bias", None) == "spread" and any(bias is not None for bias in biases)
+    biases = [_bias_of(layer, term, rule, x.dtype) for term in terms]
+    spread = rule.bias == "spread" and any(bias is not None for bias in biases)
     kept = None  # where a bias keeps its share: everywhere, or where an output that sees padding alone cannot spread it
     if spread:
         (connected,) = layer.apply(np.ones_like(x), (ones,))

@@ -1,16 +1,27 @@
 """LRP rules: frozen values that say which linear terms share out the relevance of a linear layer.
 
-For a layer z = W x + b a rule names parts. A part is a list of terms (x_k, w_k), a bias b_k and a factor c; it has its
-own denominator z' = sum_k w_k x_k + b_k and returns c * sum_k x_k * (w_k^T (R / stabilised z')). A rule never mentions
-convolution, and a layer never mentions rules: `lrp.propagation` brings the two together.
+For a layer z = W x + b a rule names terms. A term is a list of products (x_k, w_k), a bias b_k and a factor c; it has
+its own denominator z' = sum_k w_k x_k + b_k and returns c * sum_k x_k * (w_k^T (R / stabilised z')). A rule never
+mentions convolution, and a layer never mentions rules: `lrp.propagation` brings the two together.
 
-Selectors (`positive`, `square`, ...) are plain functions on arrays; x_k and w_k name them, so that a layer can keep the
-prepared form of W+ from one call to the next. Letters: x input, w weight, b bias, z output, R relevance.
+What a rule must have: it is a class with `@rule` that derives from `Rule` and defines `terms()`, a tuple of one or more
+`Term`s. Everything else has a default on `Rule` or `Term`. A rule may have
+
+- settings: annotated fields with defaults, of type float, int, str, a `Literal` of texts, or one of these `| None`.
+  Composite files offer them, and numbers must be finite; `setting(default, least=...)` gives a number a lower end.
+- `bias` as such a setting, to let the user choose the treatment of the bias (see `Rule`).
+- `stabiliser`, `sums_to_output` and `renormalises`, class attributes or properties (see `Rule`).
+
+Selectors (`positive`, `square`, ...) are functions on arrays; x_k and w_k name them. They return a new array or their
+argument, and are functions of a module or frozen dataclasses, because a layer keeps the prepared form of W+ under the
+selector. Letters: x input, w weight, b bias, z output, R relevance.
 """
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from types import UnionType
+from typing import Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -20,14 +31,14 @@ from lrp.errors import LRPError
 EPSILON = 1e-6
 # Denominators of one sign only need a guard against exactly zero; small enough to cost no visible relevance.
 GUARD = 1e-9
-# Three treatments of the bias (see `Rule`).
-BIAS_TREATMENTS = ("keep", "exclude", "spread")
+# The three treatments of the bias (see `Rule`).
+BiasTreatment = Literal["keep", "exclude", "spread"]
 
 RULES = {}
 
 
 # --- selectors -------------------------------------------------------------------------------------------------------
-def everything(a):
+def identity(a):
     """a itself."""
     return a
 
@@ -53,7 +64,7 @@ def ones(a):
 
 
 @dataclass(frozen=True)
-class Raised:
+class GammaBoost:
     """a + gamma * a+ (or a-, with `side=negative`): the selector of the gamma rule."""
 
     gamma: float
@@ -64,7 +75,7 @@ class Raised:
 
 
 @dataclass(frozen=True)
-class Above:
+class AboveBound:
     """x minus the lower ("low") or upper ("high") end of the input's range.
 
     `value` None means: the smallest (largest) value of each item of the batch.
@@ -79,73 +90,87 @@ class Above:
         return x - (np.min if self.end == "low" else np.max)(x, axis=tuple(range(1, x.ndim)), keepdims=True)
 
 
-class Term(NamedTuple):
+# --- what a rule consists of -----------------------------------------------------------------------------------------
+class Product(NamedTuple):
     """One product w_k x_k: a selector for the input and one for the weight."""
 
     x: object
     w: object
 
 
-class Part(NamedTuple):
+class Term(NamedTuple):
     """A share of the relevance with a denominator of its own.
 
-    factor: what the returned relevance is multiplied by. bias: selector for the bias, or None for no bias.
-    where: None, or "positive"/"negative": only outputs whose plain z has that sign take part.
+    products: tuple of `Product`. bias: selector for the bias, or None for no bias. factor: c. where: None, or
+    "positive"/"negative": only outputs whose plain z has that sign take part.
     """
 
-    terms: tuple
+    products: tuple
     bias: object = None
     factor: float = 1.0
     where: str | None = None
 
 
+def setting(default, least):
+    """A number among a rule's settings that is not below `least`."""
+    return field(default=default, metadata={"least": least})
+
+
 def rule(cls):
     """Class decorator: make a frozen dataclass of the rule and register it under its name in `RULES`."""
     cls = dataclass(frozen=True)(cls)
+    cls._types = get_type_hints(cls)
     RULES[cls.__name__] = cls
     return cls
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What all rules share.
+    """What all rules share, and the defaults of everything that a rule need not define (plain class attributes: with
+    annotations they would come first among the settings of every rule)."""
 
-    bias: "keep" leaves the bias its share of the relevance (it is absorbed), "exclude" leaves the bias out of the
-    denominator, "spread" hands the bias's share back in equal parts to the inputs that its output is connected to
-    (the N of Bach et al. 2015, eq. 58, for the bias alone).
-    """
+    #: {name: type} of the settings, filled in by `rule`
+    _types = {}
+    #: "keep" leaves the bias its share of the relevance (it is absorbed), "exclude" leaves the bias out of the
+    #: denominator, "spread" hands the bias's share back in equal parts to the inputs that its output is connected to
+    #: (the N of Bach et al. 2015, eq. 58, for the bias alone)
+    bias = "keep"
+    #: added to the denominator, with the denominator's sign (plus at zero)
+    stabiliser = GUARD
+    #: the plain output is the sum of the terms' denominators (saves computing it beside them)
+    sums_to_output = False
+    #: where denominators are zero, the factors of the other terms are divided by their sum, so that nothing is lost;
+    #: not where that sum is zero
+    renormalises = False
 
     def __post_init__(self):
-        for name in ("bias",):
-            if hasattr(self, name) and getattr(self, name) not in BIAS_TREATMENTS:
-                raise LRPError(
-                    f"rule {type(self).__name__}: bias {getattr(self, name)!r} found; "
-                    f"one of {', '.join(BIAS_TREATMENTS)} wanted"
-                )
+        for one in fields(self):
+            self._check(one.name, self._types[one.name], one.metadata.get("least"))
 
-    def _check_number(self, name, least=None):
-        """Raise LRPError unless setting `name` is a finite number, and not below `least`."""
-        value = getattr(self, name)
-        try:
-            good = math.isfinite(value) and (least is None or value >= least)
-        except OverflowError:  # an integer beyond all floats
-            good = False
-        if not good:
+    def _check(self, name, kind, least):
+        """LRPError unless setting `name` is of its type; a number also finite and not below `least`."""
+        value, kinds = getattr(self, name), get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        if value is None and type(None) in kinds:
+            return
+        choices = [choice for one in kinds if get_origin(one) is Literal for choice in get_args(one)]
+        if choices:
+            good = value in choices
+            wanted = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
+        elif str in kinds:
+            good, wanted = isinstance(value, str), "a text"
+        elif not isinstance(value, Real) or isinstance(value, bool):
+            good, wanted = False, "a number"
+        else:
             wanted = "a finite number" if least is None else f"a finite number of at least {least}"
+            try:
+                good = math.isfinite(value) and (least is None or value >= least)
+            except OverflowError:  # an integer beyond all floats
+                good = False
+        if not good:
             raise LRPError(f"rule {type(self).__name__}: {name} {value!r} found; {wanted} wanted")
 
-    @property
-    def stabiliser(self):
-        """What is added to the denominator, with the denominator's sign (plus at zero)."""
-        return GUARD
-
-    #: the plain output is the sum of the parts' denominators (saves computing it beside them)
-    parts_sum_to_output = False
-    #: all relevance goes to the part whose denominator is not zero
-    one_part_takes_all = False
-
-    def parts(self):
-        """The parts of the rule, a tuple of `Part`."""
+    def terms(self):
+        """The terms of the rule, a tuple of `Term`."""
         raise NotImplementedError
 
 
@@ -153,33 +178,26 @@ class Rule:
 class Epsilon(Rule):
     """LRP-epsilon: R_i = sum_j x_i w_ij R_j / (z_j + epsilon sign z_j) (Bach et al. 2015, eq. 58)."""
 
-    epsilon: float = EPSILON
-    bias: str = "keep"
-
-    def __post_init__(self):
-        super().__post_init__()
-        self._check_number("epsilon", 0)
+    epsilon: float = setting(EPSILON, least=0)
+    bias: BiasTreatment = "keep"
 
     @property
     def stabiliser(self):
         return self.epsilon
 
-    def parts(self):
-        return (Part((Term(everything, everything),), bias=everything),)
+    def terms(self):
+        return (Term((Product(identity, identity),), bias=identity),)
 
 
 @rule
 class Zero(Rule):
     """LRP-0: R_i = sum_j x_i w_ij R_j / z_j (Bach et al. 2015, eq. 56); outputs that are exactly zero pass nothing."""
 
-    bias: str = "keep"
+    bias: BiasTreatment = "keep"
+    stabiliser = 0.0
 
-    @property
-    def stabiliser(self):
-        return 0.0
-
-    def parts(self):
-        return (Part((Term(everything, everything),), bias=everything),)
+    def terms(self):
+        return (Term((Product(identity, identity),), bias=identity),)
 
 
 @rule
@@ -190,18 +208,14 @@ class Gamma(Rule):
     contributions, outputs z < 0 negative ones; for x >= 0 and z > 0 it is the original.
     """
 
-    gamma: float = 0.25
-    bias: str = "keep"
+    gamma: float = setting(0.25, least=0)
+    bias: BiasTreatment = "keep"
 
-    def __post_init__(self):
-        super().__post_init__()
-        self._check_number("gamma", 0)
-
-    def parts(self):
-        up, down = Raised(self.gamma, positive), Raised(self.gamma, negative)
+    def terms(self):
+        up, down = GammaBoost(self.gamma, positive), GammaBoost(self.gamma, negative)
         return (
-            Part((Term(positive, up), Term(negative, down)), bias=up, where="positive"),
-            Part((Term(positive, down), Term(negative, up)), bias=down, where="negative"),
+            Term((Product(positive, up), Product(negative, down)), bias=up, where="positive"),
+            Term((Product(positive, down), Product(negative, up)), bias=down, where="negative"),
         )
 
 
@@ -209,10 +223,10 @@ class Gamma(Rule):
 class ZPlus(Rule):
     """The z+ rule: positive contributions only (Montavon et al. 2017, eq. 14), for inputs of either sign."""
 
-    bias: str = "keep"
+    bias: BiasTreatment = "keep"
 
-    def parts(self):
-        return (Part((Term(positive, positive), Term(negative, negative)), bias=positive),)
+    def terms(self):
+        return (Term((Product(positive, positive), Product(negative, negative)), bias=positive),)
 
 
 @rule
@@ -226,32 +240,28 @@ class AlphaBeta(Rule):
 
     alpha: float = 2.0
     beta: float = 1.0
-    bias: str = "keep"
-    one_sided: str = "conserve"
+    bias: BiasTreatment = "keep"
+    one_sided: Literal["conserve", "textbook"] = "conserve"
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_number("alpha")
-        self._check_number("beta")
         if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-12:
             raise LRPError(
                 f"rule AlphaBeta: alpha {self.alpha:g} and beta {self.beta:g} found; alpha - beta = 1 and beta >= 0 "
                 "wanted"
             )
-        if self.one_sided not in ("conserve", "textbook"):
-            raise LRPError(f"rule AlphaBeta: one_sided {self.one_sided!r} found; conserve or textbook wanted")
 
     @property
-    def parts_sum_to_output(self):
+    def sums_to_output(self):
         return self.beta > 0
 
     @property
-    def one_part_takes_all(self):
+    def renormalises(self):
         return self.one_sided == "conserve" and self.beta > 0
 
-    def parts(self):
-        plus = Part((Term(positive, positive), Term(negative, negative)), bias=positive, factor=self.alpha)
-        minus = Part((Term(positive, negative), Term(negative, positive)), bias=negative, factor=-self.beta)
+    def terms(self):
+        plus = Term((Product(positive, positive), Product(negative, negative)), bias=positive, factor=self.alpha)
+        minus = Term((Product(positive, negative), Product(negative, positive)), bias=negative, factor=-self.beta)
         return (plus, minus) if self.beta > 0 else (plus,)
 
 
@@ -269,27 +279,26 @@ class ZBox(Rule):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("low", "high"):
-            if getattr(self, name) is not None:
-                self._check_number(name)
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise LRPError(f"rule ZBox: low {self.low:g} and high {self.high:g} found; low < high wanted")
 
-    def parts(self):
-        return (Part((Term(Above("low", self.low), positive), Term(Above("high", self.high), negative))),)
+    def terms(self):
+        return (
+            Term((Product(AboveBound("low", self.low), positive), Product(AboveBound("high", self.high), negative))),
+        )
 
 
 @rule
 class WSquare(Rule):
     """The w^2 rule: shares in proportion to the squared weights (Montavon et al. 2017, eq. 12)."""
 
-    def parts(self):
-        return (Part((Term(ones, square),)),)
+    def terms(self):
+        return (Term((Product(ones, square),)),)
 
 
 @rule
 class Flat(Rule):
     """The flat rule: equal shares for all inputs that an output sees (Lapuschkin et al. 2019)."""
 
-    def parts(self):
-        return (Part((Term(ones, ones),)),)
+    def terms(self):
+        return (Term((Product(ones, ones),)),)

@@ -152,12 +152,12 @@ def test_rule_equals_dense_twin(make, name, rule):
 @pytest.mark.parametrize(("make", "name"), LAYERS, ids=lambda v: v if isinstance(v, str) else v.__name__)
 def test_adjoint_is_the_transpose(make, name):
     """<W x, s> = <x, W^T s> for single and stacked weights, and the matrix itself."""
-    from lrp.rules import everything, ones, positive, square
+    from lrp.rules import identity, ones, positive, square
 
     rng = np.random.default_rng(seed_of(name))
     layer, shape, W, C, _, out = make(name, rng)
     x, s = rng.normal(size=(3, *shape)), [rng.normal(size=(3, *out)) for _ in range(3)]
-    selectors = (everything, positive, square)
+    selectors = (identity, positive, square)
     images = layer.apply(x, selectors)
     back = layer.adjoint(s, selectors, x.shape)
     np.testing.assert_allclose(sum((a * b).sum() for a, b in zip(images, s, strict=True)), (x * back).sum(), rtol=1e-11)
