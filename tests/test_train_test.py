@@ -11,86 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME
-from audiomnist.runs.networks import NETWORKS
+from tests.stand_in_engine import calls, command_line, make_engine, make_inputs
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "train_test.sh"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Stands in for `caffe`: records its calls and does to files what the real one does, without learning anything.
-# ENGINE_FAILS, ENGINE_STOPS: parts of solver paths whose training fails, or ends early at half of its iterations.
-# ENGINE_WAITS: trains until SIGINT, then writes a snapshot at half of its iterations, as Caffe does.
-ENGINE = r"""
-import os, pathlib, re, signal, sys, time
-here = pathlib.Path(__file__).parent
-with open(here / "calls", "a") as file:
-    file.write("\t".join([os.getcwd(), *sys.argv[1:]]) + "\n")
-def log(text):
-    print("I0101 00:00:00.000000     1 fake.cpp:1] " + text, file=sys.stderr, flush=True)
-flags, words = {}, []
-rest = sys.argv[1:]
-while rest:
-    word = rest.pop(0)
-    if not word.startswith("-"):
-        words.append(word)
-    elif "=" in word:
-        name, _, flags[name.lstrip("-")] = word.partition("=")[0], "", word.partition("=")[2]
-    else:
-        flags[word.lstrip("-")] = rest.pop(0)
-if words == ["device_query"]:
-    sys.exit(0 if os.environ.get("ENGINE_HAS_GPU") else 1)
-if words == ["train"]:
-    text = open(flags["solver"]).read()
-    prefix = re.search('snapshot_prefix: "(.*)"', text)[1]
-    last = int(re.search(r"max_iter: (\d+)", text)[1])
-    fails, stops = os.environ.get("ENGINE_FAILS", "\t"), os.environ.get("ENGINE_STOPS", "\t")
-    if fails in flags["solver"]:
-        print("F0101 00:00:00.000000     1 fake.cpp:1] the disk is made of cheese", file=sys.stderr)
-        sys.exit(134)
-    if stops in flags["solver"] and "snapshot" not in flags:
-        last //= 2
-    if os.environ.get("ENGINE_WAITS") and "snapshot" not in flags:
-        caught = []
-        signal.signal(signal.SIGINT, lambda *_: caught.append(1))
-        log("Iteration 0, lr = 1")
-        while not caught:
-            time.sleep(0.05)
-        last //= 2
-    pathlib.Path(f"{prefix}_iter_{last}.caffemodel").write_bytes(b"weights")
-    pathlib.Path(f"{prefix}_iter_{last}.solverstate").write_bytes(bytes([8, last]))  # SolverState {iter}
-    log("Optimization Done.")
-elif words == ["test"]:
-    assert os.path.exists(flags["weights"])
-    for k in range(int(flags["iterations"])):
-        log(f"Batch {k}, accuracy = 0.5")
-        log(f"Batch {k}, loss = 9")
-    split = int(re.search(r"_(\d+)/test.prototxt", flags["model"])[1])
-    log("Loss: 0.25")
-    log(f"accuracy = {0.9 + split / 100}")
-    log("loss = 0.25 (* 1 = 0.25 loss)")
-"""
-
 
 @pytest.fixture
 def home(tmp_path):
-    """A folder with an engine and preprocessed lists of both networks and tasks: 12, 7 and 10 recordings a split."""
+    """A folder with the stand-in engine and preprocessed lists of both networks and tasks."""
     folder = tmp_path / "some where"
-    inputs = folder / "in puts"
-    inputs.mkdir(parents=True)
-    (inputs / SPLITS_NAME).write_bytes(OFFICIAL_SPLITS.read_bytes())
-    for network in NETWORKS.values():
-        for task, splits in (("digit", 5), ("gender", 4)):
-            for split in range(splits):
-                for part, count in (("train", 12), ("validate", 7), ("test", 10)):
-                    lines = [f"01/{network.inputs}_{k}_01_0.hdf5\n" for k in range(count)]
-                    (inputs / f"{network.inputs}_{task}_{split}_{part}.txt").write_text("".join(lines))
-    (folder / "engine.py").write_text(ENGINE)
+    make_inputs(folder / "in puts")
+    make_engine(folder)
     return folder
 
 
 def environment(home, **variables):
-    variables = {"CAFFE": f"'{sys.executable}' '{home / 'engine.py'}'", "VIRTUAL_ENV": sys.prefix, **variables}
+    variables = {"CAFFE": command_line(home), "VIRTUAL_ENV": sys.prefix, **variables}
     kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
     return {**kept, **variables}
 
@@ -105,12 +43,6 @@ def call(home, *arguments, **variables):
         command(home, *arguments), env=environment(home, **variables), cwd=home, capture_output=True, text=True,
         stdin=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
-
-
-def calls(home, action):
-    """The engine's calls of one action: [[working directory, action, flags...], ...]."""
-    lines = [line.split("\t") for line in (home / "calls").read_text().splitlines()]
-    return [line for line in lines if line[1] == action]
 
 
 def test_a_run_is_trained_tested_and_not_made_again(home):
