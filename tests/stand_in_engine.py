@@ -37,6 +37,9 @@ if words == ["train"]:
     text = open(flags["solver"]).read()
     prefix = re.search('snapshot_prefix: "(.*)"', text)[1]
     last = int(re.search(r"max_iter: (\d+)", text)[1])
+    record("pid", str(os.getpid()))
+    if os.environ.get("CAFFE_PROGRESS"):
+        pathlib.Path(os.environ["CAFFE_PROGRESS"]).write_text("a line of progress")
     fails, stops = os.environ.get("ENGINE_FAILS", "\t"), os.environ.get("ENGINE_STOPS", "\t")
     if fails in flags["solver"]:
         print("F0101 00:00:00.000000     1 fake.cpp:1] the disk is made of cheese", file=sys.stderr)

@@ -140,23 +140,6 @@ def test_stopping_stops_the_trainings(folders, engine, number):
     assert len(calls(engine, "train")) == 2 and len(list((engine / "runs").glob("*/snapshots/*.solverstate"))) == 2
 
 
-# --- the inputs ------------------------------------------------------------------------------------------------------
-
-
-def test_a_corpus_with_errors_is_refused_unless_they_are_left_out(tmp_path, engine, capsys):
-    data = make_corpus(tmp_path / "data")
-    (data / "01" / "0_01_0.wav").write_bytes(b"no sound")
-    folders = ["--data", data, "--preprocessed", tmp_path / "pre", "--runs", tmp_path / "runs"]
-    options = [*map(str, folders), "--output", str(tmp_path / "out"), "--steps", "prepare"]
-    assert study.main(options) == 1
-    errors = capsys.readouterr().err
-    assert "01/0_01_0.wav" in errors and "1 errors, " in errors  # the validator's words
-    assert f"study: {data}: errors found (listed above; --skip-invalid leaves defective recordings out)" in errors
-    assert not (tmp_path / "pre").exists()
-    assert study.main([*options, "--skip-invalid"]) == 0
-    assert (tmp_path / "pre" / "AlexNet_digit_0_test.txt").exists()
-
-
 # --- the page --------------------------------------------------------------------------------------------------------
 
 

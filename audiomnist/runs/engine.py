@@ -49,16 +49,23 @@ class Processes:
 
     @contextlib.contextmanager
     def start(self, command: Sequence[str], **options) -> Iterator[subprocess.Popen]:
-        """Context manager: the process of `command` (see subprocess.Popen). Raises Stopped after `stop`."""
+        """Context manager: the process of `command` (see subprocess.Popen), which it waits for at the end.
+
+        Raises Stopped after `stop`, and RunError where the command is no program.
+        """
         with self._lock:
             if self.stopped:
                 raise Stopped
-            process = subprocess.Popen(command, start_new_session=True, **options)
+            try:
+                process = subprocess.Popen(command, start_new_session=True, **options)
+            except OSError as error:
+                found = f"{command[0]}: {error.strerror}"
+                raise RunError(f"could not be started ({found}); a Caffe command was wanted") from None
             self._running.add(process)
         try:
-            yield process
+            with process:
+                yield process
         finally:
-            process.wait()
             with self._lock:
                 self._running.discard(process)
 
@@ -154,21 +161,13 @@ class Engine:
         a run's folder stays locked as long as anybody writes into it. Raises RunError, with the engine's last words,
         where it fails, Stopped where it was stopped, and WriteError where the log cannot be written.
         """
-        command = [*self.words, *arguments]
         try:
             file = open(log, "ab", buffering=0)  # noqa: SIM115 (closed below)
         except OSError as error:
             raise write_error(log, error) from None
-        with file, contextlib.ExitStack() as stack:
-            pipe = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            try:
-                process = stack.enter_context(
-                    processes.start(command, cwd=folder, env=self.environment, pass_fds=[lock], **pipe)
-                )
-            except OSError as error:
-                raise RunError(
-                    f"{command[0]}: cannot be started ({error.strerror}); a Caffe command was wanted"
-                ) from None
+        pipe = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        options = {"cwd": folder, "env": self.environment, "pass_fds": [lock], **pipe}
+        with file, processes.start([*self.words, *arguments], **options) as process:
             last_words, failure = self._follow(process, file, show)
         status = process.returncode
         if processes.stopped:
