@@ -16,6 +16,7 @@ COMMANDS = {
     "corpus-table": ("corpus.table", "a corpus as a table and a picture"),
     "make-splits": ("corpus.make_splits", "make speaker-disjoint splits"),
     "preprocess": ("preprocessing.command", "recordings to HDF5 inputs and lists, as preprocessing_data.py"),
+    "train-test": ("runs.train_test", "train and test the networks, as train_test.sh"),
     "render": ("runs.render", "make or check the folder of one run"),
     "runs": ("runs.run_folder", "list the runs that a selection means"),
     "summary": ("runs.summary", "the table of accuracies of tested runs"),

@@ -91,14 +91,18 @@ def test_data_and_models_hold_no_code():
     assert kinds == {".json", ".md", ".prototxt"}
 
 
-@pytest.mark.parametrize("door, lines", [("preprocessing_data.py", 40), ("recording_scripts/record.py", 20)])
+@pytest.mark.parametrize(
+    "door, lines", [("preprocessing_data.py", 40), ("train_test.sh", 60), ("recording_scripts/record.py", 20)]
+)
 def test_doors_are_thin(door, lines):
     assert len((ROOT / door).read_text().splitlines()) <= lines
 
 
 def test_no_path_is_edited_outside_the_tests():
+    """Nothing is put on Python's path; taking the current folder off it is what keeps data from being code."""
     edits = re.compile(r"sys\.path(\[|\.insert|\.append|\.extend| *\+?=)|noqa: *E402|addsitedir")
     for name in tracked():
         if name.endswith(".py") and not name.startswith("tests/"):
             for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1):
-                assert not edits.search(line), f"{name}:{number}: {line.strip()}"
+                taken_off = "sys.path[:] = filter(None, sys.path)" in line
+                assert taken_off or not edits.search(line), f"{name}:{number}: {line.strip()}"

@@ -88,7 +88,8 @@ def test_every_data_file_of_the_repository_is_there(installed, tmp_path):
     code += "print(places.MODELS, *caffe_proto.__path__, *audiomnist.explain.__path__)"
     models, proto, explain = map(Path, run(installed, tmp_path, "python", "-c", code)[0].split())
     for here, there, pattern in (
-        (ROOT / "models", models, "*/*.*"),
+        (ROOT / "models", models, "*/*.prototxt"),
+        (ROOT / "models", models, "*/network.json"),
         (ROOT / "caffe_proto", proto, "*.proto"),
         (ROOT / "audiomnist" / "explain", explain, "*.html"),
     ):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib.util
 import json
 import random
 import shutil
@@ -245,6 +246,8 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
         comparable = {key: theirs.get(key) for key in ("format", "seed", "speakers")}
         if any(comparable[key] != mine[key] for key in comparable) or theirs.get("repetitions", 0) > repetitions:
             raise CorpusError(f"{destination}: holds a corpus made with {theirs}; wanted {mine}, or another folder")
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise CorpusError("espeakng-loader is not installed; wanted pip install -r requirements-demo.txt")
     make_folder(destination)
     remove_leftovers(destination)
     write_file(manifest, json.dumps({**mine, "complete": False}).encode())
@@ -285,11 +288,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--speakers {options.speakers}: wanted {2 * MIN_FOLDS} to {SPEAKERS}")
     if options.repetitions < 1 or options.jobs < 1 or options.seed < 0:
         parser.error("wanted at least one repetition, one job and a seed of 0 or more")
-    try:
-        import espeakng_loader  # noqa: F401 (only whether it is there)
-    except ImportError:
-        print("espeakng-loader is not installed; wanted pip install -r requirements-demo.txt", file=sys.stderr)
-        return 1
     try:
         made = make_corpus(options.destination, options.repetitions, options.speakers, options.seed, options.jobs)
     except (CorpusError, WriteError, RecordingError) as error:

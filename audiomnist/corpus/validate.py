@@ -290,6 +290,18 @@ def describe(numbers: Mapping) -> str:
     return "\n".join([*lines, *(f"corrected: {line}" for line in numbers["corrected"])])
 
 
+def report(*arguments, as_json: bool = False, **options) -> int:
+    """Print what `validate` finds (see there) and the numbers of the corpus; returns the number of errors."""
+    findings, numbers = validate(*arguments, **options)
+    errors = sum(finding.level == "error" for finding in findings)
+    if as_json:
+        print(json.dumps({**numbers, "errors": errors, "findings": [asdict(f) for f in findings]}, indent=1))
+    else:
+        print("\n".join([*map(str, findings), describe(numbers)]))
+        print(f"{errors} errors, {len(findings) - errors} warnings")
+    return errors
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="audiomnist validate", description="Check a corpus of spoken digits; exit code 1 when it has errors."
@@ -307,8 +319,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--jobs {options.jobs}: wanted 1 or more")
     try:
         corrections = load_corrections(options.corrections) if options.corrections else NONE
-        findings, numbers = validate(
-            options.corpus, options.meta, options.splits, options.jobs, options.repetitions, corrections
+        errors = report(
+            options.corpus,
+            options.meta,
+            options.splits,
+            options.jobs,
+            options.repetitions,
+            corrections,
+            as_json=options.json,
         )
     except CorpusError as failure:
         print(failure, file=sys.stderr)
@@ -316,10 +334,4 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 1
-    errors = sum(finding.level == "error" for finding in findings)
-    if options.json:
-        print(json.dumps({**numbers, "errors": errors, "findings": [asdict(f) for f in findings]}, indent=1))
-    else:
-        print("\n".join([*map(str, findings), describe(numbers)]))
-        print(f"{errors} errors, {len(findings) - errors} warnings")
     return 1 if errors else 0

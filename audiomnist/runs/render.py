@@ -13,6 +13,7 @@ import argparse
 import re
 import string
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from audiomnist.corpus.layout import CorpusError
@@ -91,6 +92,28 @@ def solver_value(text: str, key: str) -> int:
     return int(match[1])
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a call may change about the training of its runs; None leaves the template's value.
+
+    `demo` takes the demo's templates, `max_iter` and `snapshot` count iterations, `seed` is of weights and shuffling.
+    """
+
+    demo: bool = False
+    max_iter: int | None = None
+    snapshot: int | None = None
+    seed: int = DEFAULT_SEED
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is (see `progress`): its step, the file that the next step starts from, iterations of its test."""
+
+    step: str
+    file: Path | None
+    test_iterations: int
+
+
 def render(
     run: RunName,
     splits: Splits,
@@ -130,7 +153,24 @@ def render(
     return texts
 
 
-def _positive(text: str) -> int:
+def open_run(run: RunName, preprocessed: Path, folder: Path, engine: str, training: Training) -> State:
+    """Make the folder of a run, or check that it already holds this very run; returns how far it is.
+
+    `engine` is its name in the record. Raises RunError, CorpusError, CaffeFileError or OSError.
+    """
+    splits = load_splits(preprocessed / SPLITS_NAME)
+    folder = folder.resolve()
+    counts = {part: count_listed(preprocessed / list_name(run, part)) for part in PARTS}
+    texts = render(run, splits, counts, folder, **asdict(training))
+    made_from = origin(run, preprocessed, engine)
+    if not check_origin(folder, texts, made_from):
+        write_run(folder, texts, made_from)
+    step, file = progress(folder, run.network, solver_value(texts["solver.prototxt"], "max_iter"))
+    return State(step, file, exact_batches(counts["test"])[1])
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 1 was wanted")
     return int(text)
@@ -150,8 +190,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("split")
     parser.add_argument("--preprocessed", type=Path, required=True, metavar="DIR", help="output of preprocessing")
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder to write")
-    parser.add_argument("--max-iter", type=_positive, metavar="N", help="training iterations (default: the solver's)")
-    parser.add_argument("--snapshot", type=_positive, metavar="N", help="iterations between snapshots (default: same)")
+    parser.add_argument("--max-iter", type=positive, metavar="N", help="training iterations (default: the solver's)")
+    parser.add_argument("--snapshot", type=positive, metavar="N", help="iterations between snapshots (default: same)")
     parser.add_argument("--seed", type=_seed, default=DEFAULT_SEED, metavar="N", help="default: %(default)s")
     parser.add_argument("--demo", action="store_true", help="the short demo's solver and fillers")
     parser.add_argument("--engine", default="", metavar="COMMAND", help="recorded: runs of different engines never mix")
@@ -163,24 +203,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         splits = load_splits(options.preprocessed / SPLITS_NAME)
         (run,) = select(splits, options.network, options.task, options.split)
-        folder = options.run.resolve()
-        counts = {part: count_listed(options.preprocessed / list_name(run, part)) for part in PARTS}
-        texts = render(
-            run,
-            splits,
-            counts,
-            folder,
-            demo=options.demo,
-            max_iter=options.max_iter,
-            snapshot=options.snapshot,
-            seed=options.seed,
-        )
-        made_from = origin(run, options.preprocessed, options.engine)
-        if not check_origin(folder, texts, made_from):
-            write_run(folder, texts, made_from)
-        state, path = progress(folder, run.network, solver_value(texts["solver.prototxt"], "max_iter"))
+        training = Training(options.demo, options.max_iter, options.snapshot, options.seed)
+        state = open_run(run, options.preprocessed, options.run, options.engine, training)
     except (SelectionError, CorpusError, RunError, CaffeFileError, OSError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, SelectionError) else 1
-    print(state, exact_batches(counts["test"])[1], path or "", sep="\t")
+    print(state.step, state.test_iterations, state.file or "", sep="\t")
     return 0

@@ -6,17 +6,20 @@ prints the runs of a selection, one a line: network, task, split, and whether th
 ("preprocessed" or "raw"). The splits are those of the preprocessed folder where there is one, else those of the data.
 
 A run lives in `<runs>/<network>_<task>_<split>/`: the rendered prototxts, `run.json` (what made it), `snapshots/`,
-`train.log` and, once it is tested, `test.log`.
+`train.log` and, once it is tested, `test.log`. Who changes it holds `.lock`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import fcntl
 import hashlib
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +29,11 @@ from audiomnist.preprocessing.journal import JOURNAL, MANIFEST, Journal
 from audiomnist.provenance import made_by
 from audiomnist.runs.networks import NETWORKS
 from caffe_proto import CaffeFileError, read_solver_state, write_file
+from caffe_proto.atomic import make_folder
 
 RECORD = "run.json"
-TEST_LOG = "test.log"
+TRAIN_LOG, TEST_LOG = "train.log", "test.log"
+LOCK = ".lock"
 ALL = "all"
 
 
@@ -56,6 +61,11 @@ class RunName:
         """The run that a folder belongs to, or None for any other folder."""
         match = re.fullmatch(r"(.+)_([^_]+)_(\d+)", folder_name)
         return cls(match[1], match[2], int(match[3])) if match else None
+
+
+def splits_of(data: Path, preprocessed: Path) -> Splits:
+    """The splits of the preprocessed folder where there is one, else those of the recordings. Raises CorpusError."""
+    return find_splits(preprocessed if (preprocessed / SPLITS_NAME).exists() else data)
 
 
 def select(splits: Splits, network: str = ALL, task: str = ALL, split: str = ALL) -> list[RunName]:
@@ -194,6 +204,26 @@ def write_run(folder: Path, texts: dict[str, str], made_from: dict) -> None:
         write_file(folder / name, text)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """Context manager: the run's folder, made where missing, is this process's alone; gives the lock's descriptor.
+
+    Raises RunError where another process has it, and OSError.
+    """
+    make_folder(folder)
+    with open(folder / LOCK, "a") as file:  # appending: a link's target is not emptied
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process works on {folder}") from None
+        yield file.fileno()
+
+
+def are_listed(run: RunName, preprocessed: Path) -> bool:
+    """Are the lists of the run's recordings there?"""
+    return all((preprocessed / list_name(run, part)).exists() for part in PARTS)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="audiomnist runs", description=__doc__.split("\n", 1)[0])
     for name in ("network", "task", "split"):
@@ -202,13 +232,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the recordings")
     options = parser.parse_args(arguments)
     try:
-        there = (options.preprocessed / SPLITS_NAME).exists()
-        splits = find_splits(options.preprocessed if there else options.data)
+        splits = splits_of(options.data, options.preprocessed)
         runs = select(splits, options.network, options.task, options.split)
     except (SelectionError, CorpusError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, SelectionError) else 1
     for run in runs:
-        listed = all((options.preprocessed / list_name(run, part)).exists() for part in PARTS)
-        print(run.network, run.task, run.split, "preprocessed" if listed else "raw")
+        print(run.network, run.task, run.split, "preprocessed" if are_listed(run, options.preprocessed) else "raw")
     return 0

@@ -1,96 +1,38 @@
 """train_test.sh as a user calls it, with a small engine of our own that speaks Caffe's command line and log."""
 
+import contextlib
 import csv
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME
-from audiomnist.runs.networks import NETWORKS
+from tests.small_corpus import make_corpus
+from tests.stand_in_engine import calls, command_line, make_engine, make_inputs
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "train_test.sh"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Stands in for `caffe`: records its calls and does to files what the real one does, without learning anything.
-# ENGINE_FAILS, ENGINE_STOPS: parts of solver paths whose training fails, or ends early at half of its iterations.
-# ENGINE_WAITS: trains until SIGINT, then writes a snapshot at half of its iterations, as Caffe does.
-ENGINE = r"""
-import os, pathlib, re, signal, sys, time
-here = pathlib.Path(__file__).parent
-with open(here / "calls", "a") as file:
-    file.write("\t".join([os.getcwd(), *sys.argv[1:]]) + "\n")
-def log(text):
-    print("I0101 00:00:00.000000     1 fake.cpp:1] " + text, file=sys.stderr, flush=True)
-flags, words = {}, []
-rest = sys.argv[1:]
-while rest:
-    word = rest.pop(0)
-    if not word.startswith("-"):
-        words.append(word)
-    elif "=" in word:
-        name, _, flags[name.lstrip("-")] = word.partition("=")[0], "", word.partition("=")[2]
-    else:
-        flags[word.lstrip("-")] = rest.pop(0)
-if words == ["device_query"]:
-    sys.exit(0 if os.environ.get("ENGINE_HAS_GPU") else 1)
-if words == ["train"]:
-    text = open(flags["solver"]).read()
-    prefix = re.search('snapshot_prefix: "(.*)"', text)[1]
-    last = int(re.search(r"max_iter: (\d+)", text)[1])
-    fails, stops = os.environ.get("ENGINE_FAILS", "\t"), os.environ.get("ENGINE_STOPS", "\t")
-    if fails in flags["solver"]:
-        print("F0101 00:00:00.000000     1 fake.cpp:1] the disk is made of cheese", file=sys.stderr)
-        sys.exit(134)
-    if stops in flags["solver"] and "snapshot" not in flags:
-        last //= 2
-    if os.environ.get("ENGINE_WAITS") and "snapshot" not in flags:
-        caught = []
-        signal.signal(signal.SIGINT, lambda *_: caught.append(1))
-        log("Iteration 0, lr = 1")
-        while not caught:
-            time.sleep(0.05)
-        last //= 2
-    pathlib.Path(f"{prefix}_iter_{last}.caffemodel").write_bytes(b"weights")
-    pathlib.Path(f"{prefix}_iter_{last}.solverstate").write_bytes(bytes([8, last]))  # SolverState {iter}
-    log("Optimization Done.")
-elif words == ["test"]:
-    assert os.path.exists(flags["weights"])
-    for k in range(int(flags["iterations"])):
-        log(f"Batch {k}, accuracy = 0.5")
-        log(f"Batch {k}, loss = 9")
-    split = int(re.search(r"_(\d+)/test.prototxt", flags["model"])[1])
-    log("Loss: 0.25")
-    log(f"accuracy = {0.9 + split / 100}")
-    log("loss = 0.25 (* 1 = 0.25 loss)")
-"""
-
 
 @pytest.fixture
 def home(tmp_path):
-    """A folder with an engine and preprocessed lists of both networks and tasks: 12, 7 and 10 recordings a split."""
+    """A folder with the stand-in engine and preprocessed lists of both networks and tasks."""
     folder = tmp_path / "some where"
-    inputs = folder / "in puts"
-    inputs.mkdir(parents=True)
-    (inputs / SPLITS_NAME).write_bytes(OFFICIAL_SPLITS.read_bytes())
-    for network in NETWORKS.values():
-        for task, splits in (("digit", 5), ("gender", 4)):
-            for split in range(splits):
-                for part, count in (("train", 12), ("validate", 7), ("test", 10)):
-                    lines = [f"01/{network.inputs}_{k}_01_0.hdf5\n" for k in range(count)]
-                    (inputs / f"{network.inputs}_{task}_{split}_{part}.txt").write_text("".join(lines))
-    (folder / "engine.py").write_text(ENGINE)
+    make_inputs(folder / "in puts")
+    make_engine(folder)
     return folder
 
 
 def environment(home, **variables):
-    variables = {"CAFFE": f"'{sys.executable}' '{home / 'engine.py'}'", "VIRTUAL_ENV": sys.prefix, **variables}
+    variables = {"CAFFE": command_line(home), "VIRTUAL_ENV": sys.prefix, **variables}
     kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
     return {**kept, **variables}
 
@@ -105,12 +47,6 @@ def call(home, *arguments, **variables):
         command(home, *arguments), env=environment(home, **variables), cwd=home, capture_output=True, text=True,
         stdin=subprocess.DEVNULL, timeout=120,
     )  # fmt: skip
-
-
-def calls(home, action):
-    """The engine's calls of one action: [[working directory, action, flags...], ...]."""
-    lines = [line.split("\t") for line in (home / "calls").read_text().splitlines()]
-    return [line for line in lines if line[1] == action]
 
 
 def test_a_run_is_trained_tested_and_not_made_again(home):
@@ -183,7 +119,14 @@ def test_other_settings_never_mix_with_a_run(home):
 
 @pytest.mark.parametrize(
     ("arguments", "has_gpu", "wanted"),
-    [((), "", []), ((), "yes", ["-gpu", "0"]), (("--cpu",), "yes", []), (("--gpu", "3"), "", ["-gpu", "3"])],
+    [
+        ((), "", []),
+        ((), "yes", ["-gpu", "0"]),
+        (("--cpu",), "yes", []),
+        (("--gpu", "3"), "", ["-gpu", "3"]),
+        (("--gpu", "3", "--cpu"), "yes", []),
+        (("--cpu", "--gpu", "3"), "", ["-gpu", "3"]),
+    ],
 )
 def test_device(home, arguments, has_gpu, wanted):
     assert call(home, *arguments, "--max-iter", "2", "AudioNet", "digit", "4", ENGINE_HAS_GPU=has_gpu).returncode == 0
@@ -203,25 +146,167 @@ def test_precision_is_recorded_and_never_mixed(home):
     assert json.loads(record.read_text())["origin"]["engine"].endswith("engine.py'")
 
 
-def test_interrupt_writes_a_snapshot_and_the_same_command_continues(home):
+def test_several_devices_share_the_runs(home):
+    done = call(home, "--gpu=0,3", "--max-iter", "2", "AudioNet", "digit")
+    assert done.returncode == 0, done.stderr
+    assert len(calls(home, "train")) == 5 and {call[-1] for call in calls(home, "train")} == {"0", "3"}
+    assert "engine.py', GPU 0, GPU 3" in done.stderr
+    assert "accuracy = " not in done.stderr  # lines of several runs would mix
+
+
+def wait_for(process, condition):
+    """Wait until condition() is true, a minute at most; the process must not end before."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+
+
+def has_begun(log):
+    return log.exists() and "Iteration 0" in log.read_text()
+
+
+@pytest.fixture
+def training(home):
+    """A training that waits for an interrupt: (process, log)."""
     arguments = command(home, "--max-iter", "10", "--cpu", "AudioNet", "digit", "0")
-    process = subprocess.Popen(
+    log = home / "ru ns" / "AudioNet_digit_0" / "train.log"
+    with subprocess.Popen(
         arguments, env=environment(home, ENGINE_WAITS="yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
-    )  # fmt: skip
-    log = home / "ru ns" / "AudioNet_digit_0" / "train.log"
-    deadline = time.monotonic() + 60
-    while not (log.exists() and "Iteration 0" in log.read_text()):
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does on Ctrl-C: to every process of the group
+    ) as process:  # fmt: skip
+        try:
+            wait_for(process, lambda: has_begun(log))
+            yield process, log
+        finally:
+            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(calls(home, "pid")[0][2]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("kill", "number"),
+    [
+        (os.killpg, signal.SIGINT),  # as the terminal does on Ctrl-C: to every process of the group
+        (os.kill, signal.SIGINT),
+        (os.kill, signal.SIGTERM),
+        (os.kill, signal.SIGHUP),  # the terminal is closed
+    ],
+)
+def test_interrupt_writes_a_snapshot_and_the_same_command_continues(home, training, kill, number):
+    process, log = training
+    kill(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "the same command continues" in stderr
     assert "Optimization Done." in log.read_text()  # what the engine said after the interrupt is not lost
+    assert calls(home, "interrupted")[0][2] == "1"  # it reaches the engine exactly once
     done = call(home, "--max-iter", "10", "--cpu", "AudioNet", "digit", "0", ENGINE_WAITS="yes")
     assert done.returncode == 0, done.stderr
     assert "AudioNet_iter_5.solverstate" in calls(home, "train")[1][3]
+
+
+def test_one_process_at_a_time_works_on_a_run(home, training):
+    process, _ = training
+    arguments = ("--max-iter", "10", "--cpu", "AudioNet", "digit", "0")
+    refused = f"AudioNet_digit_0: another process works on {home}/ru ns/AudioNet_digit_0"
+    second = call(home, *arguments)
+    assert second.returncode == 1 and refused in second.stderr
+    process.kill()  # the engine lives on, and writes into the folder
+    process.wait()
+    third = call(home, *arguments)
+    assert third.returncode == 1 and refused in third.stderr
+
+
+def test_on_a_terminal(home):
+    controller, terminal = pty.openpty()
+    arguments = ["setsid", "--ctty", *command(home, "--max-iter", "10", "--cpu", "AudioNet", "digit", "0")]
+    process = subprocess.Popen(
+        arguments, env=environment(home, ENGINE_WAITS="yes"), stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    shown = bytearray()
+
+    def read():
+        with contextlib.suppress(OSError):  # the terminal is closed
+            while some := os.read(controller, 4096):
+                shown.extend(some)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+
+    def state(pid):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    wait_for(process, lambda: b"Iteration 0" in shown)
+    assert b"a line of progress" in shown and b"\r\x1b[K  Iteration 0" in shown
+    engine = int(calls(home, "pid")[0][2])
+    os.write(controller, b"\x1a")  # Ctrl-Z
+    wait_for(process, lambda: state(engine) == state(process.pid) == "T")
+    os.killpg(process.pid, signal.SIGCONT)
+    wait_for(process, lambda: state(engine) in "RS")
+    os.write(controller, b"\x03")  # Ctrl-C
+    assert process.wait(timeout=60) == 130
+    reader.join(timeout=60)
+    os.close(controller)
+    assert b"the same command continues" in shown
+    assert [words[2] for words in calls(home, "interrupted")] == ["1"]
+
+
+def test_lines_of_progress_appear_when_they_are_written(home):
+    messages = home / "messages"
+    with open(messages, "w") as file, subprocess.Popen(
+        command(home, "--max-iter", "2", "--cpu", "AlexNet", "digit", "0"),
+        env=environment(home, ENGINE_SLEEPS="600"), stdout=subprocess.DEVNULL, stderr=file,
+    ) as process:  # fmt: skip
+        line = "\n  Iteration 1 (1 iter/s, 0.1s/100 iters), loss = 2\n"
+        try:
+            wait_for(process, lambda: line in messages.read_text())
+            assert not calls(home, "trained")
+            assert line[2:] in (home / "ru ns" / "AlexNet_digit_0" / "train.log").read_text()
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_a_corpus_with_errors_is_refused_unless_they_are_left_out(home, paper):
+    data = make_corpus(home / "recordings")
+    (data / "01" / "0_01_0.wav").write_bytes(b"no sound")
+    first, last = (["--paper"], ["--steps", "prepare"]) if paper else ([], ["--max-iter", "2", "AlexNet", "digit"])
+    folders = ["--data", data, "--preprocessed", home / "new", "--runs", home / "ru ns"]
+    arguments = [SCRIPT, *first, *folders, *last]
+    done = subprocess.run(arguments, env=environment(home), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "01/0_01_0.wav" in done.stderr and "1 errors, " in done.stderr  # the validator's words
+    refused = f": {data}: errors found (listed above; --skip-invalid leaves defective recordings out)\n"
+    assert done.stderr.endswith(refused)
+    assert not (home / "new").exists()
+    done = subprocess.run([*arguments, "--skip-invalid"], env=environment(home), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (home / "new" / "AlexNet_digit_0_test.txt").exists()
+
+
+@pytest.mark.slow
+def test_a_demo_starts_at_most_ten_interpreters(home):
+    (home / "hook").mkdir()
+    (home / "hook" / "sitecustomize.py").write_text(
+        f"import sys\nwith open({str(home / 'starts')!r}, 'a') as file:\n    print(sys.orig_argv, file=file)\n"
+    )
+    places = ["--data", home / "data", "--preprocessed", home / "pre", "--runs", home / "runs"]
+    done = subprocess.run(
+        [SCRIPT, "--demo", "--cpu", "--max-iter", "2", *places], capture_output=True, text=True,
+        env=environment(home, CAFFE="", PYTHONPATH=str(home / "hook")), stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((home / "runs").glob("*/heatmaps/*.png"))) == 8
+    starts = (home / "starts").read_text().splitlines()
+    engines = [line for line in starts if "'train'" in line or "'test'" in line]
+    assert len(engines) == 4 and len(starts) <= 10, "\n".join(starts)
+
+
+def test_the_script_is_a_door():
+    assert len(SCRIPT.read_text().splitlines()) <= 60
 
 
 @pytest.mark.parametrize(
@@ -231,6 +316,9 @@ def test_interrupt_writes_a_snapshot_and_the_same_command_continues(home):
         (("--gpu",), "--gpu: a value was wanted"),
         (("--max-iter", "0"), "--max-iter 0: a whole number of at least 1 was wanted"),
         (("--max-iter=ten",), "--max-iter ten: a whole number"),
+        (("--gpu", "0,x"), "--gpu x: a whole number of at least 0 was wanted"),
+        (("--runs", ""), "--runs: a value was wanted"),
+        (("AlexNet", "--paper"), "--paper: it comes first"),
         (("AlexNet", "digit", "0", "1"), "1: nothing more was wanted"),
         (("LeNet",), "network LeNet: not known; AlexNet, AudioNet or all was wanted"),
         (("AlexNet", "accent"), "task accent: not known; digit, gender or all was wanted"),
@@ -258,6 +346,25 @@ def test_an_engine_that_is_not_there(home):
     assert "./cafe not found; a Caffe command was wanted" in done.stderr
 
 
+def test_an_engine_that_is_no_program(home):
+    program = home / "my-caffe"
+    program.write_bytes(b"\x7fELF, or so it says")
+    program.chmod(0o755)
+    done = call(home, "--max-iter", "2", "AlexNet", "digit", "0", CAFFE="./my-caffe")
+    assert done.returncode == 1
+    assert f"AlexNet_digit_0: training could not be started ({program}: Exec format error)" in done.stderr
+
+
+def test_a_log_that_cannot_be_written(home):
+    log = home / "ru ns" / "AlexNet_digit_0" / "train.log"
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/full")
+    done = call(home, "--max-iter", "2", "AlexNet", "digit", "0", ENGINE_WAITS="yes")
+    assert done.returncode == 1
+    assert f"AlexNet_digit_0: {log}: cannot be written: the disk is full" in done.stderr
+    assert (log.parent / "snapshots" / "AlexNet_iter_1.solverstate").exists()
+
+
 def test_a_lock_that_is_a_link_leaves_its_target_as_it_is(home):
     folder, own = home / "ru ns" / "AlexNet_digit_0", home / "own.txt"
     folder.mkdir(parents=True)
@@ -279,6 +386,9 @@ def test_help_is_the_usage():
     assert done.returncode == 0
     for option in ("--data", "--preprocessed", "--runs", "--gpu", "--cpu", "--max-iter", "--seed", "--demo", "CAFFE"):
         assert option in done.stdout
+    again = subprocess.run([sys.executable, "-m", "audiomnist", "train-test", "--cpu", "--help"], capture_output=True,
+                           text=True, cwd=ROOT)  # fmt: skip
+    assert (again.returncode, again.stdout) == (0, done.stdout)
 
 
 # -- folders that hold code --------------------------------------------------------------------------------------------

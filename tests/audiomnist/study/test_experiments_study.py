@@ -1,6 +1,6 @@
 """The whole study as one command: what is trained, in which order, on which device, and what the page says.
 
-Training is left to a stand-in for train_test.sh where only the calls matter; the real one has its own tests.
+Training is left to a stand-in for the engine where only its calls matter.
 """
 
 import html.parser
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from audiomnist.corpus.splits import OFFICIAL_SPLITS
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.study import results_page, study
 from audiomnist.study.setting import Setting
 from tests.small_corpus import make_corpus
+from tests.stand_in_engine import calls, command_line, make_engine, make_inputs
 
 ROOT = Path(__file__).resolve().parents[3]
 SLURM = ROOT / "slurm.sh"
@@ -28,32 +28,11 @@ SLURM = ROOT / "slurm.sh"
 # for train_test.sh: the environment that runs the tests is the active one
 ENVIRONMENT = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
-# Records its arguments; waits and fails as the test says; ends on SIGINT as the real script does.
-STAND_IN = """#!/usr/bin/env bash
-trap 'echo interrupted >>"$CALLS"; exit 130' INT
-printf '%s\\n' "$*" >>"$CALLS" # one write: jobs run at once
-echo "begin $(date +%s.%N)" >>"$CALLS.${*: -3:1}_${*: -2:1}_${*: -1}"
-sleep "${WAITS:-0}" & wait $!
-echo "end $(date +%s.%N)" >>"$CALLS.${*: -3:1}_${*: -2:1}_${*: -1}"
-[[ "$*" != *"${FAILS:-no such run}" ]]
-"""
-
-
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """train_test.sh replaced; returns the file of its calls."""
-    script = tmp_path / "stand_in.sh"
-    script.write_text(STAND_IN)
-    monkeypatch.setattr(study, "TRAIN_TEST", script)
-    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
-    return tmp_path / "calls"
-
 
 @pytest.fixture
 def folders(tmp_path):
-    """Options for a preprocessed folder with AudioMNIST's splits, empty otherwise."""
-    (tmp_path / "pre").mkdir()
-    shutil.copy(OFFICIAL_SPLITS, tmp_path / "pre" / "splits.json")
+    """Options for a preprocessed folder with AudioMNIST's splits and lists, empty otherwise."""
+    make_inputs(tmp_path / "pre")
     return [
         "--data",
         str(tmp_path / "data"),
@@ -64,6 +43,20 @@ def folders(tmp_path):
         "--output",
         str(tmp_path / "out"),
     ]
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """The engine replaced by the stand-in; returns its folder."""
+    make_engine(tmp_path)
+    monkeypatch.setenv("CAFFE", command_line(tmp_path))
+    return tmp_path
+
+
+def solver_of(call):
+    """(run, solver prototxt) of a call of the engine that trains."""
+    solver = Path(next(word for word in call if word.startswith("-solver=")).removeprefix("-solver="))
+    return solver.parent.name, solver.read_text()
 
 
 def test_the_matrix_has_nine_runs_a_network(folders, capsys):
@@ -78,24 +71,27 @@ def test_the_matrix_has_nine_runs_a_network(folders, capsys):
     assert study.main([*folders, "--list", "--split", "7"]) == 2
 
 
-def test_every_run_is_called_once_with_its_options_and_device(folders, stand_in, tmp_path):
+def test_every_run_is_trained_and_tested_once_with_its_options_and_device(folders, engine, tmp_path):
     options = ["--steps", "train", "--gpu", "0,3", "--max-iter", "7", "--seed", "5"]
     assert study.main([*folders, *options]) == 0
-    calls = [line.split() for line in stand_in.read_text().splitlines()]
-    assert len(calls) == 18 and len({tuple(call[-3:]) for call in calls}) == 18
-    for call in calls:
-        given = dict(zip(call[:-3:2], call[1:-3:2], strict=True))
-        assert given["--max-iter"] == "7" and given["--seed"] == "5" and given["--runs"] == str(tmp_path / "runs")
-    assert {call[call.index("--gpu") + 1] for call in calls} == {"0", "3"}
+    trained, tested = calls(engine, "train"), calls(engine, "test")
+    assert len(trained) == len(tested) == 18
+    assert len({solver_of(call)[0] for call in trained}) == 18
+    for call in trained:
+        run, solver = solver_of(call)
+        assert "max_iter: 7" in solver and "random_seed: 5" in solver
+        assert (tmp_path / "runs" / run / "test.log").exists()
+    for action in (trained, tested):
+        assert all(call[-2] == "-gpu" for call in action) and {call[-1] for call in action} == {"0", "3"}
 
 
-def test_jobs_run_at_once_and_a_device_has_one_at_a_time(folders, stand_in, tmp_path, monkeypatch):
-    monkeypatch.setenv("WAITS", "0.3")
-    assert study.main([*folders, "--steps", "train", "--gpu", "0,1", "--split", "0"]) == 0
+def test_jobs_run_at_once_and_a_device_has_one_at_a_time(folders, engine, monkeypatch):
+    monkeypatch.setenv("ENGINE_SLEEPS", "0.5")
+    assert study.main([*folders, "--steps", "train", "--max-iter", "2", "--gpu", "0,1", "--split", "0"]) == 0
     spans = {"0": [], "1": []}
-    for call in (line.split() for line in stand_in.read_text().splitlines()):
-        record = Path(f"{stand_in}.{'_'.join(call[-3:])}").read_text().split()
-        spans[call[call.index("--gpu") + 1]].append((float(record[1]), float(record[3])))
+    for _, _, began, ended, *words in calls(engine, "trained"):
+        spans[words[-1]].append((float(began), float(ended)))
+    assert sum(map(len, spans.values())) == 4
     for own in spans.values():
         own.sort()
         assert all(end <= begin for (_, end), (begin, _) in zip(own, own[1:], strict=False))
@@ -103,41 +99,45 @@ def test_jobs_run_at_once_and_a_device_has_one_at_a_time(folders, stand_in, tmp_
     assert any(a[0] < b[1] and b[0] < a[1] for a, b in both)
 
 
-def test_a_failed_run_is_named_and_the_others_go_on(folders, stand_in, monkeypatch, capsys):
-    monkeypatch.setenv("FAILS", "AudioNet digit 0")
-    assert study.main([*folders, "--steps", "train", "--split", "0", "--jobs", "2", "--cpu"]) == 1
-    assert len(stand_in.read_text().splitlines()) == 4
-    assert "not done: AudioNet_digit_0: no tested run" in capsys.readouterr().err
+def test_a_failed_run_is_named_and_the_others_go_on(folders, engine, monkeypatch, capsys):
+    monkeypatch.setenv("ENGINE_FAILS", "AudioNet_digit_0")
+    assert study.main([*folders, "--steps", "train", "--max-iter", "2", "--split", "0", "--jobs", "2", "--cpu"]) == 1
+    assert len(calls(engine, "train")) == 4 and len(calls(engine, "test")) == 3
+    errors = capsys.readouterr().err
+    assert "not done: AudioNet_digit_0: no tested run" in errors
+    assert "AudioNet_digit_0: training failed (exit status 134)" in errors and "made of cheese" in errors
 
 
-def test_one_run_by_its_number(folders, stand_in):
-    assert study.main([*folders, "--steps", "train", "--run-number", "12"]) == 0
-    assert stand_in.read_text().split()[-3:] == ["AudioNet", "digit", "3"]
+def test_one_run_by_its_number(folders, engine):
+    assert study.main([*folders, "--steps", "train", "--max-iter", "2", "--run-number", "12"]) == 0
+    assert [solver_of(call)[0] for call in calls(engine, "train")] == ["AudioNet_digit_3"]
     with pytest.raises(SystemExit) as misused:
         study.main([*folders, "--run-number", "18"])
     assert misused.value.code == 2
 
 
-def test_stopping_stops_the_trainings(folders, stand_in, tmp_path):
-    environment = {**os.environ, "WAITS": "60"}
-    code = (
-        "import sys; from pathlib import Path; from audiomnist.study import study; "
-        f"study.TRAIN_TEST = Path({str(tmp_path / 'stand_in.sh')!r}); sys.exit(study.main())"
-    )
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_stops_the_trainings(folders, engine, number):
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *folders, "--steps", "train", "--jobs", "2", "--cpu"],
-        env=environment,
+        [sys.executable, "-m", "audiomnist", "study", *folders, "--steps", "train", "--max-iter", "10", "--jobs", "2",
+         "--cpu"],
+        env={**os.environ, "ENGINE_WAITS": "yes"},
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    deadline = time.monotonic() + 30
-    while not (stand_in.exists() and len(stand_in.read_text().splitlines()) == 2) and time.monotonic() < deadline:
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+
+    def begun():
+        return [path for path in (engine / "runs").glob("*/train.log") if "Iteration 0" in path.read_text()]
+
+    while len(begun()) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "the same command continues" in errors
-    assert stand_in.read_text().count("interrupted") == 2 and len(stand_in.read_text().splitlines()) == 4
+    assert [call[2] for call in calls(engine, "interrupted")] == ["1", "1"]  # each engine once
+    assert len(calls(engine, "train")) == 2 and len(list((engine / "runs").glob("*/snapshots/*.solverstate"))) == 2
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
