@@ -1,7 +1,9 @@
 """The error that stops a run: what BVLC Caffe reports with a fatal log line."""
 
+from caffe_proto import UserError
 
-class CaffeError(RuntimeError):
+
+class CaffeError(UserError, RuntimeError):
     """A net, solver or command cannot go on; the message is one sentence (where: what was found; what was wanted)."""
 
 

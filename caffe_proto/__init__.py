@@ -13,7 +13,7 @@ from caffe_proto.atomic import (
     write_error,
     write_file,
 )
-from caffe_proto.errors import CaffeFileError
+from caffe_proto.errors import CaffeFileError, UserError
 from caffe_proto.files import (
     array_to_blobproto,
     blobproto_to_array,
@@ -28,6 +28,7 @@ from caffe_proto.filtering import filter_net, is_kept, net_state
 
 __all__ = [
     "CaffeFileError",
+    "UserError",
     "WriteError",
     "array_to_blobproto",
     "atomic_file",

@@ -23,13 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from zlib import crc32
 
+from caffe_proto.errors import UserError
+
 if TYPE_CHECKING:
     import h5py
 
 _LEFTOVER = re.compile(r"\.([0-9a-f]{8})-[0-9a-f]{8}\.part")  # checksum of the final name, random number
 
 
-class WriteError(OSError):
+class WriteError(OSError, UserError):
     """A file cannot be written (disk full, no permission); `str` of it is one sentence for the user.
 
     errno, strerror (the reason in words) and filename are set where a file was the cause.
@@ -37,7 +39,7 @@ class WriteError(OSError):
 
     def __str__(self) -> str:
         if self.filename is None:
-            return super().__str__()
+            return OSError.__str__(self)
         return f"{self.filename}: cannot be written: {self.strerror}; wanted a writable folder with free space"
 
 

@@ -1,7 +1,21 @@
-"""The error that every unreadable, unwritable or invalid Caffe file raises."""
+"""What a user can mend: one family of errors, each one sentence."""
+
+from __future__ import annotations
 
 
-class CaffeFileError(RuntimeError):
+class UserError(Exception):
+    """Something that the user can mend; `str` of it is one sentence.
+
+    UserError(place, expected, got) composes "place: expected Y, got X"; UserError(sentence) takes one that is composed.
+    A command turns it into a line on stderr and an exit status (`audiomnist.door`, `caffe.cli`); whatever else leaves
+    a command is a fault of ours.
+    """
+
+    def __init__(self, place: str, expected: str | None = None, got: str | None = None):
+        super().__init__(place if expected is None else f"{place}: expected {expected}, got {got}")
+
+
+class CaffeFileError(UserError, RuntimeError):
     """A prototxt, caffemodel, solverstate or binaryproto file is missing, broken or not what was asked for.
 
     The message is one sentence: which file and place, what was found, what was wanted. It derives from RuntimeError

@@ -1,7 +1,9 @@
 """The errors that every wrong network, input or choice raises."""
 
+from caffe_proto import UserError
 
-class LRPError(ValueError):
+
+class LRPError(UserError, ValueError):
     """A network, input, rule or target is not what was asked for.
 
     The message is one sentence: where, what was found, what was wanted.

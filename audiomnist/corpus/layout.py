@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caffe_proto import UserError
+
 DIGITS = tuple("0123456789")
 # speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
 _WAV_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^\s_/]+)_(?P<repetition>0|[1-9][0-9]*)\.wav")
@@ -16,7 +18,7 @@ MAX_DEPTH = 4  # of folders that are searched for misplaced recordings
 GRAMMAR = "<speaker>/<digit>_<speaker>_<repetition>.wav"
 
 
-class CorpusError(ValueError):
+class CorpusError(UserError, ValueError):
     """A corpus, metadata or splits file that cannot be used at all; the message is one sentence for the user."""
 
 

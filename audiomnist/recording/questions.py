@@ -9,6 +9,7 @@ from pathlib import Path
 
 from audiomnist.corpus.attributes import AGES
 from audiomnist.corpus.metadata import GENDERS, META_NAME, read_metadata
+from caffe_proto import UserError
 
 MAX_TEXT = 100  # characters
 _ALIAS = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")  # what file names, lists of files and AudioMNIST's grammar can hold
@@ -23,7 +24,7 @@ CONSENT = "\n".join((
 ))  # fmt: skip
 
 
-class AnswerError(ValueError):
+class AnswerError(UserError, ValueError):
     """An answer that cannot be taken; the message is one sentence for the speaker."""
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from audiomnist.recording.plan import DIGITS, MAX_REPETITIONS, Prompt, missing_prompts, series_count, shuffled_prompts
 from audiomnist.recording.questions import is_alias, is_text
 from audiomnist.signal.wav import wav_bytes
+from caffe_proto import UserError
 from caffe_proto.atomic import WriteError, make_folder, write_error, write_file
 
 try:
@@ -38,7 +39,7 @@ LOG, TAKES, LOCK = "session.jsonl", "takes", ".lock"
 DATE_FORMAT = "%y-%m-%d-%H-%M-%S"  # AudioMNIST's recordingdate
 
 
-class SessionError(ValueError):
+class SessionError(UserError, ValueError):
     """A session that cannot be used; the message is one sentence for the user."""
 
 

@@ -11,13 +11,14 @@ from typing import Protocol
 import numpy as np
 
 from audiomnist.recording.session import SAMPLE_RATE
+from caffe_proto import UserError
 
 STALLED = 1.5  # s without a single sample, after which a microphone counts as gone
 NO_LEVEL = -120.0  # dB of full scale
 NEEDED = "the PortAudio library (Debian, Ubuntu: apt install libportaudio2) and the Python package sounddevice"
 
 
-class SoundError(RuntimeError):
+class SoundError(UserError, RuntimeError):
     """The microphone or loudspeaker cannot be used; the message is one sentence for the user."""
 
 

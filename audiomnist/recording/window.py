@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from audiomnist.recording.picture import BACKGROUND, LEFT, RIGHT, Bar, Text, picture
 from audiomnist.recording.prompter import BACKSPACE, ENTER, ESCAPE, Prompter
+from caffe_proto import UserError
 
 TITLE = "Spoken digits: recording"
 SIZE = 1100, 660  # pixels at the beginning
@@ -16,7 +17,7 @@ MATPLOTLIB_KEYS = {"enter": ENTER, "escape": ESCAPE, "backspace": BACKSPACE, "sp
 NEEDED = "Tk (Debian, Ubuntu: apt install python3-tk), or a window system for matplotlib, or --terminal"
 
 
-class WindowError(RuntimeError):
+class WindowError(UserError, RuntimeError):
     """No window can be opened; the message is one sentence for the user."""
 
 

@@ -28,7 +28,7 @@ from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, find_splits
 from audiomnist.preprocessing.journal import JOURNAL, MANIFEST, Journal
 from audiomnist.provenance import made_by
 from audiomnist.runs.networks import NETWORKS
-from caffe_proto import CaffeFileError, read_solver_state, write_file
+from caffe_proto import CaffeFileError, UserError, read_solver_state, write_file
 from caffe_proto.atomic import make_folder
 
 RECORD = "run.json"
@@ -37,7 +37,7 @@ LOCK = ".lock"
 ALL = "all"
 
 
-class RunError(RuntimeError):
+class RunError(UserError, RuntimeError):
     """A run that cannot be made, continued or found; the message is one sentence for the user."""
 
 

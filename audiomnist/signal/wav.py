@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from caffe_proto import UserError
+
 PCM, IEEE_FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wFormatTag
 FORMATS = {PCM: (8, 16, 24, 32), IEEE_FLOAT: (32, 64)}  # bits of a sample
 INT16_SCALE = 32768.0  # full scale of a floating-point WAV is 1.0
@@ -16,12 +18,12 @@ MAX_FLOAT_PEAK = 8.0  # above it a "floating-point WAV" plainly is not on the sc
 UNFINISHED = 0xFFFFFFFF  # the length that streaming writers leave behind
 
 
-class RecordingError(ValueError):
+class RecordingError(UserError, ValueError):
     """One recording that cannot be used: what was found, and what was wanted."""
 
     def __init__(self, found: str, wanted: str):
-        super().__init__(found, wanted)  # as given, so that it survives the way from another process
-        self.found, self.wanted = found, wanted
+        super().__init__(f"{found}; wanted {wanted}")
+        self.args = self.found, self.wanted = found, wanted  # so that it survives the way from another process
 
     def __str__(self) -> str:
         return f"{self.found}; wanted {self.wanted}"

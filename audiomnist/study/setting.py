@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiomnist.places import HOME
+from caffe_proto import UserError
 
 COMPOSITES = ("epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat")
 
 
-class ExperimentError(RuntimeError):
+class ExperimentError(UserError, RuntimeError):
     """An experiment that cannot be made; the message is one sentence for the user."""
 
 
