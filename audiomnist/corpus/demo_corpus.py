@@ -25,6 +25,7 @@ import numpy as np
 import scipy.signal
 from tqdm import tqdm
 
+from audiomnist.arguments import positive, whole_number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.make_splits import MIN_FOLDS, make_splits
 from audiomnist.corpus.metadata import GENDERS, META_NAME
@@ -276,15 +277,11 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("destination", type=Path, help="folder to make it in")
-    parser.add_argument("--repetitions", type=int, default=6, help="of each digit by each speaker")
-    parser.add_argument("--speakers", type=int, default=SPEAKERS, help="at most 60")
-    parser.add_argument("--seed", type=int, default=0, help="of speakers and takes")
-    parser.add_argument("--jobs", type=int, default=available_cores(), help="processes")
+    parser.add_argument("--repetitions", type=positive, default=6, help="of each digit by each speaker")
+    parser.add_argument("--speakers", type=whole_number(2 * MIN_FOLDS, SPEAKERS), default=SPEAKERS, help="how many")
+    parser.add_argument("--seed", type=whole_number(), default=0, help="of speakers and takes")
+    parser.add_argument("--jobs", type=positive, default=available_cores(), help="processes")
     options = parser.parse_args(arguments)
-    if not 2 * MIN_FOLDS <= options.speakers <= SPEAKERS:
-        parser.error(f"--speakers {options.speakers}: wanted {2 * MIN_FOLDS} to {SPEAKERS}")
-    if options.repetitions < 1 or options.jobs < 1 or options.seed < 0:
-        parser.error("wanted at least one repetition, one job and a seed of 0 or more")
     try:
         import espeakng_loader  # noqa: F401 (only whether it is there)
     except ImportError:

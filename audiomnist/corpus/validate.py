@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from audiomnist.arguments import positive
 from audiomnist.corpus.attributes import AGES, age_of, spellings
 from audiomnist.corpus.corrections import (
     CORRECTIONS,
@@ -297,14 +298,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
     parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
     parser.add_argument("--splits", type=Path, help="splits (default: splits.json in the corpus, else AudioMNIST's)")
-    parser.add_argument("--repetitions", type=int, help="of each digit by each speaker (default: all there are)")
-    parser.add_argument("--jobs", type=int, default=available_cores(), help="processes (default: all cores)")
+    parser.add_argument("--repetitions", type=positive, help="of each digit by each speaker (default: all there are)")
+    parser.add_argument("--jobs", type=positive, default=available_cores(), help="processes (default: all cores)")
     what = "put known mistakes of AudioMNIST (or those of FILE) right first"
     parser.add_argument("--corrections", type=Path, nargs="?", const=CORRECTIONS, metavar="FILE", help=what)
     parser.add_argument("--json", action="store_true", help="findings and numbers as JSON")
     options = parser.parse_args(arguments)
-    if options.jobs < 1:
-        parser.error(f"--jobs {options.jobs}: wanted 1 or more")
     try:
         corrections = load_corrections(options.corrections) if options.corrections else NONE
         findings, numbers = validate(

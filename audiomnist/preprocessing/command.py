@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from audiomnist.arguments import positive
 from audiomnist.corpus.corrections import (
     CORRECTIONS,
     NONE,
@@ -111,13 +112,6 @@ def check_space(destination: Path, work: list[Job], columns: int) -> None:
         raise WriteError(f"{destination}: {free / 1e9:.1f} GB free on the disk; wanted {needed / 1e9:.1f} GB")
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="preprocessing_data.py",
@@ -129,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--destination", "-dst", type=Path, default=HOME / "preprocessed_data", help="where the inputs go")
     add("--meta", "-m", type=Path, help=f"metadata of the speakers (None: {META_NAME} in the source)")
     add("--splits", type=Path, help=f"splits (None: {SPLITS_NAME} in the source, else AudioMNIST's)")
-    add("--jobs", type=_positive, default=available_cores(), help="processes")
+    add("--jobs", type=positive, default=available_cores(), help="processes")
     add("--seed", type=int, default=DEFAULT_SEED, help="of the random positions in the padded second")
     add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
     what = "put known mistakes of AudioMNIST (or those of FILE) right"

@@ -15,6 +15,7 @@ import string
 import sys
 from pathlib import Path
 
+from audiomnist.arguments import number, positive
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, load_splits
 from audiomnist.runs.networks import NETWORKS, ROLES
@@ -130,18 +131,6 @@ def render(
     return texts
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 1 was wanted")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 0 was wanted")
-    return int(text)
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="audiomnist render", description=__doc__.split("\n", 1)[0])
@@ -150,9 +139,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("split")
     parser.add_argument("--preprocessed", type=Path, required=True, metavar="DIR", help="output of preprocessing")
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder to write")
-    parser.add_argument("--max-iter", type=_positive, metavar="N", help="training iterations (default: the solver's)")
-    parser.add_argument("--snapshot", type=_positive, metavar="N", help="iterations between snapshots (default: same)")
-    parser.add_argument("--seed", type=_seed, default=DEFAULT_SEED, metavar="N", help="default: %(default)s")
+    parser.add_argument("--max-iter", type=positive, metavar="N", help="training iterations (default: the solver's)")
+    parser.add_argument("--snapshot", type=positive, metavar="N", help="iterations between snapshots (default: same)")
+    parser.add_argument("--seed", type=number, default=DEFAULT_SEED, metavar="N", help="default: %(default)s")
     parser.add_argument("--demo", action="store_true", help="the short demo's solver and fillers")
     parser.add_argument("--engine", default="", metavar="COMMAND", help="recorded: runs of different engines never mix")
     return parser

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from audiomnist.arguments import number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.places import HOME
 from audiomnist.runs.run_folder import RunError
@@ -21,13 +22,6 @@ FAILURES = (ExperimentError, CorpusError, RunError, CaffeFileError, LRPError, OS
 def command_name(experiment: str) -> str:
     """The sub-command that makes the experiment of this name."""
     return experiment.replace("_", "-")
-
-
-def number(text: str) -> int:
-    """A whole number of at least 0, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 0 was wanted")
-    return int(text)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

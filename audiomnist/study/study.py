@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiomnist.arguments import number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, PARTS, SPLITS_NAME, find_splits, load_splits
 from audiomnist.places import HOME
@@ -29,7 +30,7 @@ from audiomnist.runs.run_folder import ALL, RunName, SelectionError, list_name, 
 from audiomnist.runs.summary import collect, table
 from audiomnist.study import results_page
 from audiomnist.study.catalogue import catalogue
-from audiomnist.study.command import FAILURES, add_options, number, read_setting
+from audiomnist.study.command import FAILURES, add_options, read_setting
 from audiomnist.study.outcome import carry_out
 from audiomnist.study.setting import Setting
 from audiomnist.workers import available_cores
