@@ -31,7 +31,7 @@ from audiomnist.corpus.make_splits import MIN_FOLDS, make_splits
 from audiomnist.corpus.metadata import GENDERS, META_NAME
 from audiomnist.corpus.splits import SPLITS_NAME
 from audiomnist.signal.inputs import network_inputs
-from audiomnist.signal.wav import RecordingError, wav_bytes
+from audiomnist.signal.wav import RecordingError, to_int16, wav_bytes
 from audiomnist.workers import available_cores, context, die_with_parent
 from caffe_proto.atomic import WriteError, make_folder, remove_leftovers, write_file
 
@@ -191,7 +191,7 @@ def make_take(
     noise = rng.standard_normal(len(sound))
     noise[1:] += 0.9 * noise[:-1]  # rooms are louder at low frequencies
     sound += noise * np.abs(sound).max() * 10 ** (speaker.noise_db / 20)
-    return np.clip(np.rint(sound), -32768, 32767).astype(np.int16)
+    return to_int16(sound)
 
 
 def make_recording(synthesiser: Synthesiser, speaker: Speaker, digit: int, repetition: int, seed: int) -> bytes:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.make_splits import add_arguments, describe, write_splits
 from audiomnist.corpus.metadata import META_NAME, read_metadata
-from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
+from audiomnist.signal.wav import RecordingError, read_wav, to_int16, wav_bytes
 from caffe_proto.atomic import WriteError, make_folder, write_file
 
 FSDD_PATTERN = "{digit}_{speaker}_{repetition}.wav"
@@ -109,8 +109,7 @@ def trimmed(blob: bytes) -> tuple[bytes, float, float]:
     begin, end = speech_limits(samples, rate)
     if (begin, end) == (0, len(samples)):
         return blob, 0.0, 0.0
-    kept = np.clip(np.rint(samples[begin:end]), -32768, 32767).astype(np.int16)
-    return wav_bytes(kept, rate), begin / rate, (len(samples) - end) / rate
+    return wav_bytes(to_int16(samples[begin:end]), rate), begin / rate, (len(samples) - end) / rate
 
 
 def import_corpus(

@@ -11,7 +11,7 @@ import numpy as np
 
 PCM, IEEE_FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wFormatTag
 FORMATS = {PCM: (8, 16, 24, 32), IEEE_FLOAT: (32, 64)}  # bits of a sample
-INT16_SCALE = 32768.0  # full scale of a floating-point WAV is 1.0
+FULL_SCALE = 32768.0  # of 16-bit samples; that of a floating-point WAV is 1.0
 MAX_FLOAT_PEAK = 8.0  # above it a "floating-point WAV" plainly is not on the scale of 1.0
 UNFINISHED = 0xFFFFFFFF  # the length that streaming writers leave behind
 
@@ -87,7 +87,7 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
             raise RecordingError("samples that are NaN or infinite", "finite samples")
         if peak > MAX_FLOAT_PEAK:
             raise RecordingError(f"floating-point samples up to {peak:.4g}", "full scale at 1.0")
-        samples *= INT16_SCALE
+        samples *= FULL_SCALE
     elif bits == 8:
         samples = (np.frombuffer(data, "u1").astype(np.float64) - 128) * 256
     elif bits == 16:
@@ -104,6 +104,11 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
             raise RecordingError(f"{channels} channels that differ", "mono (or equal channels)")
         samples = frames[:, 0].copy()
     return samples, rate
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Samples (N,) on the scale of 16-bit integers -> int16 (N,), rounded; what is beyond the scale is clipped."""
+    return np.clip(np.rint(samples), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
 def wav_bytes(samples: np.ndarray, rate: int) -> bytes:
