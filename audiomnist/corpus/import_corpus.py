@@ -1,4 +1,4 @@
-"""Turn any folder of spoken digits into a corpus of this project: names, metadata, splits, silence cut away.
+"""Copy a folder of spoken digits into the layout that this project reads, with metadata and, if wanted, splits.
 
     audiomnist import-corpus FSDD/recordings CORPUS --trim --make-splits 3
 
@@ -28,7 +28,7 @@ from caffe_proto.atomic import WriteError, make_folder, write_file
 
 FSDD_PATTERN = "{digit}_{speaker}_{repetition}.wav"
 FIELDS = {"digit": "[0-9]", "speaker": "[^/_]+", "repetition": "[0-9]+"}
-# the sexes and accents that the dataset's own metadata give for its speakers
+# genders and accents of the speakers, from the dataset's own metadata
 FSDD_SPEAKERS = {
     "george": {"gender": "male", "accent": "GRC/Greek"},
     "jackson": {"gender": "male", "accent": "USA/neutral"},
@@ -103,7 +103,7 @@ def speech_limits(samples: np.ndarray, rate: int) -> tuple[int, int]:
 def trimmed(blob: bytes) -> tuple[bytes, float, float]:
     """A WAV file without the silence at its ends (16 bits, mono), and the seconds cut from the beginning and the end.
 
-    Where there is nothing to cut the bytes stay as they are. Raises RecordingError.
+    Without silence at its ends the file stays as it is, byte for byte. Raises RecordingError.
     """
     samples, rate = read_wav(blob)
     begin, end = speech_limits(samples, rate)

@@ -1,4 +1,4 @@
-"""The command `preprocessing_data.py`: a whole corpus, stopped and continued at any time."""
+"""The command `preprocessing_data.py`: preprocess a whole corpus; it can be stopped and continued at any time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from audiomnist.signal.inputs import DEFAULT_SEED, NETWORKS
 from audiomnist.workers import available_cores, spread
 from caffe_proto.atomic import WriteError, make_folder, remove_leftovers
 
-LIBRARIES = ("scipy.signal", "tqdm", "audiomnist.preprocessing.store")  # that every worker needs
+PRELOADED = ("scipy.signal", "tqdm", "audiomnist.preprocessing.store")  # loaded once, for all workers
 
 
 def preprocess(
@@ -44,7 +44,7 @@ def preprocess(
     skip_invalid: bool = False,
     corrections: Corrections = NONE,
 ) -> int:
-    """Do a whole corpus; returns the exit code. Raises CorpusError or WriteError when nothing more can be done."""
+    """Preprocess a whole corpus; returns the exit code. Raises CorpusError or WriteError when it cannot go on."""
     meta, corrected = correct_metadata(read_metadata(meta_path), corrections)
     splits = load_splits(splits_path) if splits_path else find_splits(source)
     recordings, defects = scan(source)
@@ -63,7 +63,7 @@ def preprocess(
     remove_leftovers(destination)  # also of a run that was killed while it wrote its manifest
     check_owner(destination)
     with locked(destination):
-        check_manifest(destination, source, seed)  # first of all files: it says whose folder this is
+        check_manifest(destination, source, seed)  # written before any other file: it marks the folder as ours
         for speaker in {r.speaker for r in labels}:
             make_folder(destination / speaker)
         journal = Journal(destination / JOURNAL)
@@ -72,7 +72,7 @@ def preprocess(
         usable = set()
         with journal, tqdm(total=len(work), unit="rec", desc="preprocessing", smoothing=0.05) as bar:
             task = partial(process, destination=destination, seed=seed)
-            for outcome in spread(task, work, jobs, LIBRARIES):
+            for outcome in spread(task, work, jobs, PRELOADED):
                 if outcome.defect:
                     defects.append(outcome.defect)
                 else:
@@ -104,7 +104,7 @@ def preprocess(
 
 
 def check_space(destination: Path, work: list[Job], columns: int) -> None:
-    """Fail before the disk is full, where that can be foreseen."""
+    """Fail before the work begins when the free space will not do. Raises WriteError."""
     each = sum(file_size(network, columns) for network in NETWORKS)
     needed = each * sum(job.made_from is None for job in work)
     free = shutil.disk_usage(destination).free
