@@ -16,6 +16,8 @@ FLOORS = [
     "lrp",
     "caffe",
     "audiomnist",  # the package itself: its version
+    "audiomnist.arguments",
+    "audiomnist.door",
     "audiomnist.places",
     "audiomnist.provenance",
     "audiomnist.workers",

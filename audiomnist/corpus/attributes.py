@@ -1,4 +1,4 @@
-"""What the metadata says of speakers, made comparable: ages that can be, and spellings of one thing."""
+"""Attributes of speakers, made comparable: plausible ages, and different spellings of the same value."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 
-AGES = range(3, 111)  # years that a speaker can have
-LIKE = 0.8  # spellings more alike than this are thought to be one
+AGES = range(3, 111)  # plausible ages in years
+LIKE = 0.8  # similarity above which two spellings count as one value
 
 
 def age_of(entry: Mapping) -> int | None:
-    """The age in a metadata entry (a number or text) in whole years; None unless a speaker can have it."""
+    """The age in a metadata entry (a number or text) in whole years; None where it is missing or not plausible."""
     try:
         age = int(str(entry.get("age")))
     except ValueError:
@@ -24,7 +24,7 @@ def _plain(text: str) -> str:
 
 
 def spellings(values: Iterable[str]) -> list[list[str]]:
-    """Groups of two or more values that look like spellings of one: equal but for case and signs, or nearly equal."""
+    """Groups of two or more values that look like spellings of one: they differ in case, signs or a few letters."""
     groups: list[list[str]] = []
     for value in values:
         plain = _plain(value)

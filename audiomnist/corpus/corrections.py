@@ -1,4 +1,4 @@
-"""Known mistakes of AudioMNIST, put right where one asks for it.
+"""Corrections of known mistakes in AudioMNIST, applied on request.
 
 The corrections are data (data/corrections.json): attributes of speakers, which fill what is missing and replace what is
 there only where it says so with another value, and digits of recordings whose name is wrong about them.
@@ -22,7 +22,7 @@ CORRECTIONS = TABLES / "corrections.json"
 class Corrections:
     """`speakers`: speaker -> attributes; `recordings`: file name -> spoken digit; `why`: either -> the reason.
 
-    `only_where` are a speaker and attributes that tell the corpus which they are for; without it they are for any.
+    `only_where` names a speaker and attributes by which the corpus is recognised; without it they apply to any corpus.
     """
 
     speakers: Mapping[str, Mapping]
@@ -31,7 +31,7 @@ class Corrections:
     only_where: Mapping[str, str] | None = None
 
     def fit(self, meta: Mapping[str, Mapping]) -> bool:
-        """Whether they are for the corpus with this metadata."""
+        """Whether they apply to the corpus with this metadata."""
         if self.only_where is None:
             return True
         wanted = dict(self.only_where)
@@ -43,12 +43,12 @@ NONE = Corrections({}, {}, {})
 
 
 def is_audiomnist(meta: Mapping[str, Mapping]) -> bool:
-    """Whether this is the metadata of AudioMNIST: its known dirt is named as such, and nobody else's is."""
+    """Whether this is the metadata of AudioMNIST, some of whose faults are known."""
     return load_corrections().fit(meta)
 
 
 def load_corrections(path: Path = CORRECTIONS) -> Corrections:
-    """Read a file of corrections. Raises CorpusError when it is none."""
+    """Read a file of corrections. Raises CorpusError when it cannot be read as one."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         why = {key: entry.pop("why", "") for part in ("speakers", "recordings") for key, entry in content[part].items()}

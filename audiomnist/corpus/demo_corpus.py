@@ -2,9 +2,9 @@
 
     audiomnist demo-corpus DIR --repetitions 6
 
-Sixty speakers with AudioMNIST's numbers and sexes (so that its splits apply) say the ten digits through eSpeak NG. A
+Sixty speakers with AudioMNIST's numbers and genders (so that its splits apply) say the ten digits through eSpeak NG. A
 speaker is a voice variant, an accent, a pitch, a rate, a length of the vocal tract, a loudness and a room's noise; a
-repetition varies most of these a little. It is there to show that everything works, not to stand in for real speech.
+repetition varies most of these a little. The corpus shows that everything works; it does not stand in for real speech.
 
 eSpeak NG is GPL-3. Only this file loads it, as a tool, from the `espeakng-loader` wheel (requirements-demo.txt).
 """
@@ -26,18 +26,19 @@ import numpy as np
 import scipy.signal
 from tqdm import tqdm
 
+from audiomnist.arguments import positive, whole_number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.make_splits import MIN_FOLDS, make_splits
 from audiomnist.corpus.metadata import GENDERS, META_NAME
 from audiomnist.corpus.splits import SPLITS_NAME
 from audiomnist.signal.inputs import network_inputs
-from audiomnist.signal.wav import RecordingError, wav_bytes
+from audiomnist.signal.wav import RecordingError, to_int16, wav_bytes
 from audiomnist.workers import available_cores, context, die_with_parent
 from caffe_proto.atomic import WriteError, make_folder, remove_leftovers, write_file
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLE_RATE = 48000  # Hz, as AudioMNIST
-MAX_SECONDS = 0.95  # a take longer than this is made again, faster
+MAX_SECONDS = 0.95  # longer takes are spoken again, faster
 SPEAKERS = 60
 FEMALE = (12, 26, 28, 36, 43, 47, 52, 56, 57, 58, 59, 60)  # AudioMNIST's
 MANIFEST = "demo_corpus.json"
@@ -138,7 +139,7 @@ class Speaker:
 
 
 def make_speakers(count: int, seed: int) -> list[Speaker]:
-    """The first `count` of the sixty speakers of this seed, spread over the numbers so that both sexes are there."""
+    """The first `count` of the sixty speakers of this seed, spread over the numbers so that both genders are there."""
     rng = random.Random(f"speakers {seed}")
     accents = [accent for accent in ACCENTS for _ in range(-(-SPEAKERS // len(ACCENTS)))]
     rng.shuffle(accents)
@@ -171,7 +172,7 @@ def make_speakers(count: int, seed: int) -> list[Speaker]:
 def make_take(
     synthesiser: Synthesiser, speaker: Speaker, word: str, rng: np.random.Generator, attempt: int
 ) -> np.ndarray:
-    """One take: int16 samples (N,) at 48 kHz. Every further attempt is a little faster than the one before."""
+    """One take: int16 samples (N,) at 48 kHz. Each further attempt speaks 10 % faster."""
     tract = speaker.tract * rng.uniform(0.985, 1.015)
     sound = synthesiser.say(
         word,
@@ -191,11 +192,14 @@ def make_take(
     noise = rng.standard_normal(len(sound))
     noise[1:] += 0.9 * noise[:-1]  # rooms are louder at low frequencies
     sound += noise * np.abs(sound).max() * 10 ** (speaker.noise_db / 20)
-    return np.clip(np.rint(sound), -32768, 32767).astype(np.int16)
+    return to_int16(sound)
 
 
 def make_recording(synthesiser: Synthesiser, speaker: Speaker, digit: int, repetition: int, seed: int) -> bytes:
-    """A WAV file that the preprocessing accepts: a take that it would reject is made again, differently each time."""
+    """A WAV file that preprocessing accepts: takes that it would reject are spoken again, differently each time.
+
+    Raises CorpusError after ATTEMPTS takes.
+    """
     reason = ""
     name = f"{digit}_{speaker.number}_{repetition}.wav"
     for attempt in range(ATTEMPTS):
@@ -213,7 +217,7 @@ def make_recording(synthesiser: Synthesiser, speaker: Speaker, digit: int, repet
 
 
 def record_speaker(arguments: tuple[Speaker, Path, int, int]) -> int:
-    """All recordings of one speaker; returns how many. Needs a process of its own: see Synthesiser."""
+    """All recordings of one speaker; returns how many. Runs in a process of its own: see Synthesiser."""
     speaker, destination, repetitions, seed = arguments
     folder = destination / speaker.number
     make_folder(folder)
@@ -279,15 +283,11 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("destination", type=Path, help="folder to make it in")
-    parser.add_argument("--repetitions", type=int, default=6, help="of each digit by each speaker")
-    parser.add_argument("--speakers", type=int, default=SPEAKERS, help="at most 60")
-    parser.add_argument("--seed", type=int, default=0, help="of speakers and takes")
-    parser.add_argument("--jobs", type=int, default=available_cores(), help="processes")
+    parser.add_argument("--repetitions", type=positive, default=6, help="of each digit by each speaker")
+    parser.add_argument("--speakers", type=whole_number(2 * MIN_FOLDS, SPEAKERS), default=SPEAKERS, help="how many")
+    parser.add_argument("--seed", type=whole_number(), default=0, help="of speakers and takes")
+    parser.add_argument("--jobs", type=positive, default=available_cores(), help="processes")
     options = parser.parse_args(arguments)
-    if not 2 * MIN_FOLDS <= options.speakers <= SPEAKERS:
-        parser.error(f"--speakers {options.speakers}: wanted {2 * MIN_FOLDS} to {SPEAKERS}")
-    if options.repetitions < 1 or options.jobs < 1 or options.seed < 0:
-        parser.error("wanted at least one repetition, one job and a seed of 0 or more")
     try:
         made = make_corpus(options.destination, options.repetitions, options.speakers, options.seed, options.jobs)
     except (CorpusError, WriteError, RecordingError) as error:

@@ -1,4 +1,4 @@
-"""Turn any folder of spoken digits into a corpus of this project: names, metadata, splits, silence cut away.
+"""Copy a folder of spoken digits into the layout that this project reads, with metadata and, if wanted, splits.
 
     audiomnist import-corpus FSDD/recordings CORPUS --trim --make-splits 3
 
@@ -23,12 +23,12 @@ from tqdm import tqdm
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.make_splits import add_arguments, describe, write_splits
 from audiomnist.corpus.metadata import META_NAME, read_metadata
-from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
+from audiomnist.signal.wav import RecordingError, read_wav, to_int16, wav_bytes
 from caffe_proto.atomic import WriteError, make_folder, write_file
 
 FSDD_PATTERN = "{digit}_{speaker}_{repetition}.wav"
 FIELDS = {"digit": "[0-9]", "speaker": "[^/_]+", "repetition": "[0-9]+"}
-# the sexes and accents that the dataset's own metadata give for its speakers
+# genders and accents of the speakers, from the dataset's own metadata
 FSDD_SPEAKERS = {
     "george": {"gender": "male", "accent": "GRC/Greek"},
     "jackson": {"gender": "male", "accent": "USA/neutral"},
@@ -103,14 +103,13 @@ def speech_limits(samples: np.ndarray, rate: int) -> tuple[int, int]:
 def trimmed(blob: bytes) -> tuple[bytes, float, float]:
     """A WAV file without the silence at its ends (16 bits, mono), and the seconds cut from the beginning and the end.
 
-    Where there is nothing to cut the bytes stay as they are. Raises RecordingError.
+    Without silence at its ends the file stays as it is, byte for byte. Raises RecordingError.
     """
     samples, rate = read_wav(blob)
     begin, end = speech_limits(samples, rate)
     if (begin, end) == (0, len(samples)):
         return blob, 0.0, 0.0
-    kept = np.clip(np.rint(samples[begin:end]), -32768, 32767).astype(np.int16)
-    return wav_bytes(kept, rate), begin / rate, (len(samples) - end) / rate
+    return wav_bytes(to_int16(samples[begin:end]), rate), begin / rate, (len(samples) - end) / rate
 
 
 def import_corpus(

@@ -1,4 +1,4 @@
-"""A corpus on disk: the grammar of its file names, its recordings, and what is wrong with them."""
+"""A corpus on disk: how files are named, which recordings there are, and which files do not fit."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class Recording:
 
 
 def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
-    """All recordings under `source`, sorted, and a defect for every WAV file that the grammar has no place for.
+    """All recordings under `source`, sorted, and a defect for every WAV file whose name or place is wrong.
 
-    Files that are no WAV and anything hidden are none of our business. Raises CorpusError when `source` is no folder.
+    Other files and anything hidden are ignored. Raises CorpusError when `source` is not a folder.
     """
     source = Path(source)
     if not source.is_dir():
@@ -99,7 +99,7 @@ def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
 
     for folder, folders, files in os.walk(source, onerror=unreadable, followlinks=True):
         relative = Path(folder).relative_to(source)
-        deep = len(relative.parts) >= MAX_DEPTH  # links can be circles
+        deep = len(relative.parts) >= MAX_DEPTH  # links may lead in circles
         folders[:] = [] if deep else sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if name.lower().endswith(".wav") and not name.startswith("."):
@@ -107,6 +107,7 @@ def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
 
 
 def read_json(path: Path, what: str) -> object:
+    """The content of a JSON file; `what` says in an error what was wanted. Raises CorpusError."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -118,5 +119,5 @@ def read_json(path: Path, what: str) -> object:
 
 
 def plain(value: object) -> str:
-    """A metadata value for comparing: text, without case and surplus white space."""
+    """A metadata value as text for comparisons: lower case, single spaces."""
     return " ".join(str(value).split()).casefold()

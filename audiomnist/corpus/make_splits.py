@@ -1,10 +1,10 @@
-"""Splits for any corpus: no speaker on both sides, sexes spread evenly, as in AudioMNIST's own.
+"""Splits for any corpus: no speaker both trains and tests, and genders are spread evenly, as in AudioMNIST's own.
 
     audiomnist make-splits CORPUS --make-splits 5 --seed 0
 
 K folds of speakers; split k (0 .. K-1) tests on fold k+K, validates on fold k+K-1 and trains on the K-2 folds before
 them (numbers wrap after K): the paper's scheme. The digit task uses every speaker; the gender task all speakers of the
-rarer sex and as many of the other, so that chance is one half.
+rarer gender and as many of the other, so that chance is one half.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIN_FOLDS = 3  # one to train on, one to validate on, one to test on
 
 
 def deal(by_gender: Sequence[Sequence[str]], folds: int) -> list[list[str]]:
-    """Deal speakers (one list for each gender) into folds whose numbers differ by one at most, for each gender too."""
+    """Deal speakers (a list for each gender) into folds of equal size (give or take one), for each gender too."""
     hands: list[list[str]] = [[] for _ in range(folds)]
     position = 0
     for speakers in by_gender:
@@ -47,7 +47,7 @@ def rotate(hands: Sequence[Sequence[str]]) -> tuple[dict[str, tuple[str, ...]], 
 def make_splits(genders: Mapping[str, int], folds: int, seed: int, path: Path = Path(SPLITS_NAME)) -> Splits:
     """Splits of the official tasks for speakers with these gender labels.
 
-    Without enough speakers of both sexes (`folds` of each) there is no gender task. Raises CorpusError when there are
+    Without enough speakers of both genders (`folds` of each) there is no gender task. Raises CorpusError when there are
     fewer folds than 3 or fewer speakers than folds.
     """
     if folds < MIN_FOLDS:
@@ -82,14 +82,14 @@ def write_splits(corpus: Path, meta_path: Path, folds: int, seed: int) -> Splits
 
 
 def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
-    """The options with which any command offers to make splits."""
+    """Add the options for making splits to a command's parser."""
     what = "write splits.json with K folds"
     parser.add_argument("--make-splits", type=int, metavar="K", required=required, help=what)
-    parser.add_argument("--seed", type=int, default=0, help="of the dealing of speakers into folds (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="decides which speaker comes into which fold (default: 0)")
 
 
 def describe(splits: Splits) -> str:
-    """A line a task, for people."""
+    """The splits in words, a line for each task."""
     lines = []
     for name, folds in splits.folds.items():
         sizes = "/".join(str(len(folds[0][part])) for part in folds[0])
@@ -99,7 +99,7 @@ def describe(splits: Splits) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="audiomnist make-splits", description="Make speaker-disjoint splits, balanced by sex, for a corpus."
+        prog="audiomnist make-splits", description="Make speaker-disjoint splits, balanced by gender, for a corpus."
     )
     parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
     parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
@@ -117,5 +117,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(describe(splits))
     if "gender" not in splits.folds:
-        print(f"no gender task: fewer than {options.make_splits} speakers of a sex", file=sys.stderr)
+        wanted = f"{options.make_splits} or more speakers of each gender"
+        print(f"{target}: no gender task; expected {wanted}", file=sys.stderr)
     return 0

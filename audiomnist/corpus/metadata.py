@@ -1,4 +1,4 @@
-"""What a corpus says of its speakers."""
+"""The metadata of a corpus: what it says about each speaker."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ META_NAME = "audioMNIST_meta.txt"
 
 
 def read_metadata(path: Path) -> dict[str, dict]:
-    """The metadata: speaker -> {"gender", "accent", "age", ...}, just as it stands in the file.
+    """The metadata: speaker -> {"gender", "accent", "age", ...}, exactly as in the file.
 
-    Raises CorpusError when the file cannot be read or is no JSON object of objects.
+    Raises CorpusError when the file cannot be read or is not a JSON object of objects.
     """
     what = "metadata in JSON, one object for each speaker"
     meta = read_json(path, what)
@@ -27,13 +27,13 @@ def read_metadata(path: Path) -> dict[str, dict]:
 
 
 def gender_of(entry: Mapping) -> int | None:
-    """The gender label of a metadata entry, 0 male and 1 female; None when it says anything else."""
+    """The gender label of a metadata entry, 0 male and 1 female; None for any other value."""
     gender = plain(entry.get("gender", ""))
     return GENDERS.index(gender) if gender in GENDERS else None
 
 
 def check_metadata(recordings: Iterable[Recording], meta: Mapping[str, Mapping], meta_path: Path) -> list[Defect]:
-    """A defect for every speaker who has recordings and no usable gender."""
+    """A defect for every speaker who has recordings but no usable gender."""
     by_speaker: dict[str, list[str]] = {}
     for recording in recordings:
         by_speaker.setdefault(recording.speaker, []).append(recording.relative)

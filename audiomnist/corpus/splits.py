@@ -23,7 +23,7 @@ _TASK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 
 @dataclass(frozen=True)
 class Task:
-    """What a network is to tell: the digit, or anything the metadata says about the speaker.
+    """What a network learns to tell: the digit, or any attribute of the speaker in the metadata.
 
     `classes` are the class names, their position is the label. A speaker's class is the one whose name equals the
     metadata value of key `label` (case and white space aside); with `groups` the one whose list holds the value, "*"
@@ -145,7 +145,7 @@ def _read_task(name: str, entry: object, where: Path) -> Task:
     return Task(name, label, tuple(classes), groups, bins)
 
 
-@cache  # every recording's labels ask for them
+@cache  # needed for the labels of every recording
 def _official_tasks() -> dict[str, Task]:
     data = json.loads(OFFICIAL_SPLITS.read_text(encoding="utf-8"))
     return {name: _read_task(name, entry, OFFICIAL_SPLITS) for name, entry in data["tasks"].items()}
@@ -155,7 +155,7 @@ def load_splits(path: Path) -> Splits:
     """Read a splits file: for each task a list of {"train", "validate", "test"} lists of speakers, and "tasks".
 
     A task that "tasks" does not define has AudioMNIST's definition (data/splits.json). Raises CorpusError when the file
-    cannot be used; whether its speakers exist is `check_splits`'s question.
+    cannot be used; `check_splits` finds out whether its speakers exist.
     """
     path = Path(path)
     what = "splits in JSON, for each task a list of {train, validate, test} lists of speakers"
@@ -203,8 +203,8 @@ def members(
 ) -> list[tuple[Recording, int]]:
     """The recordings of one part of a split, in the order of its speakers, each with its class in the task.
 
-    `recordings` are pairs of a recording and its label row (see `Splits.labels`). A recording that is of no class of
-    the task (a digit that the task leaves out) is no member.
+    `recordings` are pairs of a recording and its label row (see `Splits.labels`). Recordings without a class in the
+    task (a digit that the task leaves out) are left out.
     """
     column = splits.column(task)
     by_speaker: dict[str, list[tuple[Recording, int]]] = {}
@@ -220,8 +220,8 @@ def check_splits(
 ) -> tuple[list[Defect], set[tuple[str, int]]]:
     """What is wrong with the splits for these recordings, and the (task, split) pairs that cannot be used at all.
 
-    Unusable is a split that trains and tests on one speaker, has a part without recordings, or would train on one
-    class only. Speakers who are absent and parts of one class are defects that leave the rest of the split usable.
+    A split is unusable when it trains and tests on the same speaker, has a part without recordings, or would train on
+    one class only. Absent speakers and parts with only one class are defects too, but the split stays usable.
     """
     present = {recording.speaker for recording, _ in recordings}
     defects, unusable = [], set()

@@ -94,11 +94,11 @@ def corpus_table(corpus: Path, meta_path: Path | None = None, corrections: Corre
 
 
 def draw_corpus(table: pd.DataFrame):
-    """A matplotlib Figure of a corpus table: durations by digit and by speaker, sexes, ages."""
+    """A matplotlib Figure of a corpus table: durations by digit and by speaker, genders, ages."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7), layout="constrained")
-    (by_digit, sexes), (by_speaker, ages) = figure.subplots(2, 2, width_ratios=(3, 1))
+    (by_digit, genders), (by_speaker, ages) = figure.subplots(2, 2, width_ratios=(3, 1))
     heard = table.dropna(subset=["seconds"]).astype({"seconds": float})
     for axes, key in ((by_digit, "digit"), (by_speaker, "speaker")):
         groups = heard.groupby(key)["seconds"]
@@ -110,10 +110,10 @@ def draw_corpus(table: pd.DataFrame):
         label.set(visible=i % step == 0, rotation=90)
     speakers = table.drop_duplicates("speaker")
     counts = speakers["gender"].fillna("unknown").value_counts()
-    bars = sexes.bar(list(counts.index), counts.to_numpy(), color="tab:grey")
-    sexes.bar_label(bars)
-    sexes.set(ylabel="speakers", title="sex")
-    sexes.margins(y=0.1)
+    bars = genders.bar(list(counts.index), counts.to_numpy(), color="tab:grey")
+    genders.bar_label(bars)
+    genders.set(ylabel="speakers", title="gender")
+    genders.margins(y=0.1)
     known = speakers["age"].dropna().astype(int)
     if len(known):
         ages.hist(known, bins=range(known.min() // 5 * 5, known.max() + 6, 5), color="tab:grey")

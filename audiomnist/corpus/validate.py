@@ -1,8 +1,8 @@
-"""Is a corpus whole and sound? Every finding at once, as errors (cannot be used) and warnings (worth knowing).
+"""Check a corpus: all its errors (recordings that cannot be used) and warnings (worth knowing) in one go.
 
     audiomnist validate DIR [--json]
 
-Exit code 0 when there is no error, else 1. What preprocessing would reject is an error here, by the same code.
+Exit code 0 when there is no error, else 1. Recordings pass through preprocessing itself: what it rejects is an error.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from audiomnist.arguments import positive
 from audiomnist.corpus.attributes import AGES, age_of, spellings
 from audiomnist.corpus.corrections import (
     CORRECTIONS,
@@ -35,13 +36,13 @@ from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, read_wav
 from audiomnist.workers import available_cores, spread
 
-SHORTEST = 0.1  # seconds below which a digit is hardly whole
-IMBALANCE = 0.15  # of the share of women between the parts of a split
+SHORTEST = 0.1  # seconds; a shorter recording hardly holds a whole digit
+IMBALANCE = 0.15  # the share of women may differ this much between the parts of a split
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One error or warning. `known` says that it is dirt which AudioMNIST is known for."""
+    """One error or warning. `known` marks the known faults of AudioMNIST."""
 
     level: str
     where: str
@@ -68,7 +69,7 @@ def warning(where: str, found: str, wanted: str, known: bool = False) -> Finding
 
 @dataclass(frozen=True)
 class Sound:
-    """What one recording holds, or why it cannot be used."""
+    """The facts about one recording, or why it cannot be used."""
 
     recording: Recording
     defect: tuple[str, str] | None = None  # found, wanted
@@ -81,7 +82,7 @@ class Sound:
 
 
 def listen(recording: Recording) -> Sound:
-    """Read one recording and pass it through the gate of preprocessing."""
+    """Read one recording and try to preprocess it."""
     try:
         blob = recording.path.read_bytes()
         samples, rate = read_wav(blob)
@@ -309,14 +310,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
     parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
     parser.add_argument("--splits", type=Path, help="splits (default: splits.json in the corpus, else AudioMNIST's)")
-    parser.add_argument("--repetitions", type=int, help="of each digit by each speaker (default: all there are)")
-    parser.add_argument("--jobs", type=int, default=available_cores(), help="processes (default: all cores)")
+    parser.add_argument("--repetitions", type=positive, help="of each digit by each speaker (default: all there are)")
+    parser.add_argument("--jobs", type=positive, default=available_cores(), help="processes (default: all cores)")
     what = "put known mistakes of AudioMNIST (or those of FILE) right first"
     parser.add_argument("--corrections", type=Path, nargs="?", const=CORRECTIONS, metavar="FILE", help=what)
     parser.add_argument("--json", action="store_true", help="findings and numbers as JSON")
     options = parser.parse_args(arguments)
-    if options.jobs < 1:
-        parser.error(f"--jobs {options.jobs}: wanted 1 or more")
     try:
         corrections = load_corrections(options.corrections) if options.corrections else NONE
         errors = report(

@@ -12,8 +12,9 @@ import os
 import sys
 from functools import cached_property
 
+from audiomnist.arguments import positive
 from audiomnist.explain import audible, drawing
-from audiomnist.explain.command import exit_code, how, labels, positive
+from audiomnist.explain.command import exit_code, how, labels
 from audiomnist.explain.inputs import joined, named, read_list, read_recording, sound
 from audiomnist.explain.progress import Part, Progress, code_hash
 from audiomnist.explain.results import attributes, check_alike, columns, file_hash, writing

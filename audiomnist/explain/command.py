@@ -20,13 +20,6 @@ def how(text):
     return text
 
 
-def positive(text):
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} found; a number of at least 1 wanted")
-    return int(text)
-
-
 def labels(recording, classes, column):
     """(N,) class numbers that a `Recording` is labelled with, for a network of so many classes.
 

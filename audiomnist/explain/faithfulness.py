@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from audiomnist.arguments import positive
 from audiomnist.explain import command, drawing
 from audiomnist.explain.inputs import joined, named, read_list, read_recording
 from caffe_proto import write_file
@@ -130,7 +131,7 @@ def parser():
     p.add_argument("--model", required=True, metavar="FILE", help="deploy prototxt")
     p.add_argument("--weights", required=True, metavar="FILE", help="caffemodel")
     p.add_argument("--list", required=True, metavar="FILE", help="preprocessed HDF5 files with labels, one a line")
-    p.add_argument("--limit", type=command.positive, metavar="N", help="only the first N recordings")
+    p.add_argument("--limit", type=positive, metavar="N", help="only the first N recordings")
     p.add_argument("--label-column", type=int, metavar="N", help="as for python -m lrp")
     p.add_argument(
         "--composite",

@@ -1,4 +1,4 @@
-"""The command `preprocessing_data.py`: a whole corpus, stopped and continued at any time."""
+"""The command `preprocessing_data.py`: preprocess a whole corpus; it can be stopped and continued at any time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from audiomnist.arguments import positive
 from audiomnist.corpus.corrections import (
     CORRECTIONS,
     NONE,
@@ -30,7 +31,7 @@ from audiomnist.signal.inputs import DEFAULT_SEED, NETWORKS
 from audiomnist.workers import available_cores, spread
 from caffe_proto.atomic import WriteError, make_folder, remove_leftovers
 
-LIBRARIES = ("scipy.signal", "tqdm", "audiomnist.preprocessing.store")  # that every worker needs
+PRELOADED = ("scipy.signal", "tqdm", "audiomnist.preprocessing.store")  # loaded once, for all workers
 
 
 def preprocess(
@@ -43,7 +44,7 @@ def preprocess(
     skip_invalid: bool = False,
     corrections: Corrections = NONE,
 ) -> int:
-    """Do a whole corpus; returns the exit code. Raises CorpusError or WriteError when nothing more can be done."""
+    """Preprocess a whole corpus; returns the exit code. Raises CorpusError or WriteError when it cannot go on."""
     meta, corrected = correct_metadata(read_metadata(meta_path), corrections)
     splits = load_splits(splits_path) if splits_path else find_splits(source)
     recordings, defects = scan(source)
@@ -62,7 +63,7 @@ def preprocess(
     remove_leftovers(destination)  # also of a run that was killed while it wrote its manifest
     check_owner(destination)
     with locked(destination):
-        check_manifest(destination, source, seed)  # first of all files: it says whose folder this is
+        check_manifest(destination, source, seed)  # written before any other file: it marks the folder as ours
         for speaker in {r.speaker for r in labels}:
             make_folder(destination / speaker)
         journal = Journal(destination / JOURNAL)
@@ -71,7 +72,7 @@ def preprocess(
         usable = set()
         with journal, tqdm(total=len(work), unit="rec", desc="preprocessing", smoothing=0.05) as bar:
             task = partial(process, destination=destination, seed=seed)
-            for outcome in spread(task, work, jobs, LIBRARIES):
+            for outcome in spread(task, work, jobs, PRELOADED):
                 if outcome.defect:
                     defects.append(outcome.defect)
                 else:
@@ -103,19 +104,12 @@ def preprocess(
 
 
 def check_space(destination: Path, work: list[Job], columns: int) -> None:
-    """Fail before the disk is full, where that can be foreseen."""
+    """Fail before the work begins when the free space will not do. Raises WriteError."""
     each = sum(file_size(network, columns) for network in NETWORKS)
     needed = each * sum(job.made_from is None for job in work)
     free = shutil.disk_usage(destination).free
     if needed > free:
         raise WriteError(f"{destination}: {free / 1e9:.1f} GB free on the disk; wanted {needed / 1e9:.1f} GB")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -129,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--destination", "-dst", type=Path, default=HOME / "preprocessed_data", help="where the inputs go")
     add("--meta", "-m", type=Path, help=f"metadata of the speakers (None: {META_NAME} in the source)")
     add("--splits", type=Path, help=f"splits (None: {SPLITS_NAME} in the source, else AudioMNIST's)")
-    add("--jobs", type=_positive, default=available_cores(), help="processes")
+    add("--jobs", type=positive, default=available_cores(), help="processes")
     add("--seed", type=int, default=DEFAULT_SEED, help="of the random positions in the padded second")
     add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
     what = "put known mistakes of AudioMNIST (or those of FILE) right"

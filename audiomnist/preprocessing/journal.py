@@ -1,4 +1,4 @@
-"""The destination of a preprocessing: one run at a time, and it remembers what made it and what is done."""
+"""The destination folder: used by one run at a time, it records how it was made and which recordings are done."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANIFEST, JOURNAL, LOCK = "preprocessing.json", "preprocessing.journal", ".prepr
 
 
 def check_owner(destination: Path) -> None:
-    """Refuse a folder that holds somebody else's files. Raises CorpusError, WriteError."""
+    """Refuse a folder with files that are not ours. Raises CorpusError, WriteError."""
     try:
         names = set(os.listdir(destination)) - {LOCK}
     except OSError as error:
@@ -30,7 +30,7 @@ def check_owner(destination: Path) -> None:
 
 @contextmanager
 def locked(destination: Path) -> Iterator[None]:
-    """Hold the destination for this process; a killed process lets go by itself."""
+    """Lock the destination for this process; the lock of a killed process is gone. Raises CorpusError if locked."""
     with open(destination / LOCK, "a") as file:  # a link's target is not emptied
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,7 +40,7 @@ def locked(destination: Path) -> Iterator[None]:
 
 
 def check_manifest(destination: Path, source: Path, seed: int) -> None:
-    """Refuse to mix two makings in one folder; a new folder gets the manifest of this one."""
+    """Refuse a folder made with other settings; a new folder gets a manifest with ours. Raises CorpusError."""
     mine = {"format": FORMAT, "seed": seed, "source": str(source.resolve())}
     path = destination / MANIFEST
     if path.exists():
@@ -60,9 +60,9 @@ def check_manifest(destination: Path, source: Path, seed: int) -> None:
 
 
 class Journal:
-    """Which recordings are done, and from what: a line each, written after their files are.
+    """Which recordings are done, and from what: a line for each, written after its files.
 
-    A killed process loses nothing that it wrote, a power failure may: lines that another boot of the machine wrote
+    A killed process loses nothing that it wrote, but a power failure may: lines written before the machine's last start
     count only up to the last mark that says that everything was flushed to the disk.
     """
 
@@ -92,7 +92,7 @@ class Journal:
         self.file.close()
 
     def flush(self) -> None:
-        """Wait until the disk has everything, and say so."""
+        """Wait until everything is on the disk, and write the mark that says so."""
         os.sync()
         self.file.write(self.FLUSHED + "\n")
 
@@ -107,7 +107,7 @@ class Journal:
 
 @cache
 def boot() -> str:
-    """What tells this running of the machine from an earlier one; empty where the system does not say."""
+    """An identifier of the machine's current boot; empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

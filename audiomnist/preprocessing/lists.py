@@ -1,4 +1,4 @@
-"""The lists of recordings that Caffe reads, one for each network, task, split and part, and what was rejected."""
+"""Lists of recordings for Caffe, one for each network, task, split and part, and the list of what was rejected."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def list_name(network: str, task: str, split: int, part: str) -> str:
 def write_lists(
     destination: Path, splits: Splits, usable: list[tuple[Recording, tuple[int, ...]]], without: set
 ) -> int:
-    """Write the split lists (paths relative to the destination) and splits.json, remove other lists; returns how many.
+    """Write the split lists (paths relative to the destination) and splits.json; returns the number of lists.
 
-    `without` are the (task, split) pairs that get no lists.
+    Lists of earlier runs that are not written again are removed. `without` are the (task, split) pairs
+    that get no lists.
     """
     write_file(destination / SPLITS_NAME, splits.to_json().encode())
     wanted = set()

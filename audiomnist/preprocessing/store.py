@@ -20,7 +20,7 @@ from caffe_proto.atomic import write_file
 def hdf5_bytes(data: np.ndarray, label: Iterable[float]) -> bytes:
     """The HDF5 file with float32 datasets `data` and `label` (1, columns): the bytes that Caffe's HDF5Data reads.
 
-    Equal arguments give equal bytes. Old builds of Caffe read them as well: the format is that of HDF5 1.8.
+    Equal arguments give equal bytes. The file format is that of HDF5 1.8, which old builds of Caffe can read.
     """
     small_old = {"libver": ("v108", "v108"), "meta_block_size": 256}
     with h5py.File("recording", "w", driver="core", backing_store=False, **small_old) as file:
@@ -38,11 +38,11 @@ def file_size(network: str, columns: int) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """One recording to do: everything a worker has to know, and what is known of its earlier self."""
+    """One recording to preprocess: everything that a worker has to know."""
 
     recording: Recording
     labels: tuple[int, ...]
-    made_from: str | None  # the fingerprint that the existing files were made from
+    made_from: str | None  # the fingerprint of what the existing files were made from
 
     def files(self, destination: Path) -> dict[str, Path]:
         folder = destination / self.recording.speaker
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a recording: the fingerprint of what its files were made from, or why there are none."""
+    """The result for one recording: the fingerprint of what its files were made from, or why there are none."""
 
     recording: Recording
     made_from: str | None
@@ -60,12 +60,12 @@ class Outcome:
 
 
 def fingerprint(wav: bytes, labels: Iterable[int]) -> str:
-    """What decides a recording's files besides the destination's manifest: the WAV file's bytes and the labels."""
+    """What a recording's files depend on besides the manifest's settings: the WAV file's bytes and the labels."""
     return hashlib.sha256(wav).hexdigest() + ":" + ",".join(map(str, labels))
 
 
 def process(job: Job, destination: Path, seed: int) -> Outcome:
-    """Check one recording and write its files, unless whole files of the same making are there already."""
+    """Check one recording and write its files, unless complete files made from the same are there."""
     recording = job.recording
     try:
         wav = recording.path.read_bytes()
@@ -79,13 +79,13 @@ def process(job: Job, destination: Path, seed: int) -> Outcome:
     except RecordingError as error:
         return Outcome(recording, None, _defect(recording, error.found, error.wanted))
     for network, path in files.items():
-        # flushing each would cost more time than making it; see Journal for what a power failure may do
+        # flushing a file takes longer than making it; Journal says what follows after a power failure
         write_file(path, hdf5_bytes(inputs[network], job.labels), flush=False)
     return Outcome(recording, made_from)
 
 
 def _is_whole(network: str, path: Path, columns: int) -> bool:
-    """Whether the file has its full size (after a power failure it may be there and empty)."""
+    """Whether the file has its full size (a power failure may leave an empty one)."""
     try:
         return path.stat().st_size == file_size(network, columns)
     except OSError:

@@ -16,6 +16,7 @@ from audiomnist.recording.questions import CONSENT, AnswerError, questions
 from audiomnist.recording.session import Session, Take
 from audiomnist.recording.sound import Capture, SoundError, SoundSource
 from audiomnist.signal.clipping import clipped_runs
+from audiomnist.signal.wav import FULL_SCALE
 from caffe_proto.atomic import WriteError
 
 ENTER, ESCAPE, BACKSPACE, PAUSE, PREVIOUS, PLAY = "enter", "escape", "backspace", " ", "x", "p"
@@ -24,7 +25,6 @@ REJECT = ENTER
 LEAD = 0.5  # s of a take before its first digit
 TAIL = 0.8  # s of a take after its last digit's second
 SILENT = -60.0  # dB of full scale; a take whose loudest sample is below it holds no voice
-FULL_SCALE = 32768.0
 LOUD, QUIET = -3.0, -30.0  # dB of full scale between which the loudest sample should lie
 LEVEL_FALL = 12.0  # dB per s by which the level meter falls
 IDEAL = f"the loudest digits should reach {QUIET:.0f} to {LOUD:.0f} dB"

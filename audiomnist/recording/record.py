@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from audiomnist.arguments import real_number, whole_number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.places import HOME
 from audiomnist.recording.plan import DIGITS, MAX_REPETITIONS, Prompt, series_count
@@ -38,10 +39,12 @@ def parser() -> argparse.ArgumentParser:
     add("--continue", dest="goes_on", nargs="?", const=NEWEST, metavar="NAME",
         help="continue the newest unfinished session, or the one of this name or alias")  # fmt: skip
     add("--new", action="store_true", help="begin a new session although another is unfinished")
-    add("--repetitions", type=_positive, metavar="N", help=f"of each digit (default: {REPETITIONS})")
+    repetitions = whole_number(1, MAX_REPETITIONS)
+    add("--repetitions", type=repetitions, metavar="N", help=f"of each digit (default: {REPETITIONS})")
     add("--seed", type=int, metavar="N", help="of the order of the digits (default: drawn, and kept in the log)")
-    add("--seconds", type=_seconds, default=1.0, metavar="S", help="that a digit is shown (default: %(default)s)")
-    add("--pause", type=_seconds, default=1.0, metavar="S", help="between two series (default: %(default)s)")
+    seconds = real_number(0.2, 60)
+    add("--seconds", type=seconds, default=1.0, metavar="S", help="that a digit is shown (default: %(default)s)")
+    add("--pause", type=seconds, default=1.0, metavar="S", help="between two series (default: %(default)s)")
     add("--device", metavar="NAME", help='the microphone, by index or pattern such as "RODE*" (default: the system\'s)')
     add("--list-devices", action="store_true", help="list the microphones and end")
     add("--no-mic", action="store_true", help="dry run: no microphone, and nothing is kept")
@@ -53,20 +56,6 @@ def parser() -> argparse.ArgumentParser:
     add("--markers", type=Path, metavar="FILE",
         help="append a line (seconds, digit, repetition) to this file or pipe when a digit is shown")  # fmt: skip
     return p
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= MAX_REPETITIONS:
-        raise argparse.ArgumentTypeError(f"{text} found; wanted at least 1, up to {MAX_REPETITIONS}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0.2 <= number <= 60:
-        raise argparse.ArgumentTypeError(f"{text} found; wanted 0.2 to 60 seconds")
-    return number
 
 
 def open_session(options: argparse.Namespace) -> Session:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from audiomnist.recording.session import SAMPLE_RATE
+from audiomnist.signal.wav import FULL_SCALE
 from caffe_proto import UserError
 
 STALLED = 1.5  # s without a single sample, after which a microphone counts as gone
@@ -178,7 +179,7 @@ class Microphone:
         self._check()
         with self._guard:
             peak, self._peak = self._peak, 0
-        return 20 * np.log10(peak / 32768) if peak else NO_LEVEL
+        return 20 * np.log10(peak / FULL_SCALE) if peak else NO_LEVEL
 
     def play(self, samples: np.ndarray) -> None:
         play(samples)

@@ -16,6 +16,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from audiomnist.arguments import number, positive
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, load_splits
 from audiomnist.runs.networks import NETWORKS, ROLES
@@ -169,19 +170,6 @@ def open_run(run: RunName, preprocessed: Path, folder: Path, engine: str, traini
     return State(step, file, exact_batches(counts["test"])[1])
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 1 was wanted")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 0 was wanted")
-    return int(text)
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="audiomnist render", description=__doc__.split("\n", 1)[0])
@@ -192,7 +180,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder to write")
     parser.add_argument("--max-iter", type=positive, metavar="N", help="training iterations (default: the solver's)")
     parser.add_argument("--snapshot", type=positive, metavar="N", help="iterations between snapshots (default: same)")
-    parser.add_argument("--seed", type=_seed, default=DEFAULT_SEED, metavar="N", help="default: %(default)s")
+    parser.add_argument("--seed", type=number, default=DEFAULT_SEED, metavar="N", help="default: %(default)s")
     parser.add_argument("--demo", action="store_true", help="the short demo's solver and fillers")
     parser.add_argument("--engine", default="", metavar="COMMAND", help="recorded: runs of different engines never mix")
     return parser

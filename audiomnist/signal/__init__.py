@@ -1,1 +1,1 @@
-"""From the samples of a recording to what the two networks see and hear."""
+"""From the samples of a recording to the inputs of the two networks."""

@@ -1,4 +1,4 @@
-"""The second of sound that both networks hear, and the grid of its spectrogram."""
+"""The sizes of the networks' inputs: one second of sound, and the grid of its spectrogram."""
 
 from __future__ import annotations
 

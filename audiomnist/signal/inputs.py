@@ -18,15 +18,15 @@ import scipy.fft
 from audiomnist.signal.geometry import BINS, FIRST_FRAME, FRAMES, HOP, SAMPLE_RATE, SAMPLES, WINDOW
 from audiomnist.signal.wav import RecordingError, read_wav
 
-AMIN = 1e-5  # amplitude below which decibels are not told apart
+AMIN = 1e-5  # amplitudes below this count as this
 TOP_DB = 80.0  # dB, the range below the loudest point of a spectrogram
-DECIBELS = np.float32(10 / np.log(10))  # dB of a power's natural logarithm, which numpy takes four times as quickly
+DECIBELS = np.float32(10 / np.log(10))  # dB of a power's natural logarithm, which is quicker than log10
 PERCENTILE = 95  # of the signed samples
-RANK = PERCENTILE / 100 * (SAMPLES - 1)  # between these two of the sorted samples, linearly
+RANK = PERCENTILE / 100 * (SAMPLES - 1)  # position among the sorted samples, interpolated linearly
 PERCENTILE_OFFSET = 0.001  # on the scale of 16-bit samples
 MAX_SCALED_PEAK = 1e4  # a waveform beyond it makes the loss NaN; see `scaled_waveform`
 DEFAULT_SEED = 0
-FORMAT = 4  # raised whenever the same recording would give other files
+FORMAT = 4  # raised whenever the same recording would give different files
 
 
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
 def padding_offset(name: str, length: int, seed: int = DEFAULT_SEED) -> int:
     """Where a signal of `length` samples begins in its second: uniform in [0, 8000 - length), 0 when it fills it.
 
-    A function of the seed and the file's name alone (SHA-256 of both), so that neither order nor workers matter.
+    It depends on nothing but the seed and the file's name (by SHA-256), so that neither order nor workers matter.
     """
     if length >= SAMPLES:
         return 0
@@ -94,7 +94,7 @@ def spectrogram_db(padded: np.ndarray) -> np.ndarray:
 
 
 def _sounding(padded: np.ndarray) -> tuple[int, int]:
-    """The first frame that is kept and holds anything but zeros, and how many frames there are from it to the last."""
+    """The first kept frame that holds anything but zeros, and the number of frames from it to the last such frame."""
     sound = padded != 0
     begin, end = int(sound.argmax()), SAMPLES - int(sound[::-1].argmax())  # all of it where nothing sounds
     first = max(FIRST_FRAME, -(-(begin + WINDOW // 2 + 1 - WINDOW) // HOP))
@@ -105,9 +105,9 @@ def _sounding(padded: np.ndarray) -> tuple[int, int]:
 def scaled_waveform(padded: np.ndarray) -> np.ndarray:
     """The padded signal (8000,) -> divided by (its signed 95th percentile + 0.001), float32 (8000,).
 
-    Samples are on the 16-bit scale, to which 0.001 is relative. Where so few samples are positive that the percentile
-    is (next to) zero, dividing by it makes values near 1e7, and one such recording turns the training into NaN: that
-    is a RecordingError, here and only here.
+    Samples are on the 16-bit scale, and so is 0.001. When so few samples are positive that the percentile is (next to)
+    zero, the result has values near 1e7, and one such recording turns the training into NaN: that is a
+    RecordingError.
     """
     below = int(RANK)
     low, high = np.partition(padded, (below, below + 1))[below : below + 2]
@@ -124,7 +124,7 @@ def scaled_waveform(padded: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What a network gets: an array of this shape, float32, made from the padded signal (8000,)."""
+    """The input of a network: an array of this shape, float32, made from the padded signal (8000,)."""
 
     shape: tuple[int, int, int, int]
     make: Callable[[np.ndarray], np.ndarray]
@@ -153,7 +153,7 @@ def padded_signal(wav: Path | bytes, name: str, seed: int = DEFAULT_SEED) -> np.
 def network_inputs(wav: Path | bytes, name: str, seed: int = DEFAULT_SEED) -> dict[str, np.ndarray]:
     """The inputs of every network, {name: (1, C, H, W) float32}, for a WAV file (path or bytes) named `name`.
 
-    Raises RecordingError when the recording is not fit for them: this is the gate that every recording passes.
+    Raises RecordingError when the recording cannot be used; every recording is checked here.
     """
     padded = padded_signal(wav, name, seed)
     return {network: kind.make(padded).reshape(kind.shape) for network, kind in NETWORKS.items()}

@@ -1,4 +1,4 @@
-"""WAV files: read strictly, every sample format whose meaning is plain, on the scale of 16-bit samples; and written."""
+"""Read and write WAV files. Reading is strict, and samples of every common format are on the scale of 16 bits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from caffe_proto import UserError
 
 PCM, IEEE_FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wFormatTag
 FORMATS = {PCM: (8, 16, 24, 32), IEEE_FLOAT: (32, 64)}  # bits of a sample
-INT16_SCALE = 32768.0  # full scale of a floating-point WAV is 1.0
-MAX_FLOAT_PEAK = 8.0  # above it a "floating-point WAV" plainly is not on the scale of 1.0
-UNFINISHED = 0xFFFFFFFF  # the length that streaming writers leave behind
+FULL_SCALE = 32768.0  # of 16-bit samples; that of a floating-point WAV is 1.0
+MAX_FLOAT_PEAK = 8.0  # a floating-point WAV with larger samples does not have full scale at 1.0
+UNFINISHED = 0xFFFFFFFF  # the length in files whose writer streamed and could not know it
 
 
 class RecordingError(UserError, ValueError):
@@ -34,10 +34,10 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
 
     Samples are float64 (N,) on the scale of 16-bit integers whatever the file holds: 8-bit is unsigned around 128 and
     times 256, 24- and 32-bit are divided by 256 and 65,536, floating point is times 32,768 (the same meaning of full
-    scale). Several channels are one signal only where all are equal. `source` is a path or the file's bytes; with
+    scale). Several channels are read as one only if all are equal. `source` is a path or the file's bytes; with
     `max_seconds` a longer file is an error before its samples are converted.
 
-    Raises RecordingError for anything that cannot be read as such, OSError where the file cannot.
+    Raises RecordingError for bytes that cannot be read so, OSError for a file that cannot be opened.
     Format: Microsoft, "Multiple Channel Audio Data and WAVE Files" (RIFF chunks, WAVEFORMATEXTENSIBLE).
     """
     blob = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -89,7 +89,7 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
             raise RecordingError("samples that are NaN or infinite", "finite samples")
         if peak > MAX_FLOAT_PEAK:
             raise RecordingError(f"floating-point samples up to {peak:.4g}", "full scale at 1.0")
-        samples *= INT16_SCALE
+        samples *= FULL_SCALE
     elif bits == 8:
         samples = (np.frombuffer(data, "u1").astype(np.float64) - 128) * 256
     elif bits == 16:
@@ -106,6 +106,11 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
             raise RecordingError(f"{channels} channels that differ", "mono (or equal channels)")
         samples = frames[:, 0].copy()
     return samples, rate
+
+
+def to_int16(samples: np.ndarray) -> np.ndarray:
+    """Samples (N,) on the scale of 16-bit integers -> int16 (N,), rounded; what is beyond the scale is clipped."""
+    return np.clip(np.rint(samples), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
 def wav_bytes(samples: np.ndarray, rate: int) -> bytes:

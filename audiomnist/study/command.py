@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from audiomnist.arguments import number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.places import HOME
 from audiomnist.runs.run_folder import RunError
@@ -17,13 +18,6 @@ from caffe_proto import CaffeFileError
 from lrp import COMPOSITES, LRPError
 
 FAILURES = (ExperimentError, CorpusError, RunError, CaffeFileError, LRPError, OSError)
-
-
-def number(text: str) -> int:
-    """A whole number of at least 0, for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: a whole number of at least 0 was wanted")
-    return int(text)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

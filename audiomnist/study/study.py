@@ -16,17 +16,18 @@ import threading
 import time
 from pathlib import Path
 
+from audiomnist.arguments import number, positive
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, find_splits, load_splits
 from audiomnist.places import HOME
 from audiomnist.runs.engine import Engine
 from audiomnist.runs.prepare import make_demo_corpus, prepare_inputs
-from audiomnist.runs.render import Training, positive
+from audiomnist.runs.render import Training
 from audiomnist.runs.run_folder import ALL, RunName, SelectionError, select, splits_of
 from audiomnist.runs.runner import CPU, Runner
 from audiomnist.runs.summary import collect, table
 from audiomnist.study import results_page
 from audiomnist.study.catalogue import catalogue
-from audiomnist.study.command import FAILURES, add_options, number, read_setting
+from audiomnist.study.command import FAILURES, add_options, read_setting
 from audiomnist.study.outcome import carry_out
 from audiomnist.study.setting import Setting
 

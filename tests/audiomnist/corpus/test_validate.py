@@ -1,4 +1,4 @@
-"""data.validate, data.corrections, data.table: all dirt is found, AudioMNIST's is known, corrections apply."""
+"""corpus.validate, corpus.corrections, corpus.table: all dirt is found, AudioMNIST's is known, corrections apply."""
 
 import json
 import re

@@ -10,7 +10,7 @@ import scipy.io.wavfile
 import soundfile
 from small_corpus import speech, wav_file
 
-from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
+from audiomnist.signal.wav import RecordingError, read_wav, to_int16, wav_bytes
 
 SAMPLES = speech(1)
 
@@ -24,6 +24,12 @@ def test_sixteen_bits_equal_the_standard_librarys(tmp_path):
     samples, found_rate = read_wav(path)
     assert samples.dtype == np.float64 and found_rate == rate == 48000
     np.testing.assert_array_equal(samples, wanted)
+
+
+def test_samples_beyond_16_bits_are_clipped_and_others_rounded():
+    samples = np.array([-1e9, -32768.4, -0.5, 0.4, 1.6, 32767.4, 32767.6, 1e9])
+    assert to_int16(samples).tolist() == [-32768, -32768, 0, 0, 2, 32767, 32767, 32767]
+    assert to_int16(samples).dtype == np.int16
 
 
 def test_written_files_are_the_samples(tmp_path):

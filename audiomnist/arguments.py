@@ -1,0 +1,41 @@
+"""Numbers on the command line: `type=` functions for argparse, which says where; these say what was expected."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+
+DIGITS = r"[0-9]{1,18}"  # 18: int64 holds every such number
+
+
+def whole_number(least: int = 0, most: int | None = None) -> Callable[[str], int]:
+    """What reads a whole number, written in digits alone, of at least `least` and at most `most`."""
+    wanted = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most}")
+
+    def read(text: str) -> int:
+        if not re.fullmatch(DIGITS, text) or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+def real_number(least: float, most: float) -> Callable[[str], float]:
+    """What reads a number from `least` to `most`."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:  # NaN is nowhere between
+            raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, got {text!r}")
+        return number
+
+    return read
+
+
+number = whole_number(0)
+positive = whole_number(1)
