@@ -205,7 +205,7 @@ def read_batch_norm(param, blobs, where):
     if p.HasField("use_global_stats") and not p.use_global_stats:
         raise LRPError(
             f"{where}: use_global_stats false found; true wanted (statistics of the batch would make the "
-            "relevance of one recording depend on the others)"
+            "relevance of one item depend on the others)"
         )
     scale = 1 / np.sqrt(variance * factor + p.eps)
     return Affine(scale, -mean * factor * scale)
