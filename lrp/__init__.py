@@ -3,7 +3,8 @@
 from lrp.baselines import METHODS, explain
 from lrp.composites import COMPOSITES, Composite, read_composite
 from lrp.errors import LRPError
-from lrp.network import Explanation, Network
+from lrp.explanation import Explanation
+from lrp.network import Network
 from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, Zero, ZPlus
 
 __all__ = [

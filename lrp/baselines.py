@@ -11,14 +11,14 @@ import numpy as np
 
 from lrp.composites import DEFAULT
 from lrp.errors import LRPError, NotFiniteError
-from lrp.network import Explanation
+from lrp.explanation import Explanation, check_finite, start
 
 METHODS = {}
-OCCLUDED_AT_ONCE = 32  # copies of a recording that go through the network together
+OCCLUDED_AT_ONCE = 32  # copies of an item that go through the network together
 
 
 def method(function):
-    """Decorator: register a function (network, x, target, dtype, **settings) -> values (N, C, H, W) as a method.
+    """Decorator: register a function (network, x, target, dtype, **settings) -> values like x as a method.
 
     The method checks x, replaces a target of None by the classes predicted for x, and puts the function's values into
     an `Explanation` whose name carries all settings.
@@ -30,13 +30,13 @@ def method(function):
         scores = network.forward(x, dtype)
         if target is None:
             target = scores.argmax(axis=1)
-        start, prediction, chosen = network.start(scores, target)
+        above, prediction, chosen = start(scores, target, network.where)
         values = function(network, x, target, dtype, **settings)
         defaults = list(inspect.signature(function).parameters.values())[4:]
         given = ", ".join(f"{one.name}={settings.get(one.name, one.default)!r}" for one in defaults)
         name = f"{function.__name__}({given})" if given else function.__name__
-        network.check_finite(f"relevance by {name}", values)
-        return Explanation(values, scores, start.sum(axis=1, dtype=np.float64), prediction, chosen, name, {})
+        check_finite(f"relevance by {name}", values, network.where)
+        return Explanation(values, scores, above.sum(axis=1, dtype=np.float64), prediction, chosen, name, {})
 
     METHODS[function.__name__] = explained
     return explained
@@ -80,12 +80,12 @@ def integrated_gradients(network, x, target, dtype, steps=32, baseline=None):
 
     steps: points of the midpoint rule. baseline: x' as a number; None is `silence`.
     """
-    start = silence(x) if baseline is None else np.asarray(baseline, x.dtype)
+    origin = silence(x) if baseline is None else np.asarray(baseline, x.dtype)
     total = np.zeros(x.shape, np.float64)
     for step in range(steps):
         share = np.asarray((step + 0.5) / steps, x.dtype)
-        total += network.gradient(start + share * (x - start), target, dtype)
-    return ((x - start) * total / steps).astype(dtype)
+        total += network.gradient(origin + share * (x - origin), target, dtype)
+    return ((x - origin) * total / steps).astype(dtype)
 
 
 @method
@@ -113,17 +113,20 @@ def occlusion(network, x, target, dtype, size=None, stride=None, baseline=None):
     """How much the score falls when a window is replaced by nothing (Zeiler and Fergus 2014), averaged over the windows
     that cover a value.
 
-    size, stride: (height, width) of windows, default a fourteenth of the input and half of that. baseline: what the
-    window is filled with; None is `silence`.
+    The windows cover stretches of the last two axes (of the last one alone where a single axis follows the first) and
+    all of those before. size, stride: (height, width) of windows, default a fourteenth of the input and half of that.
+    baseline: what the window is filled with; None is `silence`.
     """
     if np.ndim(target) == 2:
         raise LRPError("occlusion: a relevance of the scores given as target; a class wanted")
+    shape = x.shape[1:]
+    x = x.reshape(len(x), -1, *(shape[-2:] if len(shape) > 2 else (1, shape[-1])))
     _, _, height, width = x.shape
     size = size or (max(1, height // 14), max(1, width // 14))
     stride = stride or (max(1, size[0] // 2), max(1, size[1] // 2))
     fill = silence(x) if baseline is None else np.full((len(x), 1, 1, 1), baseline, x.dtype)
-    scores = network.forward(x, dtype)
-    explained, _, _ = network.start(scores, target, of_gradient=True)
+    scores = network.forward(x.reshape(-1, *shape), dtype)
+    explained, _, _ = start(scores, target, network.where, of_gradient=True)
     places = [(a, b) for a in _starts(height, size[0], stride[0]) for b in _starts(width, size[1], stride[1])]
     values, covered = np.zeros(x.shape, np.float64), np.zeros((height, width))
     for a, b in places:
@@ -135,12 +138,12 @@ def occlusion(network, x, target, dtype, size=None, stride=None, baseline=None):
             for copy, (a, b) in zip(copies, batch, strict=True):
                 copy[:, a : a + size[0], b : b + size[1]] = fill[n]
             try:
-                drops = (scores[n] - network.forward(copies, dtype)) @ explained[n]
+                drops = (scores[n] - network.forward(copies.reshape(-1, *shape), dtype)) @ explained[n]
             except NotFiniteError as error:
-                raise NotFiniteError(n, error.what) from None  # of the recording, not of the copy
+                raise NotFiniteError(n, error.what) from None  # of the item, not of the copy
             for drop, (a, b) in zip(drops, batch, strict=True):
                 values[n, :, a : a + size[0], b : b + size[1]] += drop
-    return (values / covered).astype(dtype)
+    return (values / covered).astype(dtype).reshape(-1, *shape)
 
 
 def explain(network, x, how=DEFAULT, target=None, dtype=np.float32, absorbed=False):

@@ -2,8 +2,8 @@
 
 A virtual layer before the network makes the waveform from its (short-time) Fourier coefficients; LRP-0 through that
 linear layer gives the coefficients' relevance (Vielhaben et al. 2024, "Explainable AI for time series via virtual
-inspection layers", section 3). The definition is a product with a dense matrix, 8000 x 8000 for one second; since it is
-a Fourier matrix, FFTs give the same numbers.
+inspection layers", section 3). The definition is a product with a dense T x T matrix; since it is a Fourier matrix,
+FFTs give the same numbers.
 
 Letters: T samples of the waveform x, R their relevance, c = R / x, y Fourier coefficients, L window, K = L // 2 + 1
 frequencies, M frames.
@@ -12,9 +12,6 @@ frequencies, M frames.
 import numpy as np
 
 from lrp.errors import LRPError
-
-SAMPLE_RATE = 8000  # Hz, of the study's waveforms
-WINDOW, HOP = 455, 35  # samples, of the study's spectrograms
 
 
 def _shares(x, relevance):
@@ -47,8 +44,8 @@ def dft_relevance(x, relevance):
     return np.real(np.fft.rfft(x) * np.conj(np.fft.rfft(shares))) * _multiplicity(count) / count
 
 
-def dft_frequencies(count, rate=SAMPLE_RATE):
-    """Frequencies of `dft_relevance` for T = count, in Hz."""
+def dft_frequencies(count, rate):
+    """Frequencies of `dft_relevance` for T = count samples, `rate` of them a second; in Hz."""
     return np.fft.rfftfreq(count, 1 / rate)
 
 
@@ -77,7 +74,7 @@ def frame_starts(count, length, hop):
     return np.arange(hop - length, count, hop)
 
 
-def stdft_relevance(x, relevance, window="hann", length=WINDOW, hop=HOP):
+def stdft_relevance(x, relevance, window, length, hop):
     """Relevance of a waveform's short-time spectrum: (..., T) -> (..., K, M), float64.
 
     The virtual layer adds up inverse DFTs of windowed frames and divides by the sum of the windows,
@@ -108,6 +105,7 @@ def stdft_relevance(x, relevance, window="hann", length=WINDOW, hop=HOP):
     return np.swapaxes(product * _multiplicity(length) / length, -1, -2)
 
 
-def stdft_axes(count, length=WINDOW, hop=HOP, rate=SAMPLE_RATE):
-    """(frequencies in Hz (K,), centres of the frames in s (M,)) of `stdft_relevance` for T = count."""
+def stdft_axes(count, length, hop, rate):
+    """(frequencies in Hz (K,), centres of the frames in s (M,)) of `stdft_relevance` for T = count samples, `rate` of
+    them a second."""
     return np.fft.rfftfreq(length, 1 / rate), (frame_starts(count, length, hop) + length / 2) / rate

@@ -42,14 +42,15 @@ class ReLU(Elementwise):
             return [np.maximum(x, 0, out=x if overwrite else None)]
         return [np.maximum(x, 0) + np.asarray(self.slope, x.dtype) * np.minimum(x, 0)]
 
-    def gradient(self, inputs, outputs, gradients, way="gradient"):
-        if way not in RELU_WAYS:
-            raise LRPError(f"ReLU: way back {way!r} found; one of {', '.join(RELU_WAYS)} wanted")
-        if way == "deconvolution":
+    def gradient(self, inputs, outputs, gradients):
+        return self.modified_gradient(inputs, outputs, gradients, "gradient")
+
+    def modified_gradient(self, inputs, outputs, gradients, relu):
+        if relu == "deconvolution":
             return [np.maximum(gradients[0], 0)]
         # the sign of the output tells the sign of the input (for slopes >= 0), which may have been overwritten
         source = outputs[0] if self.slope >= 0 else inputs[0]
-        if way == "guided":
+        if relu == "guided":
             return [np.where(source > 0, np.maximum(gradients[0], 0), np.zeros((), source.dtype))]
         return [np.where(source > 0, gradients[0], np.asarray(self.slope, source.dtype) * gradients[0])]
 
@@ -204,7 +205,7 @@ def read_batch_norm(param, blobs, where):
     if p.HasField("use_global_stats") and not p.use_global_stats:
         raise LRPError(
             f"{where}: use_global_stats false found; true wanted (statistics of the batch would make the "
-            "relevance of one recording depend on the others)"
+            "relevance of one item depend on the others)"
         )
     scale = 1 / np.sqrt(variance * factor + p.eps)
     return Affine(scale, -mean * factor * scale)

@@ -61,6 +61,10 @@ class Layer:
         """Gradients with respect to the bottoms, given those with respect to the tops."""
         raise NotImplementedError
 
+    def modified_gradient(self, inputs, outputs, gradients, relu):
+        """`gradient`; where the layer is a ReLU, what `relu` makes of it (`lrp.elementwise.RELU_WAYS`)."""
+        return self.gradient(inputs, outputs, gradients)
+
     def relevance(self, inputs, outputs, relevances):
         """Relevances of the bottoms, given those of the tops."""
         raise NotImplementedError
@@ -68,6 +72,8 @@ class Layer:
 
 class Linear(Layer):
     """z = W x + b: owes `weight`, `apply`, `adjoint`, `output_shape`; rules do the rest.
+
+    A layer with several bottoms gives `join` and `part`, which make one x of them and take it apart again.
 
     bias: array in Caffe's shape or None. `prepare` turns weights into the form that apply and adjoint work on; what it
     returns is kept per (selectors, dtype), since weights never change.
@@ -94,6 +100,14 @@ class Linear(Layer):
     def output_shapes(self, shapes):
         return [self.output_shape(shapes[0])]
 
+    def join(self, inputs):
+        """The bottoms as one array x."""
+        return inputs[0]
+
+    def part(self, joined):
+        """The bottoms' shares of an array shaped like x."""
+        return [joined]
+
     def prepare(self, weights):
         """Working form of a list of weight arrays that are applied together."""
         return weights
@@ -115,7 +129,7 @@ class Linear(Layer):
         raise NotImplementedError
 
     def gradient(self, inputs, outputs, gradients):
-        return [self.adjoint([gradients[0]], (identity,), inputs[0].shape)]
+        return self.part(self.adjoint([gradients[0]], (identity,), self.join(inputs).shape))
 
     def dense(self, shape, dtype=np.float64):
         """The layer's matrix for one input of `shape` (without batch axis), (outputs, inputs): for small sizes."""

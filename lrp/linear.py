@@ -293,7 +293,7 @@ class AveragePooling(Linear):
 
 
 class Sum(Linear):
-    """Eltwise SUM: z = sum_m c_m x_m over bottoms; the engine hands them over stacked on axis 1, (N, M, ...)."""
+    """Eltwise SUM: z = sum_m c_m x_m over bottoms, which are stacked on axis 1 to one x (N, M, ...)."""
 
     def __init__(self, coefficients):
         super().__init__()

@@ -119,17 +119,19 @@ def _quotient(relevance, z, stabiliser):
 
 
 def _renormalise(shares, z, factors):
-    """Where denominators are zero, divide the shares of the other terms by the sum of their factors, in place; where
-    that sum is zero, nothing is changed."""
-    present = [one != 0 for one in z]
-    missing = ~reduce(np.logical_and, present)
-    if not missing.any():
+    """Where denominators are zero, divide the shares by the sum of the other terms' factors, in place; where that sum
+    is zero, nothing is changed."""
+    # which terms are there, a bit each, so that every output's divisor is looked up and not added up
+    present = np.zeros_like(z[0], np.min_scalar_type(2 ** len(z) - 1))
+    for index, one in enumerate(z):
+        present |= (one != 0) * present.dtype.type(1 << index)
+    everyone = 2 ** len(z) - 1
+    if present.min(initial=everyone) == everyone:
         return
-    present = [one[missing] for one in present]
-    total = sum(np.asarray(factor, z[0].dtype) * one for factor, one in zip(factors, present, strict=True))
-    total[total == 0] = 1
-    for share, one in zip(shares, present, strict=True):
-        share[missing] /= np.where(one, total, np.ones((), total.dtype))
+    left = [sum(factor for index, factor in enumerate(factors) if code >> index & 1) for code in range(everyone)]
+    divisor = np.array([total or 1 for total in left] + [1], z[0].dtype)[present]
+    for share in shares:
+        share /= divisor
 
 
 def backward(layer, x, relevance, rule, denominators, account=None):

@@ -271,7 +271,7 @@ class ZBox(Rule):
 
     Its contributions x w - low w+ - high w- are computed as (x - low) w+ + (x - high) w-, where nothing cancels.
 
-    low, high: ends of the input's range, in its units; None takes the smallest (largest) value of each recording.
+    low, high: ends of the input's range, in its units; None takes the smallest (largest) value of each item.
     """
 
     low: float | None = None

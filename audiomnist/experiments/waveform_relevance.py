@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from audiomnist.explain import drawing
-from audiomnist.signal.geometry import SAMPLE_RATE
+from audiomnist.signal.geometry import HOP, SAMPLE_RATE, WINDOW
 from audiomnist.study import relevance
 from audiomnist.study.outcome import Experiment, Outcome
 from audiomnist.study.setting import Setting
@@ -31,7 +31,7 @@ def by_band(frequencies: np.ndarray, values: np.ndarray, width: float = BAND) ->
 
 def draw_frequency(axes, x: np.ndarray, own: np.ndarray) -> None:
     """Relevance (T,) of the waveform (T,) by frequency, in bands."""
-    edges, sums = by_band(dft_frequencies(len(x)), dft_relevance(x, own))
+    edges, sums = by_band(dft_frequencies(len(x), SAMPLE_RATE), dft_relevance(x, own))
     axes.bar(edges + BAND / 2, sums, width=BAND, color=np.where(sums >= 0, "C3", "C0"))
     axes.axhline(0, color="0.5", linewidth=0.5)
     axes.set(xlabel="frequency (Hz)", ylabel=f"R in {BAND} Hz", xlim=(0, SAMPLE_RATE / 2))
@@ -39,8 +39,8 @@ def draw_frequency(axes, x: np.ndarray, own: np.ndarray) -> None:
 
 def draw_time_frequency(axes, x: np.ndarray, own: np.ndarray) -> None:
     """Relevance (T,) of the waveform (T,) in time and frequency; symmetric colours around zero."""
-    values = stdft_relevance(x, own)
-    frequencies, times = stdft_axes(len(x))
+    values = stdft_relevance(x, own, "hann", WINDOW, HOP)
+    frequencies, times = stdft_axes(len(x), WINDOW, HOP, SAMPLE_RATE)
     end = drawing.limit(values)
     extent = (times[0], times[-1], 0, frequencies[-1])
     axes.imshow(values, origin="lower", aspect="auto", cmap=drawing.COLOURS, vmin=-end, vmax=end, extent=extent)

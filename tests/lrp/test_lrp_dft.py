@@ -38,7 +38,7 @@ def test_stdft_relevance_equals_the_dense_layer(count, window, length, hop):
     x, R = rng.normal(size=count), rng.normal(size=count)
     found = dft.stdft_relevance(x, R, window, length, hop)
     wanted = reference.stdft_relevance(x, R, dft.window_values(window, length), hop)
-    frequencies, times = dft.stdft_axes(count, length, hop)
+    frequencies, times = dft.stdft_axes(count, length, hop, 8000)
     assert found.shape == wanted.shape == (len(frequencies), len(times))
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9 * np.abs(wanted).max())
     np.testing.assert_allclose(found.sum(), R.sum(), rtol=1e-9, atol=1e-9)
@@ -48,22 +48,22 @@ def test_one_second_conserves_and_needs_no_large_matrix():
     rng = np.random.default_rng(0)
     x, R = rng.normal(size=(2, 1, 1, 8000)), rng.normal(size=(2, 1, 1, 8000))
     np.testing.assert_allclose(dft.dft_relevance(x, R).sum(axis=-1), R.sum(axis=-1), rtol=1e-6)
-    found = dft.stdft_relevance(x, R)
+    found = dft.stdft_relevance(x, R, "hann", 455, 35)
     assert found.shape[:4] == (2, 1, 1, 228)
     np.testing.assert_allclose(found.sum(axis=(-1, -2)), R.sum(axis=-1), rtol=1e-6)
 
 
 def test_a_sinusoid_is_where_it_should_be():
-    time = np.arange(8000) / dft.SAMPLE_RATE
+    time = np.arange(8000) / 8000
     low, high = np.sin(2 * np.pi * 500 * time + 0.1), np.sin(2 * np.pi * 2000 * time + 0.2)
     x = low + 0.5 * high
     # a linear model that listens to the high tone alone: score <high, x>, relevance high * x
     found = dft.dft_relevance(x, high * x)
-    frequencies = dft.dft_frequencies(8000)
+    frequencies = dft.dft_frequencies(8000, 8000)
     assert frequencies[found.argmax()] == 2000
     np.testing.assert_allclose(found[frequencies == 2000] / (high * x).sum(), 1, rtol=1e-6)
-    spectrum = dft.stdft_relevance(x, high * x, length=400, hop=100)
-    axis, _ = dft.stdft_axes(8000, 400, 100)
+    spectrum = dft.stdft_relevance(x, high * x, "hann", 400, 100)
+    axis, _ = dft.stdft_axes(8000, 400, 100, 8000)
     assert axis[spectrum.sum(axis=1).argmax()] == 2000
 
 

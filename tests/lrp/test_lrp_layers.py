@@ -224,9 +224,9 @@ def test_merging_changes_no_output(name, tmp_path):
     engine, path, x = build(tmp_path, {**MERGES, **NOT_MERGED}[name])
     merged, written = (Network.from_pycaffe(engine, path, merge=merge) for merge in (True, False))
     np.testing.assert_allclose(merged.forward(x, np.float64), written.forward(x, np.float64), rtol=1e-10, atol=1e-10)
-    left = [type(node.layer).__name__ for node in merged._nodes]
+    left = [type(node.layer).__name__ for node in merged.structure.nodes]
     assert ("Affine" in left) == (name in NOT_MERGED)
-    assert "Affine" in [type(node.layer).__name__ for node in written._nodes]
+    assert "Affine" in [type(node.layer).__name__ for node in written.structure.nodes]
 
 
 def test_batch_statistics_and_stochastic_pooling_are_refused(tmp_path):

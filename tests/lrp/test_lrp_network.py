@@ -13,7 +13,7 @@ import reference
 from google.protobuf import text_format
 
 import caffe_proto
-import lrp.network
+import lrp.batches
 from caffe_proto import caffe_pb2
 from lrp import COMPOSITES, LRPError, Network
 from lrp.rules import GUARD
@@ -244,7 +244,7 @@ def test_the_original_engines_net(name, bvlc, tmp_path):
 def test_memory_is_bounded_by_the_budget_and_not_by_the_batch(name, monkeypatch):
     network = Network(parse(random_networks.deploy_text(name)), random_networks.random_weights(name))
     budget = 120 * 2**20
-    monkeypatch.setattr(lrp.network, "MEMORY", budget)
+    monkeypatch.setattr(lrp.batches, "MEMORY", budget)
     composite = "epsilon_alpha2_beta1"  # two denominators in every convolution: the hungriest
     network.relevance(random_networks.random_inputs(name, 1), composite=composite)  # prepares the weights
     for count in (4, 20):

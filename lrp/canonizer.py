@@ -1,4 +1,5 @@
-"""Affine layers (Power, BatchNorm, Scale, Bias) folded into the linear layer beside them, where that is exact.
+"""Networks brought into the form that rules are meant for: affine layers (Power, BatchNorm, Scale, Bias) are folded
+into the linear layer beside them, where that is exact.
 
 After a linear layer it always is: a (W x + b) + c = (a W) x + (a b + c). Before one it is, if no zero padding mixes
 with the shift: W (a x + c) + b = (W a) x + (W c + b). What cannot be folded stays an affine layer of its own.
@@ -6,7 +7,31 @@ with the shift: W (a x + c) + b = (W a) x + (W c + b). What cannot be folded sta
 
 import numpy as np
 
+from lrp.elementwise import Affine, Identity
 from lrp.linear import Convolution, Deconvolution, InnerProduct
+
+
+def canonize(structure):
+    """Fold what can be folded and drop layers that only hand their input on; `structure` is changed, its scores not."""
+    for node in [node for node in structure.nodes if isinstance(node.layer, Identity)]:
+        structure.drop(node)
+    for node in [node for node in structure.nodes if isinstance(node.layer, Affine)]:
+        maker = structure.maker(node.bottoms[0])
+        if maker is not None and structure.only_read_by_one(node.bottoms[0]):
+            _replace(structure, maker, after(maker.layer, node.layer), node)
+    # what is left goes into the layer above it, the topmost first, so that chains of affine layers go as a whole
+    for node in [node for node in reversed(structure.nodes) if isinstance(node.layer, Affine)]:
+        if structure.only_read_by_one(node.tops[0]):
+            (reader,) = structure.readers(node.tops[0])
+            merged = before(node.layer, reader.layer, structure.channels(node.bottoms[0]))
+            _replace(structure, reader, merged, node)
+
+
+def _replace(structure, neighbour, merged, node):
+    """Put the merged layer, if there is one, in the place of `neighbour` and take `node` out."""
+    if merged is not None:
+        neighbour.layer = merged
+        structure.drop(node)
 
 
 def _with(layer, weights, bias):

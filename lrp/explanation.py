@@ -1,0 +1,129 @@
+"""What is explained (targets: the relevance that is handed in at the scores) and what an explanation holds."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lrp.errors import LRPError, NotFiniteError
+
+
+@dataclass
+class Explanation:
+    """The relevance of a batch and what it explains.
+
+    relevance: shape and dtype of the input batch. scores: (N, classes). score: (N,) relevance that was handed in at the
+    scores. prediction, target: (N,) class numbers (target is -1 where it is not one class). composite: what explained
+    it. rules: {layer name: repr of its rule}. layers: {layer name: relevance of its output}, if asked for (a layer with
+    several outputs has an entry "layer:blob" for each that the scores depend on).
+    absorbed: {layer name: {"bias": (N,), "stabiliser": (N,)}}, if asked for.
+    """
+
+    relevance: np.ndarray
+    scores: np.ndarray
+    score: np.ndarray
+    prediction: np.ndarray
+    target: np.ndarray
+    composite: str
+    rules: dict
+    layers: dict = field(default_factory=dict)
+    absorbed: dict = field(default_factory=dict)
+
+    @property
+    def conserved(self):
+        """sum(R) / score for every item, (N,): 1 where no relevance was absorbed."""
+        total = self.relevance.reshape(len(self.relevance), -1).sum(axis=1, dtype=np.float64)
+        return np.divide(total, self.score, out=np.full(len(total), np.nan), where=self.score != 0)
+
+    def arrays(self):
+        """(name, array) of everything that has numbers of the network's making."""
+        yield "scores", self.scores
+        yield f"relevance by {self.composite}", self.relevance
+        for layer, values in self.layers.items():
+            yield f"relevance by {self.composite} of layer {layer}", values
+        for layer, kinds in self.absorbed.items():
+            for kind, values in kinds.items():
+                yield f"relevance by {self.composite} absorbed by the {kind} of layer {layer}", values
+
+
+def joined(pieces):
+    """One `Explanation` of a batch from those of its chunks, in order."""
+    first = pieces[0]
+
+    def together(values):
+        return np.concatenate([values(piece) for piece in pieces])
+
+    return Explanation(
+        *(
+            together(lambda piece, name=name: getattr(piece, name))
+            for name in ("relevance", "scores", "score", "prediction", "target")
+        ),
+        first.composite,
+        first.rules,
+        {name: together(lambda piece, name=name: piece.layers[name]) for name in first.layers},
+        {
+            layer: {kind: together(lambda p, layer=layer, kind=kind: p.absorbed[layer][kind]) for kind in kinds}
+            for layer, kinds in first.absorbed.items()
+        },
+    )
+
+
+def check_finite(what, values, where):
+    """`values` (N, ...); NotFiniteError for the first item that holds NaN or infinite numbers.
+
+    what: their name; where: of which network.
+    """
+    finite = np.isfinite(values).reshape(len(values), -1)
+    if not finite.all():
+        item = int(finite.all(axis=1).argmin())
+        wrong = f"{np.count_nonzero(~finite[item])} of {finite[item].size} numbers NaN or infinite"
+        raise NotFiniteError(item, f"{what}: {wrong} found; finite ones wanted of {where}")
+    return values
+
+
+def target_of(target, start, count, total):
+    """The part of `target` that belongs to a chunk of `count` items from `start` on, of `total` items."""
+    if target is None or isinstance(target, (int, np.integer, tuple)):
+        return target
+    target = np.asarray(target)
+    if target.ndim not in (1, 2) or len(target) != total:
+        raise LRPError(
+            f"target: an array of shape {target.shape} found; one class, or one row of output "
+            f"relevances, for each of {total} items wanted"
+        )
+    return target[start : start + count]
+
+
+def _chosen(scores, target):
+    """(N, M) class numbers that a target (no relevance of the scores) means for scores (N, classes)."""
+    count, classes = scores.shape
+    if isinstance(target, tuple):
+        chosen = np.tile(np.asarray(target, int), (count, 1))
+    elif target is None:
+        chosen = scores.argmax(axis=1)[:, None]
+    else:
+        chosen = np.broadcast_to(np.asarray(target), (count,))[:, None]
+    if chosen.dtype.kind not in "iu" or chosen.size == 0 or chosen.min() < 0 or chosen.max() >= classes:
+        found = np.unique(chosen).tolist() if chosen.size else "nothing"
+        raise LRPError(f"target: {found} found; classes from 0 to {classes - 1} wanted")
+    return chosen
+
+
+def start(scores, target, where, of_gradient=False):
+    """(relevance of the scores (N, classes), prediction (N,), target class or -1 (N,)) for scores (N, classes).
+
+    target: as in `Network.relevance`. where: the beginning of errors. of_gradient: ones instead of the scores at the
+    target. Raises LRPError for a class that does not exist.
+    """
+    if scores.ndim != 2:
+        raise LRPError(f"{where}: scores of shape {scores.shape} found; (N, classes) wanted")
+    prediction = scores.argmax(axis=1)
+    if isinstance(target, np.ndarray) and target.ndim == 2:
+        if target.shape != scores.shape:
+            raise LRPError(f"target: output relevance of shape {target.shape} found; {scores.shape} wanted")
+        return target.astype(scores.dtype), prediction, np.full(len(scores), -1)
+    chosen = _chosen(scores, target)
+    relevance = np.zeros_like(scores)
+    rows = np.arange(len(scores))[:, None]
+    relevance[rows, chosen] = 1 if of_gradient else scores[rows, chosen]
+    single = chosen[:, 0] if chosen.shape[1] == 1 else np.full(len(scores), -1)
+    return relevance, prediction, single.astype(np.int64)

@@ -1,0 +1,71 @@
+"""The ways through a network: up with values, and down with relevance or gradients, which is one traversal."""
+
+from lrp import propagation
+
+
+def forward(structure, x, rules=None):
+    """Values of all blobs, {number: array}, for a batch x, and the denominators {blob number: `Denominators`}.
+
+    rules: {layer name: rule} of the linear layers, or None where no relevance will be asked for.
+    """
+    values, denominators = {structure.input: x}, {}
+    for node in structure.nodes:
+        layer, inputs = node.layer, [values[bottom] for bottom in node.bottoms]
+        if layer.linear:
+            top = node.tops[0]
+            values[top], kept = propagation.forward(layer, layer.join(inputs), rules and rules[layer.name])
+            if kept is not None:
+                denominators[top] = kept
+        else:
+            values.update(zip(node.tops, layer.forward(inputs, structure.may_overwrite(node)), strict=True))
+    return values, denominators
+
+
+def backward(structure, values, start, step):
+    """What arrives at the input when `start`, of the scores' shape, is carried down.
+
+    values: of all blobs. step(node, inputs, outputs, above) -> below carries it through one layer: lists of arrays, one
+    per bottom and top; in `above` None stands for a top that the scores do not depend on.
+    """
+    arrived = {structure.output: start}
+    for node in reversed(structure.nodes):
+        above = [arrived.pop(top, None) for top in node.tops]
+        if all(one is None for one in above):
+            continue
+        inputs, outputs = [values[bottom] for bottom in node.bottoms], [values[top] for top in node.tops]
+        for bottom, one in zip(node.bottoms, step(node, inputs, outputs, above), strict=True):
+            arrived[bottom] = one if bottom not in arrived else arrived[bottom] + one
+    return arrived[structure.input]
+
+
+def gradient(structure, values, start, relu):
+    """Gradient of the input, where `start` is that of the scores. relu: one of `lrp.elementwise.RELU_WAYS`."""
+    return backward(
+        structure,
+        values,
+        start,
+        lambda node, inputs, outputs, above: node.layer.modified_gradient(inputs, outputs, above, relu),
+    )
+
+
+def relevance(structure, values, start, rules, denominators, by_layer=None, absorbed=None):
+    """Relevance of the input, where `start` is that of the scores; `denominators` is used up.
+
+    by_layer, absorbed: dicts that receive what `Explanation.layers` and `Explanation.absorbed` hold, or None.
+    """
+
+    def step(node, inputs, outputs, above):
+        layer = node.layer
+        if by_layer is not None:
+            for top, one in zip(node.tops, above, strict=True):
+                if one is not None:
+                    name = layer.name if len(node.tops) == 1 else f"{layer.name}:{structure.names[top]}"
+                    by_layer[name] = one
+        if not layer.linear:
+            return layer.relevance(inputs, outputs, above)
+        account = None if absorbed is None else absorbed.setdefault(layer.name, {})
+        kept = denominators.pop(node.tops[0])
+        below = propagation.backward(layer, layer.join(inputs), above[0], rules[layer.name], kept, account)
+        return layer.part(below)
+
+    return backward(structure, values, start, step)
