@@ -338,6 +338,7 @@ def test_the_script_is_a_door():
         (("--gpu",), "--gpu: a value was wanted"),
         (("--max-iter", "0"), "--max-iter 0: a whole number of at least 1 was wanted"),
         (("--max-iter=ten",), "--max-iter ten: a whole number"),
+        (("--gpu", "cpu"), "--gpu cpu: a whole number of at least 0 was wanted"),
         (("--gpu", "0,x"), "--gpu x: a whole number of at least 0 was wanted"),
         (("--runs", ""), "--runs: a value was wanted"),
         (("AlexNet", "--paper"), "--paper: it comes first"),

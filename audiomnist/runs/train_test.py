@@ -108,11 +108,13 @@ def _split_up(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         elif option in _FLAGS and not equals:
             given[option] = ""
             if option == "--cpu":
-                given["--gpu"] = CPU
+                given.pop("--gpu", None)
         elif option in (*_FOLDERS, *_NUMBERS, "--gpu"):
             given[option] = value if equals else rest.pop(0) if rest else ""
             if not given[option]:
                 raise Misuse(f"{option}: a value was wanted")
+            if option == "--gpu":
+                given.pop("--cpu", None)
         elif option == "--paper":
             raise Misuse(f"{option}: it comes first, before the options of the study")
         elif option in ("-h", "--help"):
@@ -127,10 +129,9 @@ def parse(arguments: Sequence[str]) -> Call | None:
     """What the words of a command line ask for, None for help. Raises Misuse."""
     given, words = _split_up(arguments)
     numbers = {name: _number(name, given[name], least) for name, least in _NUMBERS.items() if name in given}
-    devices = tuple(given["--gpu"].split(",")) if "--gpu" in given else ()
-    if devices != (CPU,):
-        for device in devices:
-            _number("--gpu", device, 0)
+    gpus = tuple(given["--gpu"].split(",")) if "--gpu" in given else ()
+    for gpu in gpus:
+        _number("--gpu", gpu, 0)
     if "--help" in given:
         return None
     if len(words) > 3:
@@ -143,6 +144,7 @@ def parse(arguments: Sequence[str]) -> Call | None:
         demo or "--quick" in given, numbers.get("--max-iter"), numbers.get("--snapshot"),
         numbers.get("--seed", DEFAULT_SEED),
     )  # fmt: skip
+    devices = (CPU,) if "--cpu" in given else gpus
     return Call(
         *folders, selection, training, devices, numbers.get("--jobs"), "--tf32" in given, "--skip-invalid" in given,
         demo,
