@@ -35,6 +35,16 @@ _FATAL = re.compile(r"F\d{4} ")
 _LAST_WORDS = 5  # lines of the log that are shown of an engine that failed without a fatal one
 
 
+def interrupt_on_sigterm() -> None:
+    """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does. Without effect outside the main thread."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
 class Stopped(Exception):
     """The engine was told to stop, or was not started because all were told to."""
 

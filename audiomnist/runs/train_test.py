@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from audiomnist.corpus.splits import SPLITS_NAME
 from audiomnist.places import HOME
 from audiomnist.runs import summary
-from audiomnist.runs.engine import Engine
+from audiomnist.runs.engine import Engine, interrupt_on_sigterm
 from audiomnist.runs.prepare import has_recordings, make_demo_corpus, prepare_inputs
 from audiomnist.runs.render import DEFAULT_SEED, Training
 from audiomnist.runs.run_folder import ALL, RunError, RunName, SelectionError, list_name, select, splits_of
@@ -213,10 +211,6 @@ def carry_out(call: Call) -> int:
     return 1 if not_done else 0
 
 
-def _terminated(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 something failed, 2 called wrongly, 130 interrupted."""
     try:
@@ -227,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     if call is None:
         print(USAGE, end="")
         return 0
-    signal.signal(signal.SIGTERM, _terminated)
+    interrupt_on_sigterm()
     try:
         return carry_out(call)
     except SelectionError as error:
