@@ -35,6 +35,16 @@ _FATAL = re.compile(r"F\d{4} ")
 _LAST_WORDS = 5  # lines of the log that are shown of an engine that failed without a fatal one
 
 
+def interrupt_on_sigterm() -> None:
+    """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does. Without effect outside the main thread."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
+
+
 class Stopped(Exception):
     """The engine was told to stop, or was not started because all were told to."""
 
@@ -84,23 +94,33 @@ class Processes:
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
-        """Context manager: what ends or pauses this process (Ctrl-C, Ctrl-Z, SIGTERM, SIGHUP) does so to the engines.
+        """Context manager: what ends or pauses this process does so to the engines, unless it is ignored here (nohup).
 
-        This process itself outlives them: it is for the block to end soon once `stopped` is set.
+        After Ctrl-C, SIGTERM or SIGHUP this process outlives the engines: it is for the block to end soon once
+        `stopped` is set. Ctrl-Z pauses all of them, and Ctrl-\\ ends them at once.
         """
+
+        def stop(*_: object) -> None:
+            self.stop()
 
         def pause(*_: object) -> None:
             self.send(signal.SIGSTOP)
             os.kill(os.getpid(), signal.SIGSTOP)
             self.send(signal.SIGCONT)
 
-        handlers = {name: lambda *_: self.stop() for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        handlers[signal.SIGTSTP] = pause
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
-            del handlers[signal.SIGHUP]
+        def quit_at_once(number: int, _: object) -> None:
+            self.send(signal.SIGKILL)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+        handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop)
+        handlers |= {signal.SIGTSTP: pause, signal.SIGQUIT: quit_at_once}
         before = {}
         if threading.current_thread() is threading.main_thread():  # no other thread may set them
-            before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+            before = {number: signal.getsignal(number) for number in handlers}
+            before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+            for number in before:
+                signal.signal(number, handlers[number])
         try:
             yield
         finally:

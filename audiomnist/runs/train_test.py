@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from audiomnist.corpus.splits import SPLITS_NAME
 from audiomnist.places import HOME
 from audiomnist.runs import summary
-from audiomnist.runs.engine import Engine
+from audiomnist.runs.engine import Engine, interrupt_on_sigterm
 from audiomnist.runs.prepare import has_recordings, make_demo_corpus, prepare_inputs
 from audiomnist.runs.render import DEFAULT_SEED, Training
 from audiomnist.runs.run_folder import ALL, RunError, RunName, SelectionError, list_name, select, splits_of
@@ -108,11 +106,13 @@ def _split_up(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         elif option in _FLAGS and not equals:
             given[option] = ""
             if option == "--cpu":
-                given["--gpu"] = CPU
+                given.pop("--gpu", None)
         elif option in (*_FOLDERS, *_NUMBERS, "--gpu"):
             given[option] = value if equals else rest.pop(0) if rest else ""
             if not given[option]:
                 raise Misuse(f"{option}: a value was wanted")
+            if option == "--gpu":
+                given.pop("--cpu", None)
         elif option == "--paper":
             raise Misuse(f"{option}: it comes first, before the options of the study")
         elif option in ("-h", "--help"):
@@ -127,10 +127,9 @@ def parse(arguments: Sequence[str]) -> Call | None:
     """What the words of a command line ask for, None for help. Raises Misuse."""
     given, words = _split_up(arguments)
     numbers = {name: _number(name, given[name], least) for name, least in _NUMBERS.items() if name in given}
-    devices = tuple(given["--gpu"].split(",")) if "--gpu" in given else ()
-    if devices != (CPU,):
-        for device in devices:
-            _number("--gpu", device, 0)
+    gpus = tuple(given["--gpu"].split(",")) if "--gpu" in given else ()
+    for gpu in gpus:
+        _number("--gpu", gpu, 0)
     if "--help" in given:
         return None
     if len(words) > 3:
@@ -143,6 +142,7 @@ def parse(arguments: Sequence[str]) -> Call | None:
         demo or "--quick" in given, numbers.get("--max-iter"), numbers.get("--snapshot"),
         numbers.get("--seed", DEFAULT_SEED),
     )  # fmt: skip
+    devices = (CPU,) if "--cpu" in given else gpus
     return Call(
         *folders, selection, training, devices, numbers.get("--jobs"), "--tf32" in given, "--skip-invalid" in given,
         demo,
@@ -211,10 +211,6 @@ def carry_out(call: Call) -> int:
     return 1 if not_done else 0
 
 
-def _terminated(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 something failed, 2 called wrongly, 130 interrupted."""
     try:
@@ -225,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     if call is None:
         print(USAGE, end="")
         return 0
-    signal.signal(signal.SIGTERM, _terminated)
+    interrupt_on_sigterm()
     try:
         return carry_out(call)
     except SelectionError as error:

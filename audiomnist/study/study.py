@@ -10,16 +10,14 @@ snapshot. The same runner as `train_test.sh`'s trains. On a cluster: `slurm.sh`.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
 from audiomnist.arguments import number, positive
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, find_splits, load_splits
 from audiomnist.places import HOME
-from audiomnist.runs.engine import Engine
+from audiomnist.runs.engine import Engine, interrupt_on_sigterm
 from audiomnist.runs.prepare import make_demo_corpus, prepare_inputs
 from audiomnist.runs.render import Training
 from audiomnist.runs.run_folder import ALL, RunName, SelectionError, select, splits_of
@@ -168,12 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, folder in DEMO_FOLDERS.items():
             if getattr(options, name) == p.get_default(name):
                 setattr(options, name, folder)
-
-    def terminated(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminated)
+    interrupt_on_sigterm()
     try:
         if options.list:
             for index, run in enumerate(_runs(options, _setting(options), p)):

@@ -206,6 +206,28 @@ def test_interrupt_writes_a_snapshot_and_the_same_command_continues(home, traini
     assert "AudioNet_iter_5.solverstate" in calls(home, "train")[1][3]
 
 
+def test_quit_ends_a_training_at_once(home, training):
+    process, _ = training
+    engine = Path("/proc") / calls(home, "pid")[0][2]
+    assert engine.exists()
+    process.send_signal(signal.SIGQUIT)  # Ctrl-\\
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGQUIT
+    assert not engine.exists() or "State:\tZ" in (engine / "status").read_text()
+    assert not calls(home, "interrupted")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(home, number):
+    ignore = f'trap "" {number.name.removeprefix("SIG")}; exec "$@"'
+    arguments = ["bash", "-c", ignore, "-", *command(home, "--max-iter", "2", "--cpu", "AlexNet", "digit", "0")]
+    log = home / "ru ns" / "AlexNet_digit_0" / "train.log"
+    with subprocess.Popen(arguments, env=environment(home, ENGINE_SLEEPS="2"), stderr=subprocess.DEVNULL) as process:
+        wait_for(process, lambda: log.exists() and "Iteration 1" in log.read_text())
+        process.send_signal(number)
+    assert process.returncode == 0
+
+
 def test_one_process_at_a_time_works_on_a_run(home, training):
     process, _ = training
     arguments = ("--max-iter", "10", "--cpu", "AudioNet", "digit", "0")
@@ -316,6 +338,7 @@ def test_the_script_is_a_door():
         (("--gpu",), "--gpu: a value was wanted"),
         (("--max-iter", "0"), "--max-iter 0: a whole number of at least 1 was wanted"),
         (("--max-iter=ten",), "--max-iter ten: a whole number"),
+        (("--gpu", "cpu"), "--gpu cpu: a whole number of at least 0 was wanted"),
         (("--gpu", "0,x"), "--gpu x: a whole number of at least 0 was wanted"),
         (("--runs", ""), "--runs: a value was wanted"),
         (("AlexNet", "--paper"), "--paper: it comes first"),
