@@ -11,7 +11,7 @@ from test_lrp_network import inputs, layer
 
 from lrp import COMPOSITES, METHODS, Network, explain
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for path in (ROOT / "lrp").rglob("*.py") if path.name != "__main__.py")  # a door
 ALLOWED = {"numpy", "caffe_proto", "lrp"}
 OPTIONAL = {"threadpoolctl"}
