@@ -13,11 +13,11 @@ DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 Main = Callable[[list[str] | None], int | None]
 
 
-def door(program: str, stopped: str = "nothing was left half-written") -> Callable[[Main], Main]:
+def door(program: str, stopped: str | Callable[[], str] = "nothing was left half-written") -> Callable[[Main], Main]:
     """Decorator of a command's `main(arguments)`: returns its exit status, DONE where it returns None.
 
     A UserError, an OSError, a lack of memory and a dead worker process are one line each, which begins with `program`;
-    `stopped` is what is said after an interrupt.
+    `stopped` is what is said after an interrupt, or a function that returns it.
     """
 
     def say(sentence: object) -> None:
@@ -30,6 +30,7 @@ def door(program: str, stopped: str = "nothing was left half-written") -> Callab
                 return main(arguments) or DONE
             except UserError as error:
                 say(error)
+                return error.exit_status
             except OSError as error:
                 where = f"{error.filename}: " if error.filename else ""
                 say(f"{where}{error.strerror or error}")
@@ -38,7 +39,7 @@ def door(program: str, stopped: str = "nothing was left half-written") -> Callab
             except BrokenProcessPool:
                 say("workers: expected every process to live, got a dead one (more memory or fewer --jobs)")
             except KeyboardInterrupt:
-                say(f"stopped; {stopped}")
+                say(f"stopped; {stopped() if callable(stopped) else stopped}")
                 return INTERRUPTED
             return FAILED
 

@@ -50,8 +50,8 @@ def die_with_parent() -> None:
     Ctrl-C reaches the whole process group; it is the command that decides what to do about it. Matrix products stay
     on the worker's own core.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # first: limiting the threads takes a while
     threadpool_limits(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])

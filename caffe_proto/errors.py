@@ -8,8 +8,10 @@ class UserError(Exception):
 
     UserError(place, expected, got) composes "place: expected Y, got X"; UserError(sentence) takes one that is composed.
     A command turns it into a line on stderr and an exit status (`audiomnist.door`, `caffe.cli`); whatever else leaves
-    a command is a fault of ours.
+    a command is a fault of ours. `exit_status` is what the command ends with.
     """
+
+    exit_status = 1
 
     def __init__(self, place: str, expected: str | None = None, got: str | None = None):
         super().__init__(place if expected is None else f"{place}: expected {expected}, got {got}")

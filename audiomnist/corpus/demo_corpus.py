@@ -17,7 +17,6 @@ import importlib.util
 import json
 import random
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +30,11 @@ from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.make_splits import MIN_FOLDS, make_splits
 from audiomnist.corpus.metadata import GENDERS, META_NAME
 from audiomnist.corpus.splits import SPLITS_NAME
+from audiomnist.door import door
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, to_int16, wav_bytes
 from audiomnist.workers import available_cores, context, die_with_parent
-from caffe_proto.atomic import WriteError, make_folder, remove_leftovers, write_file
+from caffe_proto.atomic import make_folder, remove_leftovers, write_file
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLE_RATE = 48000  # Hz, as AudioMNIST
@@ -276,6 +276,7 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     return made
 
 
+@door("demo-corpus", "the same command makes it whole")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="audiomnist demo-corpus",
@@ -288,13 +289,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=whole_number(), default=0, help="of speakers and takes")
     parser.add_argument("--jobs", type=positive, default=available_cores(), help="processes")
     options = parser.parse_args(arguments)
-    try:
-        made = make_corpus(options.destination, options.repetitions, options.speakers, options.seed, options.jobs)
-    except (CorpusError, WriteError, RecordingError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command makes it whole", file=sys.stderr)
-        return 1
+    made = make_corpus(options.destination, options.repetitions, options.speakers, options.seed, options.jobs)
     print(f"{made} recordings of {options.speakers} speakers in {options.destination}")
     return 0

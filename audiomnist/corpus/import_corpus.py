@@ -23,8 +23,9 @@ from tqdm import tqdm
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.make_splits import add_arguments, describe, write_splits
 from audiomnist.corpus.metadata import META_NAME, read_metadata
+from audiomnist.door import door
 from audiomnist.signal.wav import RecordingError, read_wav, to_int16, wav_bytes
-from caffe_proto.atomic import WriteError, make_folder, write_file
+from caffe_proto.atomic import make_folder, write_file
 
 FSDD_PATTERN = "{digit}_{speaker}_{repetition}.wav"
 FIELDS = {"digit": "[0-9]", "speaker": "[^/_]+", "repetition": "[0-9]+"}
@@ -155,6 +156,7 @@ def import_corpus(
     return len(takes), log
 
 
+@door("import-corpus")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="audiomnist import-corpus", description="Import a folder of spoken digits (by default FSDD's) as a corpus."
@@ -166,20 +168,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--trim", action="store_true", help="cut silence from both ends, and say how much")
     add_arguments(parser, required=False)
     options = parser.parse_args(arguments)
-    try:
-        speakers = read_metadata(options.speakers) if options.speakers else FSDD_SPEAKERS
-        count, log = import_corpus(options.source, options.destination, options.pattern, speakers, options.trim)
-        for line in log:
-            print(line, file=sys.stderr)
-        if options.make_splits is not None:
-            meta_path = options.destination / META_NAME
-            print(describe(write_splits(options.destination, meta_path, options.make_splits, options.seed)))
-    except (CorpusError, WriteError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}; wanted a readable file", file=sys.stderr)
-        return 1
+    speakers = read_metadata(options.speakers) if options.speakers else FSDD_SPEAKERS
+    count, log = import_corpus(options.source, options.destination, options.pattern, speakers, options.trim)
+    for line in log:
+        print(line, file=sys.stderr)
+    if options.make_splits is not None:
+        meta_path = options.destination / META_NAME
+        print(describe(write_splits(options.destination, meta_path, options.make_splits, options.seed)))
     cut = sum(": cut " in line for line in log)
     print(f"{count} recordings in {options.destination}" + (f", {cut} trimmed" if options.trim else ""))
     return 0

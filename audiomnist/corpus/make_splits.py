@@ -18,7 +18,8 @@ from pathlib import Path
 from audiomnist.corpus.layout import CorpusError, scan
 from audiomnist.corpus.metadata import GENDERS, META_NAME, check_metadata, gender_of, read_metadata
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, Splits, load_splits
-from caffe_proto.atomic import WriteError, write_file
+from audiomnist.door import door
+from caffe_proto.atomic import write_file
 
 MIN_FOLDS = 3  # one to train on, one to validate on, one to test on
 
@@ -97,6 +98,7 @@ def describe(splits: Splits) -> str:
     return "\n".join(lines)
 
 
+@door("make-splits")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="audiomnist make-splits", description="Make speaker-disjoint splits, balanced by gender, for a corpus."
@@ -107,14 +109,10 @@ def main(arguments: list[str] | None = None) -> int:
     add_arguments(parser, required=True)
     options = parser.parse_args(arguments)
     target = options.corpus / SPLITS_NAME
-    try:
-        if target.exists() and not options.force:
-            raise CorpusError(f"{target}: is there already; wanted --force to replace it")
-        meta_path = options.meta or options.corpus / META_NAME
-        splits = write_splits(options.corpus, meta_path, options.make_splits, options.seed)
-    except (CorpusError, WriteError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    if target.exists() and not options.force:
+        raise CorpusError(f"{target}: is there already; wanted --force to replace it")
+    meta_path = options.meta or options.corpus / META_NAME
+    splits = write_splits(options.corpus, meta_path, options.make_splits, options.seed)
     print(describe(splits))
     if "gender" not in splits.folds:
         wanted = f"{options.make_splits} or more speakers of each gender"

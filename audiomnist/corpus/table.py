@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import io
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,8 +24,9 @@ from audiomnist.corpus.corrections import (
 )
 from audiomnist.corpus.layout import CorpusError, scan
 from audiomnist.corpus.metadata import GENDERS, META_NAME, gender_of, read_metadata
+from audiomnist.door import door
 from audiomnist.signal.wav import RecordingError, read_wav
-from caffe_proto.atomic import WriteError, write_file
+from caffe_proto.atomic import write_file
 
 DATE = "%y-%m-%d-%H-%M-%S"  # of recordings in the metadata
 
@@ -123,6 +123,7 @@ def draw_corpus(table: pd.DataFrame):
     return figure
 
 
+@door("corpus-table")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="audiomnist corpus-table", description="A corpus as a table (CSV) and as a picture (PNG)."
@@ -135,20 +136,16 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not (options.figure or options.csv):
         parser.error("wanted --figure, --csv or both")
-    try:
-        corrections = load_corrections(CORRECTIONS) if options.corrections else NONE
-        table = corpus_table(options.corpus, options.meta, corrections)
-        if table.empty:
-            raise CorpusError(f"{options.corpus}: no recordings; wanted a corpus")
-        if options.csv:
-            write_file(options.csv, table.to_csv(index=False).encode())
-            print(options.csv)
-        if options.figure:
-            blob = io.BytesIO()
-            draw_corpus(table).savefig(blob, format="png", dpi=120)
-            write_file(options.figure, blob.getvalue())
-            print(options.figure)
-    except (CorpusError, WriteError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    corrections = load_corrections(CORRECTIONS) if options.corrections else NONE
+    table = corpus_table(options.corpus, options.meta, corrections)
+    if table.empty:
+        raise CorpusError(f"{options.corpus}: no recordings; wanted a corpus")
+    if options.csv:
+        write_file(options.csv, table.to_csv(index=False).encode())
+        print(options.csv)
+    if options.figure:
+        blob = io.BytesIO()
+        draw_corpus(table).savefig(blob, format="png", dpi=120)
+        write_file(options.figure, blob.getvalue())
+        print(options.figure)
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from audiomnist.corpus.corrections import (
 from audiomnist.corpus.layout import DIGITS, CorpusError, Defect, Recording, scan
 from audiomnist.corpus.metadata import GENDERS, META_NAME, check_metadata, gender_of, read_metadata
 from audiomnist.corpus.splits import PARTS, Splits, check_splits, find_splits, load_splits
+from audiomnist.door import door
 from audiomnist.signal.clipping import clipped_runs
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, read_wav
@@ -303,6 +303,7 @@ def report(*arguments, as_json: bool = False, **options) -> int:
     return errors
 
 
+@door("validate")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="audiomnist validate", description="Check a corpus of spoken digits; exit code 1 when it has errors."
@@ -316,21 +317,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--corrections", type=Path, nargs="?", const=CORRECTIONS, metavar="FILE", help=what)
     parser.add_argument("--json", action="store_true", help="findings and numbers as JSON")
     options = parser.parse_args(arguments)
-    try:
-        corrections = load_corrections(options.corrections) if options.corrections else NONE
-        errors = report(
-            options.corpus,
-            options.meta,
-            options.splits,
-            options.jobs,
-            options.repetitions,
-            corrections,
-            as_json=options.json,
-        )
-    except CorpusError as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 1
+    corrections = load_corrections(options.corrections) if options.corrections else NONE
+    errors = report(
+        options.corpus,
+        options.meta,
+        options.splits,
+        options.jobs,
+        options.repetitions,
+        corrections,
+        as_json=options.json,
+    )
     return 1 if errors else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from audiomnist.corpus.corrections import (
 from audiomnist.corpus.layout import CorpusError, scan
 from audiomnist.corpus.metadata import META_NAME, check_metadata, read_metadata
 from audiomnist.corpus.splits import SPLITS_NAME, check_splits, find_splits, load_splits
+from audiomnist.door import door
 from audiomnist.places import HOME
 from audiomnist.preprocessing.journal import JOURNAL, Journal, check_manifest, check_owner, locked
 from audiomnist.preprocessing.lists import REJECTED, remove_lists, write_lists, write_rejected
@@ -112,6 +112,7 @@ def check_space(destination: Path, work: list[Job], columns: int) -> None:
         raise WriteError(f"{destination}: {free / 1e9:.1f} GB free on the disk; wanted {needed / 1e9:.1f} GB")
 
 
+@door("preprocessing", "the same command continues")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="preprocessing_data.py",
@@ -132,22 +133,14 @@ def main(arguments: list[str] | None = None) -> int:
     meta = options.meta or options.source / META_NAME
     if options.destination.resolve() == options.source.resolve():
         parser.error("the destination is the source; wanted another folder")
-    try:
-        corrections = load_corrections(options.corrections) if options.corrections else NONE
-        return preprocess(
-            options.source,
-            options.destination,
-            meta,
-            options.splits,
-            options.jobs,
-            options.seed,
-            options.skip_invalid,
-            corrections,
-        )
-    except (CorpusError, WriteError) as error:
-        print(error, file=sys.stderr)
-    except BrokenProcessPool:
-        print(f"{options.destination}: a worker process died; wanted more memory or fewer --jobs", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("stopped; the same command continues where it stopped", file=sys.stderr)
-    return 1
+    corrections = load_corrections(options.corrections) if options.corrections else NONE
+    return preprocess(
+        options.source,
+        options.destination,
+        meta,
+        options.splits,
+        options.jobs,
+        options.seed,
+        options.skip_invalid,
+        corrections,
+    )

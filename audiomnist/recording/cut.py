@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.metadata import META_NAME, gender_of, read_metadata
+from audiomnist.door import door
 from audiomnist.recording.plan import Prompt
 from audiomnist.recording.review import Mark, review_take
 from audiomnist.recording.session import CORPUS, SAMPLE_RATE, Session, SessionError, Take
@@ -27,7 +27,7 @@ from audiomnist.recording.sound import SoundError, play
 from audiomnist.recording.utterances import Utterance, cut_marks, find_utterances
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
-from caffe_proto.atomic import WriteError, make_folder, write_file
+from caffe_proto.atomic import make_folder, write_file
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,7 @@ def play_quietly(samples: np.ndarray) -> None:
         print(error, file=sys.stderr)
 
 
+@door("cut.py", "the same command goes on")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cut.py", description="Cut a session's takes into recordings of a corpus.")
     add = parser.add_argument
@@ -206,17 +207,10 @@ def main(arguments: list[str] | None = None) -> int:
     add("--ask-again", action="store_true", help="what is not sure is to be recorded again (record.py --continue)")
     options = parser.parse_args(arguments)
     left = 0
-    try:
-        for folder in options.sessions:
-            session = Session.load(folder)
-            session.acquire()
-            corpus = options.corpus or folder.resolve().parents[1] / CORPUS
-            left += cut_session(session, corpus, options.review, options.ask_again)
-            session.release()
-    except (SessionError, CorpusError, WriteError, OSError) as error:
-        print(f"cut.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("cut.py: stopped; the same command goes on", file=sys.stderr)
-        return 1
+    for folder in options.sessions:
+        session = Session.load(folder)
+        session.acquire()
+        corpus = options.corpus or folder.resolve().parents[1] / CORPUS
+        left += cut_session(session, corpus, options.review, options.ask_again)
+        session.release()
     return 1 if left and not options.ask_again else 0

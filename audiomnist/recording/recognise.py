@@ -18,6 +18,7 @@ import numpy as np
 
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, load_splits
+from audiomnist.door import door
 from audiomnist.explain import audible, drawing
 from audiomnist.places import HOME
 from audiomnist.recording.review import show_pictures
@@ -28,8 +29,7 @@ from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import snapshots
 from audiomnist.signal.inputs import network_inputs, padded_signal
 from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
-from caffe_proto import CaffeFileError
-from caffe_proto.atomic import WriteError, make_folder, write_file
+from caffe_proto.atomic import make_folder, write_file
 from lrp import COMPOSITES, Explanation, LRPError, Network
 from lrp.composites import DEFAULT
 
@@ -176,6 +176,7 @@ def from_microphone(options: argparse.Namespace, explain) -> None:
         microphone.close()
 
 
+@door("recognise.py")
 def main(arguments: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="recognise.py", description="Say a digit, see both networks' answers and why.",
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
@@ -207,28 +208,22 @@ def main(arguments: list[str] | None = None) -> int:
 
     failed = 0
     stays = bool(options.wav) and not options.no_show and sys.stdin.isatty()  # or the windows would close at once
-    try:
-        networks = load_networks(options.runs, options.task, options.split)
-        splits = load_splits(options.splits)
-        if options.task not in splits.tasks:
-            raise CorpusError(f"{options.splits}: task {options.task!r} found; wanted {', '.join(splits.tasks)}")
-        classes = splits.tasks[options.task].classes
-        if not options.wav:
-            from_microphone(options, explain)
-        for path in options.wav or ():
-            try:
-                read_wav(path)
-                explain(path.read_bytes(), path.name)
-            except (RecordingError, OSError) as error:
-                reason = getattr(error, "strerror", None) or error
-                print(f"{path}: {reason}; wanted a WAV file of a spoken digit", file=sys.stderr)
-                failed += 1
-        if stays:
-            print("ENTER ends", file=sys.stderr)
-            sys.stdin.readline()
-    except (LRPError, CaffeFileError, CorpusError, SoundError, WriteError, OSError) as error:
-        print(f"recognise.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 1
+    networks = load_networks(options.runs, options.task, options.split)
+    splits = load_splits(options.splits)
+    if options.task not in splits.tasks:
+        raise CorpusError(f"{options.splits}: task {options.task!r} found; wanted {', '.join(splits.tasks)}")
+    classes = splits.tasks[options.task].classes
+    if not options.wav:
+        from_microphone(options, explain)
+    for path in options.wav or ():
+        try:
+            read_wav(path)
+            explain(path.read_bytes(), path.name)
+        except (RecordingError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            print(f"{path}: {reason}; wanted a WAV file of a spoken digit", file=sys.stderr)
+            failed += 1
+    if stays:
+        print("ENTER ends", file=sys.stderr)
+        sys.stdin.readline()
     return 1 if failed else 0

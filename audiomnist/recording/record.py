@@ -15,15 +15,15 @@ import time
 from pathlib import Path
 
 from audiomnist.arguments import real_number, whole_number
-from audiomnist.corpus.layout import CorpusError
+from audiomnist.door import door
 from audiomnist.places import HOME
 from audiomnist.recording.plan import DIGITS, MAX_REPETITIONS, Prompt, series_count
 from audiomnist.recording.prompter import LEAD, TAIL, Prompter, Timing
 from audiomnist.recording.questions import taken_aliases
 from audiomnist.recording.session import CORPUS, SAMPLE_RATE, Session, SessionError, all_sessions, find_session
-from audiomnist.recording.sound import Microphone, NoMicrophone, SoundError, input_devices
+from audiomnist.recording.sound import Microphone, NoMicrophone, input_devices
 from audiomnist.recording.terminal import run_terminal
-from audiomnist.recording.window import WINDOWS, WindowError, run_window
+from audiomnist.recording.window import WINDOWS, run_window
 from caffe_proto.atomic import WriteError
 
 REPETITIONS = 50
@@ -156,15 +156,10 @@ def report(session: Session, outcome: str, options: argparse.Namespace) -> int:
     return 0
 
 
+@door("record.py", "--continue goes on")
 def main(arguments: list[str] | None = None) -> int:
     p = parser()
     options = p.parse_args(arguments)
     if options.new and options.goes_on is not None:
         p.error("--new and --continue: wanted one of the two")
-    try:
-        return record(options)
-    except (SoundError, WindowError, SessionError, CorpusError, WriteError) as error:
-        print(f"record.py: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("record.py: stopped; --continue goes on", file=sys.stderr)
-    return 1
+    return record(options)

@@ -12,18 +12,16 @@ from __future__ import annotations
 import argparse
 import re
 import string
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from audiomnist.arguments import number, positive
-from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, load_splits
+from audiomnist.door import door
 from audiomnist.runs.networks import NETWORKS, ROLES
 from audiomnist.runs.run_folder import (
     RunError,
     RunName,
-    SelectionError,
     check_origin,
     list_name,
     origin,
@@ -31,7 +29,6 @@ from audiomnist.runs.run_folder import (
     select,
     write_run,
 )
-from caffe_proto import CaffeFileError
 
 LARGEST_BATCH = 100  # the paper's batch size for validation and test
 DEFAULT_SEED = 0
@@ -186,15 +183,12 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+@door("render")
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    try:
-        splits = load_splits(options.preprocessed / SPLITS_NAME)
-        (run,) = select(splits, options.network, options.task, options.split)
-        training = Training(options.demo, options.max_iter, options.snapshot, options.seed)
-        state = open_run(run, options.preprocessed, options.run, options.engine, training)
-    except (SelectionError, CorpusError, RunError, CaffeFileError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2 if isinstance(error, SelectionError) else 1
+    splits = load_splits(options.preprocessed / SPLITS_NAME)
+    (run,) = select(splits, options.network, options.task, options.split)
+    training = Training(options.demo, options.max_iter, options.snapshot, options.seed)
+    state = open_run(run, options.preprocessed, options.run, options.engine, training)
     print(state.step, state.test_iterations, state.file or "", sep="\t")
     return 0

@@ -18,13 +18,12 @@ import fcntl
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, find_splits
+from audiomnist.door import door
 from audiomnist.preprocessing.journal import JOURNAL, MANIFEST, Journal
 from audiomnist.provenance import made_by
 from audiomnist.runs.networks import NETWORKS
@@ -43,6 +42,8 @@ class RunError(UserError, RuntimeError):
 
 class SelectionError(RunError):
     """A network, task or split that does not exist was asked for."""
+
+    exit_status = 2  # misused
 
 
 @dataclass(frozen=True, order=True)
@@ -224,6 +225,7 @@ def are_listed(run: RunName, preprocessed: Path) -> bool:
     return all((preprocessed / list_name(run, part)).exists() for part in PARTS)
 
 
+@door("runs")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="audiomnist runs", description=__doc__.split("\n", 1)[0])
     for name in ("network", "task", "split"):
@@ -231,12 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preprocessed", type=Path, required=True, metavar="DIR", help="output of preprocessing")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the recordings")
     options = parser.parse_args(arguments)
-    try:
-        splits = splits_of(options.data, options.preprocessed)
-        runs = select(splits, options.network, options.task, options.split)
-    except (SelectionError, CorpusError) as error:
-        print(error, file=sys.stderr)
-        return 2 if isinstance(error, SelectionError) else 1
+    splits = splits_of(options.data, options.preprocessed)
+    runs = select(splits, options.network, options.task, options.split)
     for run in runs:
         print(run.network, run.task, run.split, "preprocessed" if are_listed(run, options.preprocessed) else "raw")
     return 0

@@ -16,15 +16,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from audiomnist.corpus.layout import CorpusError
 from audiomnist.runs.engine import Engine, Processes, Stopped
 from audiomnist.runs.render import State, Training, open_run
 from audiomnist.runs.run_folder import TEST_LOG, TRAIN_LOG, RunError, RunName, locked
 from audiomnist.workers import available_cores
-from caffe_proto import CaffeFileError
+from caffe_proto import UserError
 
 CPU = "cpu"
-FAILURES = (RunError, CorpusError, CaffeFileError, OSError)
+FAILURES = (UserError, OSError)
 _CLEAR_LINE = "\r\x1b[K"  # of the terminal
 
 

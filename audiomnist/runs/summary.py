@@ -17,9 +17,10 @@ import sys
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from audiomnist.door import door
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import TEST_LOG, RunError, RunName
-from caffe_proto import CaffeFileError, read_solver, write_file
+from caffe_proto import read_solver, write_file
 
 SUMMARY = "summary.csv"
 # the last lines of `caffe test`: a mean for each output; the lines of single batches begin with "Batch"
@@ -105,18 +106,15 @@ def write_summary(results: list[Result], path: Path) -> None:
     write_file(path, table.getvalue())
 
 
+@door("summary")
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="audiomnist summary", description=__doc__.split("\n", 1)[0])
     parser.add_argument("runs", type=Path, metavar="RUNS", help="the folder of the runs")
     options = parser.parse_args(arguments)
-    try:
-        results = collect(options.runs)
-        if not results:
-            raise RunError(f"{options.runs}: no tested run found; at least one was wanted")
-        write_summary(results, options.runs / SUMMARY)
-    except (RunError, CaffeFileError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    results = collect(options.runs)
+    if not results:
+        raise RunError(f"{options.runs}: no tested run found; at least one was wanted")
+    write_summary(results, options.runs / SUMMARY)
     print(table(results))
     broken = [result.run for result in results if not math.isfinite(result.loss)]
     if broken:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from audiomnist.arguments import number
-from audiomnist.corpus.layout import CorpusError
+from audiomnist.door import door
 from audiomnist.places import HOME
-from audiomnist.runs.run_folder import RunError
 from audiomnist.study import catalogue
 from audiomnist.study.outcome import Experiment, carry_out
-from audiomnist.study.setting import ExperimentError, Setting
+from audiomnist.study.setting import Setting
 from audiomnist.study.trained import ENGINES
-from caffe_proto import CaffeFileError
-from lrp import COMPOSITES, LRPError
-
-FAILURES = (ExperimentError, CorpusError, RunError, CaffeFileError, LRPError, OSError)
+from lrp import COMPOSITES
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -62,13 +57,10 @@ def main(experiment: Experiment, arguments: list[str] | None = None) -> int:
     add_options(parser)
     parser.add_argument("--gpu", type=number, metavar="ID", help="device of the engine (default: the CPU)")
     options = parser.parse_args(arguments)
-    try:
+
+    @door(experiment.name)
+    def make(_: list[str] | None) -> None:
         folder, made = carry_out(experiment, read_setting(options, options.gpu), options.output)
-    except FAILURES as error:
-        print(f"{experiment.name}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{experiment.name}: stopped; nothing was left half-written", file=sys.stderr)
-        return 130
-    print(f"{folder}{'' if made else ' (made before from the same inputs)'}")
-    return 0
+        print(f"{folder}{'' if made else ' (made before from the same inputs)'}")
+
+    return make(None)

@@ -16,18 +16,20 @@ from pathlib import Path
 
 from audiomnist.arguments import number, positive
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, find_splits, load_splits
+from audiomnist.door import door
 from audiomnist.places import HOME
 from audiomnist.runs.engine import Engine, interrupt_on_sigterm
 from audiomnist.runs.prepare import make_demo_corpus, prepare_inputs
 from audiomnist.runs.render import Training
-from audiomnist.runs.run_folder import ALL, RunName, SelectionError, select, splits_of
+from audiomnist.runs.run_folder import ALL, RunName, select, splits_of
 from audiomnist.runs.runner import CPU, Runner
 from audiomnist.runs.summary import collect, table
 from audiomnist.study import results_page
 from audiomnist.study.catalogue import catalogue
-from audiomnist.study.command import FAILURES, add_options, read_setting
+from audiomnist.study.command import add_options, read_setting
 from audiomnist.study.outcome import carry_out
 from audiomnist.study.setting import Setting
+from caffe_proto import UserError
 
 STEPS = ("prepare", "train", "experiments")
 DEMO_FOLDERS = {
@@ -74,7 +76,7 @@ def experiment(setting: Setting, output: Path) -> list[str]:
             continue
         try:
             _, made = carry_out(one, setting, output)
-        except FAILURES as error:
+        except (UserError, OSError) as error:
             failed.append(f"{name}: {error}")
             say(f"experiment {number_} of {len(experiments)}, {failed[-1]}")
             continue
@@ -159,6 +161,7 @@ def carry_on(options: argparse.Namespace, p: argparse.ArgumentParser) -> int:
     return 1 if failed else 0
 
 
+@door("study", "the same command continues")
 def main(arguments: list[str] | None = None) -> int:
     p = parser()
     options = p.parse_args(arguments)
@@ -167,18 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
             if getattr(options, name) == p.get_default(name):
                 setattr(options, name, folder)
     interrupt_on_sigterm()
-    try:
-        if options.list:
-            for index, run in enumerate(_runs(options, _setting(options), p)):
-                print(index, run.network, run.task, run.split)
-            return 0
-        return carry_on(options, p)
-    except SelectionError as error:
-        print(f"study: {error}", file=sys.stderr)
-        return 2
-    except FAILURES as error:
-        print(f"study: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        say("stopped; the same command continues")
-        return 130
+    if options.list:
+        for index, run in enumerate(_runs(options, _setting(options), p)):
+            print(index, run.network, run.task, run.split)
+        return 0
+    return carry_on(options, p)
