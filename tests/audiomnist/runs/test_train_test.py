@@ -309,6 +309,23 @@ def test_a_corpus_with_errors_is_refused_unless_they_are_left_out(home, paper):
     assert (home / "new" / "AlexNet_digit_0_test.txt").exists()
 
 
+@pytest.mark.parametrize(("kill", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)])
+def test_a_stopped_preparation_continues(home, kill, number):
+    data, inputs = make_corpus(home / "recordings", digits=range(10), repetitions=5), home / "new"
+    arguments = [SCRIPT, "--data", data, "--preprocessed", inputs, "--runs", home / "ru ns", "--max-iter", "2",
+                 "AlexNet", "digit"]  # fmt: skip
+    with subprocess.Popen(
+        arguments, env=environment(home), stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        wait_for(process, lambda: len(list(inputs.glob("*/*.hdf5"))) >= 20)
+        kill(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.endswith("train_test.sh: interrupted; the same command continues\n")
+    done = subprocess.run(arguments, env=environment(home), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_a_demo_starts_at_most_ten_interpreters(home):
     (home / "hook").mkdir()
