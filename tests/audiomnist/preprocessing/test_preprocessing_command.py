@@ -335,7 +335,7 @@ def test_a_run_stopped_before_its_first_recording_is_continued(tmp_path, monkeyp
     for step in ("check_manifest", "remove_leftovers", "check_space"):
         with monkeypatch.context() as patched:
             patched.setattr(preprocessing, step, stop)
-            assert run(source, out) == 1
+            assert run(source, out) == 130
     assert run(source, out) == 0
 
 
@@ -407,5 +407,5 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGINT)
     error = process.communicate()[1]
-    assert process.returncode == 1, error
+    assert process.returncode == 130, error
     assert "the same command continues" in error and "Traceback" not in error
