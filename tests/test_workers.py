@@ -1,0 +1,42 @@
+"""Worker processes start from a server that has loaded what they need; CPython ignores names that are gone."""
+
+import subprocess
+import sys
+
+import pytest
+from small_corpus import make_corpus
+
+from audiomnist import workers
+from audiomnist.corpus import demo_corpus, validate
+from audiomnist.preprocessing import command
+
+COMMANDS = {
+    "validate": lambda corpus, out: validate.validate(corpus, jobs=2),
+    "preprocess": lambda corpus, out: command.preprocess(corpus, out, corpus / "audioMNIST_meta.txt", jobs=2),
+    "demo-corpus": lambda corpus, out: demo_corpus.make_corpus(out, repetitions=1, count=6, seed=0, jobs=2),
+}
+LOAD = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_server_of_worker_processes_loads_what_they_resample_with(name, tmp_path, monkeypatch):
+    asked = []
+
+    class Asked(Exception):
+        pass
+
+    def context(*preload):
+        asked.extend(preload)
+        raise Asked
+
+    monkeypatch.setattr(workers, "context", context)
+    monkeypatch.setattr(demo_corpus, "context", context)
+    with pytest.raises(Asked):
+        COMMANDS[name](make_corpus(tmp_path / "in"), tmp_path / "out")
+    done = subprocess.run([sys.executable, "-c", LOAD, *asked], capture_output=True, text=True, check=True)
+    assert {"scipy.signal", "audiomnist.signal.inputs"} <= set(done.stdout.split())
