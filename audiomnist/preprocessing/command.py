@@ -104,7 +104,7 @@ def preprocess(
 
 def check_space(destination: Path, work: list[Job], columns: int) -> None:
     """Fail before the disk is full, where that can be foreseen."""
-    each = sum(len(hdf5_template(kind.shape, columns)[0]) for kind in NETWORKS.values())
+    each = sum(len(hdf5_template(network, columns)[0]) for network in NETWORKS)
     needed = each * sum(job.made_from is None for job in work)
     free = shutil.disk_usage(destination).free
     if needed > free:

@@ -18,26 +18,33 @@ from caffe_proto.atomic import write_file
 
 
 @cache
-def hdf5_template(shape: tuple[int, ...], columns: int) -> tuple[bytes, int, int]:
-    """An HDF5 file with `data` of this shape and `label` (1, columns), all zero, and the positions of the two in it.
+def hdf5_template(network: str, columns: int) -> tuple[bytes, int, int]:
+    """An HDF5 file with a network's `data` and `label` (1, columns), all zero, and the positions of the two in it.
 
     All files of a network are equal but for these bytes; filling a template is many times faster than the library's
-    path and gives the same bytes every time. The 1.8 file format keeps old Caffe builds able to read it.
+    path and gives the same bytes every time. The 1.8 file format keeps old Caffe builds able to read it. The file's
+    attributes are the input's geometry, which Caffe does not look at.
     """
-    small_old = {"libver": ("v108", "v108"), "meta_block_size": 256}
+    kind = NETWORKS[network]
+    small_old = {"libver": ("v108", "v108"), "meta_block_size": 512}
     with h5py.File("template", "w", driver="core", backing_store=False, **small_old) as file:
         places = []
-        for name, size in (("data", shape), ("label", (1, columns))):
+        for name, size in (("data", kind.shape), ("label", (1, columns))):
             dataset = file.create_dataset(name, data=np.zeros(size, "<f4"), track_times=False)
             places.append(dataset.id.get_offset())
+        for name, value in kind.geometry.attributes().items():
+            file.attrs.create(name, value, dtype="<i4")
         file.flush()
         return file.id.get_file_image(), *places
 
 
-def hdf5_bytes(data: np.ndarray, label: Iterable[float]) -> bytes:
-    """The HDF5 file with float32 datasets `data` and `label` (1, columns): the bytes that Caffe's HDF5Data reads."""
+def hdf5_bytes(network: str, data: np.ndarray, label: Iterable[float]) -> bytes:
+    """The HDF5 file with float32 datasets `data` and `label` (1, columns): the bytes that Caffe's HDF5Data reads.
+
+    data: float32, of the network's shape.
+    """
     label = np.asarray([list(label)], "<f4")
-    template, data_place, label_place = hdf5_template(data.shape, label.shape[1])
+    template, data_place, label_place = hdf5_template(network, label.shape[1])
     data = np.ascontiguousarray(data, "<f4")
     pieces, end = [], 0
     for place, values in sorted(((data_place, data), (label_place, label)), key=lambda item: item[0]):
@@ -90,14 +97,14 @@ def process(job: Job, destination: Path, seed: int) -> Outcome:
         return Outcome(recording, None, _defect(recording, error.found, error.wanted))
     for network, path in files.items():
         # flushing each would cost more time than making it; see Journal for what a power failure may do
-        write_file(path, hdf5_bytes(inputs[network], job.labels), flush=False)
+        write_file(path, hdf5_bytes(network, inputs[network], job.labels), flush=False)
     return Outcome(recording, made_from)
 
 
 def _is_whole(network: str, path: Path, columns: int) -> bool:
     """Whether the file has its full size (after a power failure it may be there and empty)."""
     try:
-        return path.stat().st_size == len(hdf5_template(NETWORKS[network].shape, columns)[0])
+        return path.stat().st_size == len(hdf5_template(network, columns)[0])
     except OSError:
         return False
 

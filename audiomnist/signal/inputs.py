@@ -15,7 +15,18 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from audiomnist.signal.geometry import BINS, FIRST_FRAME, FRAMES, HOP, SAMPLE_RATE, SAMPLES, WINDOW
+from audiomnist.signal.geometry import (
+    BINS,
+    FIRST_FRAME,
+    FRAMES,
+    HOP,
+    SAMPLE_RATE,
+    SAMPLES,
+    SPECTROGRAM,
+    WAVEFORM,
+    WINDOW,
+    Geometry,
+)
 from audiomnist.signal.resampling import fourier_resample
 from audiomnist.signal.wav import RecordingError, read_wav
 
@@ -27,7 +38,7 @@ RANK = PERCENTILE / 100 * (SAMPLES - 1)  # between these two of the sorted sampl
 PERCENTILE_OFFSET = 0.001  # on the scale of 16-bit samples
 MAX_SCALED_PEAK = 1e4  # a waveform beyond it makes the loss NaN; see `scaled_waveform`
 DEFAULT_SEED = 0
-FORMAT = 3  # raised whenever the same recording would give other files
+FORMAT = 4  # raised whenever the same recording would give other files
 
 
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
@@ -122,15 +133,17 @@ def scaled_waveform(padded: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What a network gets: an array of this shape, float32, made from the padded signal (8000,)."""
+    """What a network gets: an array of this shape, float32, made from the padded signal (8000,), and where its values
+    lie in time and frequency."""
 
     shape: tuple[int, int, int, int]
     make: Callable[[np.ndarray], np.ndarray]
+    geometry: Geometry
 
 
 NETWORKS = {
-    "AlexNet": NetworkInput((1, 1, BINS, FRAMES), spectrogram_db),
-    "AudioNet": NetworkInput((1, 1, 1, SAMPLES), scaled_waveform),
+    "AlexNet": NetworkInput((1, 1, BINS, FRAMES), spectrogram_db, SPECTROGRAM),
+    "AudioNet": NetworkInput((1, 1, 1, SAMPLES), scaled_waveform, WAVEFORM),
 }
 
 
