@@ -22,6 +22,7 @@ from audiomnist.explain import cli as lrp_cli
 from audiomnist.explain.drawing import compare
 from audiomnist.explain.faithfulness import main as faithfulness_main
 from audiomnist.explain.report import Report
+from audiomnist.signal.geometry import SPECTROGRAM
 from audiomnist.study.catalogue import catalogue
 from audiomnist.study.command import main as experiment_main
 from caffe import cli as caffe_cli
@@ -412,7 +413,7 @@ def test_relevance_that_is_not_finite_is_refused(rule, output, here, capsys, mon
     Path("large.toml").write_text(f"default = {rule}")
     before = sorted(os.listdir())
     if output[0] == "--report":
-        monkeypatch.setattr("audiomnist.explain.drawing.SPECTROGRAM", (CHANNELS, SIZE, SIZE))
+        monkeypatch.setattr("audiomnist.explain.inputs.read_geometry", lambda attributes, shape: SPECTROGRAM)
     status, error = relevance(capsys, "--list", "list.txt", "--composite", "large.toml", *output)
     assert status == 1 and error.count("\n") == 1 and sorted(os.listdir()) == before
     assert re.match(r"lrp: r0.hdf5: relevance by large: \d+ of 108 numbers NaN or infinite found", error), error

@@ -1,4 +1,4 @@
-"""Relevance made audible: waveforms at 8 kHz in which the relevant parts of a recording sound.
+"""Relevance made audible: waveforms in which the relevant parts of a recording sound.
 
 Two readings of the paper's formula exist; both are here, and two more (`FORMULAS`). Relevance of a spectrogram masks
 the recording's complex short-time spectrum, which is inverted with the recording's own phase.
@@ -9,13 +9,10 @@ import wave
 
 import numpy as np
 
+from audiomnist.signal.geometry import SAMPLE_RATE, SPECTROGRAM
 from caffe_proto import write_file
 from lrp.errors import LRPError
 
-SAMPLE_RATE = 8000  # Hz
-# Geometry of the study's spectrograms (the preprocessing's, which the library does not import), in samples.
-WINDOW, HOP = 455, 35
-FIRST_FRAME = 2  # of the frames, which are centred at multiples of HOP, this is the first that is kept
 PEAK = 0.9  # of full scale
 
 FORMULAS = {
@@ -49,72 +46,77 @@ def of_waveform(x, relevance, formula=DEFAULT):
     return normalised(_formula(formula)(relevance, x))
 
 
-def _window():
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
+def _window(length):
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
-def _frames(count):
-    """Padding before the signal and the number of frames centred at multiples of HOP."""
-    return WINDOW // 2, count // HOP + 1
+def spectrum(signal, geometry=SPECTROGRAM):
+    """Complex short-time spectrum (window // 2 + 1, frames) of a signal (T,), frames centred at multiples of the hop
+    from the first to the last sample: all frequencies and frames, those too that the geometry's input leaves out."""
+    window, hop = geometry.window, geometry.hop
+    padded = np.pad(np.asarray(signal, np.float64), (window // 2, window + hop))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop][: len(signal) // hop + 1]
+    return np.fft.rfft(windows * _window(window)).T
 
 
-def spectrum(signal):
-    """Complex short-time spectrum (WINDOW // 2 + 1, frames) of a signal (T,), frames centred at multiples of HOP."""
-    before, frames = _frames(len(signal))
-    padded = np.pad(np.asarray(signal, np.float64), (before, WINDOW + HOP))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:frames]
-    return np.fft.rfft(windows * _window()).T
-
-
-def inverse(coefficients, count):
+def inverse(coefficients, count, geometry=SPECTROGRAM):
     """The signal (T,), T = count, whose `spectrum` is nearest to the coefficients.
 
     Weighted overlap-add (Griffin and Lim 1984, eq. 6).
     """
-    before, frames = _frames(count)
-    total, weight = np.zeros(before + count + WINDOW + HOP), np.zeros(before + count + WINDOW + HOP)
-    window = _window()
-    for frame, part in enumerate(np.fft.irfft(coefficients.T, WINDOW)):
-        place = slice(frame * HOP, frame * HOP + WINDOW)
+    length, hop = geometry.window, geometry.hop
+    before = length // 2
+    total, weight = np.zeros(before + count + length + hop), np.zeros(before + count + length + hop)
+    window = _window(length)
+    for frame, part in enumerate(np.fft.irfft(coefficients.T, length)):
+        place = slice(frame * hop, frame * hop + length)
         total[place] += window * part
         weight[place] += window**2
     return (total / np.maximum(weight, 1e-12))[before : before + count]
 
 
-def of_spectrogram(signal, relevance, formula=DEFAULT):
-    """Audible relevance of a spectrogram network: the recording's padded signal (8000,) and R (1, 227, 227) -> (8000,)
-    float64, peak-normalised.
+def of_spectrogram(signal, relevance, formula=DEFAULT, geometry=SPECTROGRAM):
+    """Audible relevance of a spectrogram network: the recording's padded signal (T,) and R (1, frequencies, frames) ->
+    (T,) float64, peak-normalised.
 
     The formula's x is the complex coefficient; `relu(x)*R`, which needs a sign, is refused.
     """
     if formula == "relu(x)*R":
         raise LRPError("audible: formula relu(x)*R found; one without the sign of x wanted for spectrograms")
     signal, relevance = np.asarray(signal, np.float64).ravel(), np.asarray(relevance, np.float64)
-    coefficients = spectrum(signal)
+    coefficients = spectrum(signal, geometry)
     bins, frames = relevance.shape[-2:]
-    if relevance.size != bins * frames or bins > len(coefficients) or FIRST_FRAME + frames > coefficients.shape[1]:
+    room = tuple(np.subtract(coefficients.shape, (geometry.first_bin, geometry.first_frame)))
+    if relevance.size != bins * frames or bins > room[0] or frames > room[1]:
         raise LRPError(
             f"audible: relevance of shape {relevance.shape} found for a signal of {signal.size} samples; "
-            f"(1, frequencies up to {len(coefficients)}, frames up to "
-            f"{coefficients.shape[1] - FIRST_FRAME}) wanted"
+            f"(1, frequencies up to {room[0]}, frames up to {room[1]}) wanted"
         )
     mask = np.zeros(coefficients.shape)
-    mask[:bins, FIRST_FRAME : FIRST_FRAME + frames] = relevance.reshape(bins, frames)
-    return normalised(inverse(_formula(formula)(mask, coefficients), signal.size))
+    bin_, frame = geometry.first_bin, geometry.first_frame
+    mask[bin_ : bin_ + bins, frame : frame + frames] = relevance.reshape(bins, frames)
+    return normalised(inverse(_formula(formula)(mask, coefficients), signal.size, geometry))
 
 
-def wav_bytes(signal):
-    """A WAV file (8 kHz, mono, 16 bit) with the signal (T,) in -1..1."""
+def of_input(data, signal, relevance, formula=DEFAULT, geometry=SPECTROGRAM):
+    """Audible relevance (T,) of an input (1, H, W) with that geometry; `signal`: the recording, for a spectrogram."""
+    if geometry.is_spectrogram:
+        return of_spectrogram(signal, relevance, formula, geometry)
+    return of_waveform(data, relevance, formula)
+
+
+def wav_bytes(signal, rate=SAMPLE_RATE):
+    """A WAV file (`rate` Hz, mono, 16 bit) with the signal (T,) in -1..1."""
     samples = np.clip(np.rint(np.asarray(signal) * 32767), -32768, 32767).astype("<i2")
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
+        file.setframerate(rate)
         file.writeframes(samples.tobytes())
     return buffer.getvalue()
 
 
-def write_wav(path, signal):
-    """Write the signal (T,) in -1..1 as a WAV file, whole or not at all."""
-    write_file(path, wav_bytes(signal))
+def write_wav(path, signal, rate=SAMPLE_RATE):
+    """Write the signal (T,) in -1..1 as a WAV file of `rate` Hz, whole or not at all."""
+    write_file(path, wav_bytes(signal, rate))

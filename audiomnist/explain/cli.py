@@ -17,7 +17,14 @@ from audiomnist.explain import audible, drawing
 from audiomnist.explain.command import exit_code, how, labels
 from audiomnist.explain.inputs import joined, named, read_list, read_recording, sound
 from audiomnist.explain.progress import Part, Progress, code_hash
-from audiomnist.explain.results import attributes, check_alike, columns, file_hash, writing
+from audiomnist.explain.results import (
+    attributes,
+    check_alike,
+    check_same_attributes,
+    columns,
+    file_hash,
+    writing,
+)
 from audiomnist.provenance import made_by
 from caffe_proto import remove_leftovers
 from lrp.baselines import METHODS, explain
@@ -78,7 +85,7 @@ def parser():
     p.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default: %(default)s)")
     p.add_argument("--save", metavar="FILE", help="write relevance, input, score, prediction, target to HDF5")
     p.add_argument("--output", metavar="FILE", help="picture (.png, .svg, .pdf); with --list a folder for pictures")
-    p.add_argument("--audible", metavar="FILE", help="audible heatmap (.wav, 8 kHz); with --list a folder for them")
+    p.add_argument("--audible", metavar="FILE", help="audible heatmap (.wav); with --list a folder for them")
     p.add_argument(
         "--formula",
         choices=audible.FORMULAS,
@@ -127,7 +134,7 @@ class Run:
         self.network = Network(options.model, options.weights)
         self.shape = None if self.network.input_shape is None else self.network.input_shape[1:]
         self.paths = read_list(options.list)[: options.limit] if options.list else [options.input]
-        self.names = None  # of the columns of the recordings so far
+        self.names = self.about = None  # of the columns of the recordings so far, and their attributes
         if options.list and (options.output or options.audible):
             self._check_names()
         self.report = None
@@ -195,17 +202,14 @@ class Run:
 
     def _listen(self, path, recording, item, explanation):
         o, one = self.options, recording.item(item)
-        if recording.data.shape[1:3] == (1, 1):
-            signal = audible.of_waveform(one.data, explanation.relevance[item], o.formula)
-        else:
-            heard = sound(one, o.seed)
-            if heard is None:
-                raise LRPError(
-                    f"{one.path}: no waveform found for it; a WAV file, or the waveform network's file "
-                    "beside it wanted by --audible"
-                )
-            signal = audible.of_spectrogram(heard, explanation.relevance[item], o.formula)
-        audible.write_wav(path, signal)
+        heard = sound(one, o.seed)
+        if heard is None:
+            raise LRPError(
+                f"{one.path}: no waveform found for it; a WAV file, or the waveform network's file "
+                "beside it wanted by --audible"
+            )
+        signal = audible.of_input(one.data[0], heard, explanation.relevance[item], o.formula, one.geometry)
+        audible.write_wav(path, signal, one.geometry.sample_rate)
 
     def _explain(self, recording):
         """(explanations by the composites, the report's entries) of a group of recordings that are alike."""
@@ -224,7 +228,9 @@ class Run:
         part.entries.extend(entries)
         if o.save:
             part.groups.append(columns(explanations[0], recording.data, recording.label, recording.sources))
-            part.about = attributes(explanations[0])
+            about = attributes(explanations[0], recording.geometry)
+            check_same_attributes(recording.path, about, part.about or about)
+            part.about = about
         for item, source in enumerate(recording.sources):
             captions = [drawing.caption(explanation, item) for explanation in explanations]
             files = self._files(recording, item)
@@ -232,7 +238,11 @@ class Run:
                 remove_leftovers(path)
             if o.output:
                 figure = drawing.compare(
-                    recording.data[item], [e.relevance[item] for e in explanations], captions, os.path.basename(source)
+                    recording.data[item],
+                    [e.relevance[item] for e in explanations],
+                    captions,
+                    os.path.basename(source),
+                    recording.geometry,
                 )
                 drawing.write(figure, files["output"])
             if o.audible:
@@ -266,6 +276,8 @@ class Run:
         for made in part.groups:
             self.names = self.names or list(made)
             check_alike(made, self.names)
+        self.about = self.about or part.about
+        check_same_attributes(paths[0], part.about, self.about)
         if key:
             if not made_before:
                 self.progress.keep(key, part)

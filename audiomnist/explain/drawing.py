@@ -10,15 +10,9 @@ from itertools import groupby
 
 import numpy as np
 
+from audiomnist.signal.geometry import SPECTROGRAM, WAVEFORM, study_geometry
 from caffe_proto import atomic_file
 from lrp.errors import LRPError
-
-# Geometry of the study's two inputs (the preprocessing's, which the library does not import).
-SAMPLE_RATE = 8000  # Hz
-BIN_WIDTH = SAMPLE_RATE / 455  # Hz between frequencies of the spectrogram
-FRAME_STEP = 35 / SAMPLE_RATE  # s between its frames
-FIRST_FRAME = 2  # frames cropped at its beginning
-SPECTROGRAM, WAVEFORM = (1, 227, 227), (1, 1, 8000)
 
 COLOURS = "seismic"
 CLIP = 99.9  # percentile of |R| at which colours saturate: relevance has long tails
@@ -79,10 +73,9 @@ def _colourbar(figure, axes, end):
     bar.set_label("relevance R")
 
 
-def draw_spectrogram(figure, axes, data, relevance, colourbar=True):
-    """Relevance (1, 227, 227) over the grey spectrogram `data` of that shape, in dB."""
-    height, width = data.shape[-2:]
-    extent = (FIRST_FRAME * FRAME_STEP, (FIRST_FRAME + width) * FRAME_STEP, 0, height * BIN_WIDTH)
+def draw_spectrogram(figure, axes, data, relevance, colourbar=True, geometry=SPECTROGRAM):
+    """Relevance (1, frequencies, frames) over the grey spectrogram `data` of that shape, in dB."""
+    extent = geometry.extent(*data.shape[-2:])
     axes.imshow(data[0], origin="lower", aspect="auto", cmap="gray_r", extent=extent)
     end = limit(relevance)
     _overlay(axes, relevance[0], end, extent)
@@ -116,14 +109,14 @@ def zoom_window(relevance, length):
     return int(np.argmax(total[length:] - total[:-length]))
 
 
-def draw_waveform(figure, axes, data, relevance, zoom=None, colourbar=True):
+def draw_waveform(figure, axes, data, relevance, zoom=None, colourbar=True, geometry=WAVEFORM):
     """Relevance (1, 1, T) as the colour of the waveform `data`; `zoom`: axes for the stretch with the most of it."""
     data, relevance = data.ravel(), relevance.ravel()
-    time = np.arange(len(data)) / SAMPLE_RATE
+    time = np.arange(len(data)) / geometry.sample_rate
     end = limit(relevance)
     _coloured_samples(axes, time, data, relevance, end, 0.8)
     if zoom is not None:
-        length = int(ZOOM * SAMPLE_RATE)
+        length = min(len(data), max(2, int(ZOOM * geometry.sample_rate)))
         start = zoom_window(relevance, length)
         part = slice(start, start + length)
         axes.axvspan(time[start], time[part][-1], color="0.9", zorder=0)
@@ -144,15 +137,16 @@ def draw_image(figure, axes, data, relevance, colourbar=True):
         _colourbar(figure, axes, end)
 
 
-def draw(data, relevance, text="", title=""):
-    """A matplotlib Figure of one item's relevance (C, H, W) over its input (C, H, W), told apart by shape."""
-    return compare(data, [relevance], [text], title)
+def draw(data, relevance, text="", title="", geometry=None):
+    """A matplotlib Figure of one item's relevance (C, H, W) over its input (C, H, W); geometry: see `compare`."""
+    return compare(data, [relevance], [text], title, geometry)
 
 
-def compare(data, relevances, texts, title=""):
+def compare(data, relevances, texts, title="", geometry=None):
     """A Figure of several relevances (C, H, W) of one input (C, H, W), each with its own caption and colour scale.
 
-    Spectrograms lie side by side, the input before them; waveforms and other inputs one below the other.
+    geometry: where the input's values lie; default: the study's own for inputs of its shapes. Without one they are an
+    image. Spectrograms lie side by side, the input before them; waveforms and images one below the other.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -166,7 +160,9 @@ def compare(data, relevances, texts, title=""):
             )
         if not (np.isfinite(relevance).all() and np.isfinite(data).all()):
             raise LRPError("drawing: numbers that are NaN or infinite found; finite ones wanted")
-    spectrogram, line = data.shape == SPECTROGRAM, data.shape[0] == data.shape[1] == 1
+    geometry = geometry or study_geometry(data.shape)
+    spectrogram = geometry is not None and geometry.is_spectrogram
+    line = geometry is not None and not spectrogram
     columns = min(3, 1 + len(relevances)) if spectrogram else 1
     rows = -(-(spectrogram + len(relevances)) // columns)
     size = (4.75 * columns, 4.6 * rows + 0.4) if spectrogram else (9.5, (3.4 if line else 4.6) * rows + 0.4)
@@ -176,13 +172,13 @@ def compare(data, relevances, texts, title=""):
         figure.suptitle(title, fontsize="medium")
     cells = list(figure.subfigures(rows, columns, squeeze=False).ravel())
     if spectrogram:
-        draw_spectrogram_alone(cells.pop(0).subplots(), data)
+        draw_spectrogram_alone(cells.pop(0).subplots(), data, geometry)
     for part, relevance, text in zip(cells, relevances, texts, strict=False):
         if line:
             axes, zoom = part.subplots(1, 2, width_ratios=(2, 1))
-            draw_waveform(part, axes, data, relevance, zoom)
+            draw_waveform(part, axes, data, relevance, zoom, geometry=geometry)
         elif spectrogram:
-            draw_spectrogram(part, part.subplots(), data, relevance)
+            draw_spectrogram(part, part.subplots(), data, relevance, geometry=geometry)
         else:
             draw_image(part, part.subplots(), data, relevance)
         if text and len(relevances) > 1:
@@ -192,10 +188,9 @@ def compare(data, relevances, texts, title=""):
     return figure
 
 
-def draw_spectrogram_alone(axes, data):
-    """The grey spectrogram (1, 227, 227) in dB by itself."""
-    height, width = data.shape[-2:]
-    extent = (FIRST_FRAME * FRAME_STEP, (FIRST_FRAME + width) * FRAME_STEP, 0, height * BIN_WIDTH)
+def draw_spectrogram_alone(axes, data, geometry=SPECTROGRAM):
+    """The grey spectrogram (1, frequencies, frames) in dB by itself."""
+    extent = geometry.extent(*data.shape[-2:])
     axes.imshow(data[0], origin="lower", aspect="auto", cmap="gray_r", extent=extent)
     axes.set(xlabel="time (s)", ylabel="frequency (Hz)", title="input (dB)")
 

@@ -46,7 +46,7 @@ def by_amplitude(x):
     return np.abs(x - silence(x))
 
 
-def taken_away(x, order, share):
+def deletion(x, order, share):
     """The batch (N, C, H, W) with a share (0 to 1) of each item's values, those with the largest `order` (of the same
     shape; ties by place), replaced by silence."""
     count = int(round(share * x[0].size))
@@ -66,7 +66,7 @@ def curve(forward, x, labels, orders, name, shares=SHARES):
         raise LRPError(f"shares: {shares.tolist()} found; at least two that rise from 0 to 1 at most wanted")
     accuracies = np.array(
         [
-            [np.mean(np.argmax(forward(taken_away(x, order, share)), axis=1) == labels) for share in shares]
+            [np.mean(np.argmax(forward(deletion(x, order, share)), axis=1) == labels) for share in shares]
             for order in orders
         ]
     )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiomnist.signal.inputs import network_inputs, padded_signal
+from audiomnist.signal.geometry import Geometry, read_geometry
+from audiomnist.signal.inputs import NETWORKS, network_inputs, padded_signal
 from audiomnist.signal.wav import RecordingError
 from lrp.errors import LRPError, NotFiniteError
 
@@ -15,11 +16,13 @@ WAV, HDF5 = (".wav",), (".hdf5", ".h5")
 
 @dataclass(frozen=True)
 class Recording:
-    """Recordings: data (N, C, H, W) float32, label (N, L) float32 or None, sources: the file that each came from."""
+    """Recordings: data (N, C, H, W) float32, label (N, L) float32 or None, sources: the file that each came from,
+    geometry: where the values lie in time and frequency, or None where that is not known (any other input)."""
 
     data: np.ndarray
     label: np.ndarray | None
     sources: tuple
+    geometry: Geometry | None
 
     @property
     def path(self):
@@ -29,11 +32,13 @@ class Recording:
     def item(self, index):
         """One of the recordings."""
         one = slice(index, index + 1)
-        return Recording(self.data[one], None if self.label is None else self.label[one], self.sources[one])
+        label = None if self.label is None else self.label[one]
+        return Recording(self.data[one], label, self.sources[one], self.geometry)
 
 
 def read_hdf5(path):
-    """A preprocessed file: dataset `data` (N, C, H, W), `label` (N, L) if there is one. Raises LRPError."""
+    """A preprocessed file: dataset `data` (N, C, H, W), `label` (N, L) if there is one, and the geometry that its
+    attributes give. Raises LRPError."""
     import h5py
 
     if not os.path.isfile(path):
@@ -44,6 +49,7 @@ def read_hdf5(path):
                 raise LRPError(f"{path}: datasets {', '.join(file) or 'none'} found; data wanted")
             data = np.asarray(file["data"][()])
             label = np.asarray(file["label"][()]) if "label" in file else None
+            attributes = dict(file.attrs)
     except OSError as error:
         raise LRPError(f"{path}: not a readable HDF5 file ({error}); a preprocessed recording wanted") from None
     if data.dtype.kind not in "fiu":
@@ -51,7 +57,11 @@ def read_hdf5(path):
     if data.ndim == 0 or label is not None and label.shape[:1] != data.shape[:1]:
         shapes = f"{data.shape} and label of shape {None if label is None else label.shape}"
         raise LRPError(f"{path}: data of shape {shapes} found; one row of each per recording wanted")
-    return Recording(data.astype(np.float32), label, (os.fspath(path),) * len(data))
+    try:
+        geometry = read_geometry(attributes, data.shape[1:])
+    except RecordingError as error:
+        raise LRPError(f"{path}: {error.found} found; {error.wanted} wanted") from None
+    return Recording(data.astype(np.float32), label, (os.fspath(path),) * len(data), geometry)
 
 
 def read_wav(path, shape, seed=0):
@@ -65,11 +75,12 @@ def read_wav(path, shape, seed=0):
         made = network_inputs(os.fspath(path), os.path.basename(path), seed)
     except (RecordingError, OSError) as error:
         raise LRPError(f"{path}: {error}") from None
-    fitting = [array for array in made.values() if array.shape[1:] == tuple(shape)]
+    fitting = [name for name, array in made.items() if array.shape[1:] == tuple(shape)]
     if not fitting:
         known = ", ".join(f"{name} {array.shape[1:]}" for name, array in made.items())
         raise LRPError(f"{path}: a network with input {tuple(shape)} found; for WAV files one of {known} wanted")
-    return Recording(fitting[0].astype(np.float32), None, (os.fspath(path),))
+    (name, *_) = fitting
+    return Recording(made[name].astype(np.float32), None, (os.fspath(path),), NETWORKS[name].geometry)
 
 
 def read_recording(path, shape=None, seed=0):
@@ -100,20 +111,27 @@ def read_recording(path, shape=None, seed=0):
 
 
 def sound(recording, seed=0):
-    """The recording (of one item) as a waveform (8000,) at 8 kHz, of any scale, or None where it cannot be found.
+    """The recording (of one item) as a waveform (T,) at its geometry's rate, of any scale, or None where it cannot be
+    found.
 
     Waveform inputs are it; for a spectrogram it comes from the WAV file, or from the file of the waveform network that
-    the preprocessing wrote beside it.
+    the preprocessing wrote beside it. Raises LRPError where that has another rate.
     """
-    data, source = recording.data, recording.path
-    if data.shape[1:3] == (1, 1):
-        return data.ravel().astype(np.float64)
+    source, geometry = recording.path, recording.geometry
+    if geometry is None:
+        return None
+    if not geometry.is_spectrogram:
+        return recording.data.ravel().astype(np.float64)
     if os.path.splitext(source)[1].lower() in WAV:
         return padded_signal(source, os.path.basename(source), seed)
     folder, name = os.path.split(source)
     beside = os.path.join(folder, "AudioNet_" + name.removeprefix("AlexNet_"))
     if name.startswith("AlexNet_") and os.path.isfile(beside):
-        return read_hdf5(beside).data[0].ravel().astype(np.float64)
+        waveform = read_hdf5(beside)
+        rate = waveform.geometry.sample_rate if waveform.geometry else None
+        if rate != geometry.sample_rate:
+            raise LRPError(f"{beside}: sample_rate {rate} found; {geometry.sample_rate} wanted, as {source} has it")
+        return waveform.data[0].ravel().astype(np.float64)
     return None
 
 
@@ -145,14 +163,15 @@ def named(sources):
 
 
 def joined(recordings):
-    """Neighbouring recordings that are alike (shape of data and labels) put together, in order."""
+    """Neighbouring recordings that are alike (shape of data and labels, geometry) put together, in order."""
     groups = []
     for recording in recordings:
-        kind = recording.data.shape[1:], None if recording.label is None else recording.label.shape[1:]
+        labelled = None if recording.label is None else recording.label.shape[1:]
+        kind = recording.data.shape[1:], labelled, recording.geometry
         if not groups or groups[-1][0] != kind:
             groups.append((kind, []))
         groups[-1][1].append(recording)
-    for (_, labelled), members in groups:
+    for (_, labelled, geometry), members in groups:
         label = None if labelled is None else np.concatenate([one.label for one in members])
         sources = tuple(source for one in members for source in one.sources)
-        yield Recording(np.concatenate([one.data for one in members]), label, sources)
+        yield Recording(np.concatenate([one.data for one in members]), label, sources, geometry)

@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+import audiomnist.explain
+import audiomnist.signal
+import lrp
 from audiomnist.explain.results import file_hash, string_kind
 from caffe_proto import atomic_hdf5, remove_leftovers, write_file
 from lrp.errors import LRPError
@@ -26,11 +29,13 @@ _PART = re.compile(r"[0-9a-f]{64}\.hdf5")
 
 
 def code_hash():
-    """SHA-256 over this package's modules: parts that other code made are not mixed with this one's."""
-    folder = os.path.dirname(__file__)
+    """SHA-256 over the modules that make a part's content (relevance, preprocessing of WAV files, pictures): parts that
+    other code made are not mixed with this one's."""
     digest = hashlib.sha256()
-    for name in sorted(name for name in os.listdir(folder) if name.endswith(".py")):
-        digest.update(file_hash(os.path.join(folder, name)).encode())
+    for package in (lrp, audiomnist.signal, audiomnist.explain):
+        (folder,) = package.__path__
+        for name in sorted(name for name in os.listdir(folder) if name.endswith(".py")):
+            digest.update(file_hash(os.path.join(folder, name)).encode())
     return digest.hexdigest()
 
 
@@ -39,7 +44,7 @@ class Part:
     """What some recordings of a list gave.
 
     lines: printed lines. files: pictures and sounds that it wrote. entries: the report's (JSON values). groups:
-    `lrp.results.columns`, one dict for each group of recordings that are alike. about: `lrp.results.attributes`.
+    `audiomnist.explain.results.columns`, one dict for each group of recordings that are alike. about: its `attributes`.
     """
 
     lines: list = field(default_factory=list)

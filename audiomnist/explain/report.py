@@ -32,6 +32,14 @@ def _eight_bits(values, end):
     return _base64(np.clip(np.rint(127 * np.asarray(values, np.float64) / end), -127, 127).astype(np.int8).tobytes())
 
 
+def _place(shape, geometry):
+    """{start, end: of the picture in s; hertz: its lower and upper edge, or None for a waveform}."""
+    if not geometry.is_spectrogram:
+        return {"start": 0.0, "end": shape[2] / geometry.sample_rate, "hertz": None}
+    start, end, *hertz = geometry.extent(*shape[1:])
+    return {"start": start, "end": end, "hertz": hertz}
+
+
 class Report:
     """Collects entries with `add`, then `write` makes folder/index.html.
 
@@ -42,21 +50,24 @@ class Report:
         self.folder, self.network, self.seed, self.dtype = os.fspath(folder), network, seed, dtype
         self.count, self.size, self.entries = count, 0, []
 
-    def _audible(self, data, relevance, signal):
-        if data.shape[:2] == (1, 1):
-            return _base64(audible.wav_bytes(audible.of_waveform(data, relevance)))
+    @staticmethod
+    def _wav(signal, geometry):
+        """A signal (T,) in -1..1 as a WAV file, base64."""
+        return _base64(audible.wav_bytes(signal, geometry.sample_rate))
+
+    def _audible(self, data, relevance, signal, geometry):
         if signal is None:
             return None
-        return _base64(audible.wav_bytes(audible.of_spectrogram(signal, relevance)))
+        return self._wav(audible.of_input(data, signal, relevance, geometry=geometry), geometry)
 
     def entry(self, recording, composites):
         """One `Recording` (one item) explained for every class by every composite (name, file, `Composite` or
         baseline), as a JSON value."""
-        data = recording.data[0]
-        if data.shape not in (drawing.SPECTROGRAM, drawing.WAVEFORM):
+        data, geometry = recording.data[0], recording.geometry
+        if geometry is None:
             raise LRPError(
-                f"{recording.path}: an input of shape {data.shape} found; for a report a spectrogram "
-                f"{drawing.SPECTROGRAM} or a waveform {drawing.WAVEFORM} wanted"
+                f"{recording.path}: an input of shape {data.shape} and no attribute sample_rate found; for a report a "
+                "spectrogram or a waveform wanted"
             )
         signal = sound(recording, self.seed)
         classes = self.network.classes(recording.data.shape)
@@ -76,20 +87,21 @@ class Report:
                     "limit": end,
                     "score": float(made.score[k]),
                     "conserved": conserved if np.isfinite(conserved) else None,
-                    "sound": self._audible(data, made.relevance[k], signal),
+                    "sound": self._audible(data, made.relevance[k], signal, geometry),
                 }
         flat = data.astype(np.float64)
-        if data.shape == drawing.SPECTROGRAM:  # decibels: from the least, -127, to the most, 127
+        if geometry.is_spectrogram:  # decibels: from the least, -127, to the most, 127
             flat = 2 * (flat - flat.min()) / (np.ptp(flat) or 1) - 1
         return {
             "name": os.path.basename(recording.path),
             "shape": list(data.shape),
+            **_place(data.shape, geometry),
             "input": _eight_bits(flat, np.abs(flat).max() or 1),
             "label": None if recording.label is None else " ".join(f"{v:g}" for v in recording.label.ravel()),
             "prediction": int(made.prediction[0]),
             "explanations": explanations,
             "rules": rules,
-            "sound": None if signal is None else _base64(audible.wav_bytes(audible.normalised(signal))),
+            "sound": None if signal is None else self._wav(audible.normalised(signal), geometry),
         }
 
     def add(self, entry):
@@ -108,17 +120,9 @@ class Report:
         if not self.entries:
             raise LRPError(f"{self.folder}: no recordings found; at least one wanted for a report")
         first = self.entries[0]
-        shape = tuple(first["shape"])
-        spectrogram = shape == drawing.SPECTROGRAM
-        start = drawing.FIRST_FRAME * drawing.FRAME_STEP if spectrogram else 0.0
-        length = shape[2] * (drawing.FRAME_STEP if spectrogram else 1 / drawing.SAMPLE_RATE)
         data = {
             "about": f"{self.network.model} with {self.network.weights_file}: {len(self.entries)} recordings. Red "
             "speaks for the class, blue against it; audible heatmaps play relu(R) * x.",
-            "shape": shape[1:],
-            "hertz": shape[1] * drawing.BIN_WIDTH if spectrogram else 0,
-            "start": start,
-            "end": start + length,
             "classes": list(next(iter(first["explanations"].values()))),
             "rules": first["rules"],
             "recordings": self.entries,

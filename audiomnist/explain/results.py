@@ -42,13 +42,22 @@ def columns(explanation, data, label=None, sources=None):
     return made
 
 
-def attributes(explanation):
-    """{attribute: text} that goes with `columns`: composite; rules, {layer name: rule} as JSON; and, where there are
-    columns of absorbed relevance, absorbed_layers, their layers as JSON."""
+def attributes(explanation, geometry=None):
+    """{attribute: value} that goes with `columns`: composite; rules, {layer name: rule} as JSON; where there are
+    columns of absorbed relevance, absorbed_layers, their layers as JSON; and the inputs' geometry, where it is known,
+    under the names that their files have it (`audiomnist.signal.geometry`)."""
     made = {"composite": explanation.composite, "rules": json.dumps(explanation.rules)}
     if explanation.absorbed:
         made["absorbed_layers"] = json.dumps(list(explanation.absorbed))
-    return made
+    return made | (geometry.attributes() if geometry else {})
+
+
+def check_same_attributes(source, made, known):
+    """LRPError unless a recording's `attributes` are those of the recordings before; source: its file."""
+    for name in [*known, *made]:
+        if made.get(name) != known.get(name):
+            found, wanted = (f"{name} {one[name]}" if name in one else f"no {name}" for one in (made, known))
+            raise LRPError(f"{source}: {found} found; {wanted} wanted, as the recordings before have it")
 
 
 def check_alike(made, known):
@@ -102,7 +111,7 @@ class Writer:
 def writing(path, about):
     """Context manager: a `Writer` for the HDF5 file `path`, which appears when all was written, or not at all.
 
-    about: {name: text}, the file's attributes; of the command line they are `attributes`, weights (its path),
+    about: {name: value}, the file's attributes; of the command line they are `attributes`, weights (its path),
     weights_sha256, version and commit of this project and, for a list, list.
     """
     with atomic_hdf5(path) as stream:

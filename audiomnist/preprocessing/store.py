@@ -17,15 +17,18 @@ from audiomnist.signal.wav import RecordingError
 from caffe_proto.atomic import write_file
 
 
-def hdf5_bytes(data: np.ndarray, label: Iterable[float]) -> bytes:
+def hdf5_bytes(network: str, data: np.ndarray, label: Iterable[float]) -> bytes:
     """The HDF5 file with float32 datasets `data` and `label` (1, columns): the bytes that Caffe's HDF5Data reads.
 
+    data: float32, of the network's shape. The file's attributes are the input's geometry, which Caffe does not look at.
     Equal arguments give equal bytes. The file format is that of HDF5 1.8, which old builds of Caffe can read.
     """
-    small_old = {"libver": ("v108", "v108"), "meta_block_size": 256}
+    small_old = {"libver": ("v108", "v108"), "meta_block_size": 512}
     with h5py.File("recording", "w", driver="core", backing_store=False, **small_old) as file:
         file.create_dataset("data", data=np.asarray(data, "<f4"), track_times=False)
         file.create_dataset("label", data=np.asarray([list(label)], "<f4"), track_times=False)
+        for name, value in NETWORKS[network].geometry.attributes().items():
+            file.attrs.create(name, value, dtype="<i4")
         file.flush()
         return file.id.get_file_image()
 
@@ -33,7 +36,7 @@ def hdf5_bytes(data: np.ndarray, label: Iterable[float]) -> bytes:
 @cache
 def file_size(network: str, columns: int) -> int:
     """Bytes of a network's HDF5 file with this many labels."""
-    return len(hdf5_bytes(np.zeros(NETWORKS[network].shape), [0] * columns))
+    return len(hdf5_bytes(network, np.zeros(NETWORKS[network].shape), [0] * columns))
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def process(job: Job, destination: Path, seed: int) -> Outcome:
         return Outcome(recording, None, _defect(recording, error.found, error.wanted))
     for network, path in files.items():
         # flushing a file takes longer than making it; Journal says what follows after a power failure
-        write_file(path, hdf5_bytes(inputs[network], job.labels), flush=False)
+        write_file(path, hdf5_bytes(network, inputs[network], job.labels), flush=False)
     return Outcome(recording, made_from)
 
 

@@ -129,7 +129,7 @@ def keep(answers: list[Answer], wav: bytes, name: str, output: Path) -> list[tup
         figure = drawing.draw(answer.data[0], answer.explanation.relevance[0], text, f"{name}, {answer}")
         drawing.write(figure, str(output / f"{stem}_{answer.network}.png"))
         relevance = answer.explanation.relevance[0]
-        if answer.data.shape[1:] == drawing.WAVEFORM:
+        if answer.data.shape[1:3] == (1, 1):
             signal = audible.of_waveform(answer.data, relevance)
         else:
             signal = audible.of_spectrogram(padded_signal(wav, name), relevance)

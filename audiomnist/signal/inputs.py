@@ -15,7 +15,18 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from audiomnist.signal.geometry import BINS, FIRST_FRAME, FRAMES, HOP, SAMPLE_RATE, SAMPLES, WINDOW
+from audiomnist.signal.geometry import (
+    BINS,
+    FIRST_FRAME,
+    FRAMES,
+    HOP,
+    SAMPLE_RATE,
+    SAMPLES,
+    SPECTROGRAM,
+    WAVEFORM,
+    WINDOW,
+    Geometry,
+)
 from audiomnist.signal.wav import RecordingError, read_wav
 
 AMIN = 1e-5  # amplitudes below this count as this
@@ -124,15 +135,17 @@ def scaled_waveform(padded: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """The input of a network: an array of this shape, float32, made from the padded signal (8000,)."""
+    """What a network gets: an array of this shape, float32, made from the padded signal (8000,), and where its values
+    lie in time and frequency."""
 
     shape: tuple[int, int, int, int]
     make: Callable[[np.ndarray], np.ndarray]
+    geometry: Geometry
 
 
 NETWORKS = {
-    "AlexNet": NetworkInput((1, 1, BINS, FRAMES), spectrogram_db),
-    "AudioNet": NetworkInput((1, 1, 1, SAMPLES), scaled_waveform),
+    "AlexNet": NetworkInput((1, 1, BINS, FRAMES), spectrogram_db, SPECTROGRAM),
+    "AudioNet": NetworkInput((1, 1, 1, SAMPLES), scaled_waveform, WAVEFORM),
 }
 
 

@@ -18,7 +18,7 @@ import random_networks
 
 from audiomnist.explain import audible as sounds
 from audiomnist.explain import cli
-from audiomnist.explain.drawing import FORMATS, SPECTROGRAM, WAVEFORM, compare, limit, zoom_window
+from audiomnist.explain.drawing import FORMATS, compare, limit, zoom_window
 from audiomnist.explain.faithfulness import main as faithfulness
 from caffe_proto import array_to_blobproto, write_message
 from lrp import COMPOSITES, METHODS, AlphaBeta, Composite, Epsilon, Flat, LRPError, Network, ZBox, read_composite
@@ -27,6 +27,9 @@ from tests.lrp.test_lrp_network import SMALL, parse, small_input, small_weights
 from tests.needs import need
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+SPECTROGRAM, WAVEFORM = (1, 227, 227), (1, 1, 8000)  # shapes of the study's inputs
 
 
 def write_hdf5(path, data, label=((3, 1),)):
@@ -158,7 +161,7 @@ def test_pictures_show_every_relevance_with_its_caption(shape, count):
     if shape == SPECTROGRAM:
         assert {axes.get_ylabel() for axes in figure.axes if axes not in bars} == {"frequency (Hz)"}
         top = figure.axes[0].get_images()[0].get_extent()
-        np.testing.assert_allclose(top, (70 / 8000, 229 * 35 / 8000, 0, 227 * 8000 / 455))
+        np.testing.assert_allclose(top, (1.5 * 35 / 8000, 228.5 * 35 / 8000, -4000 / 455, 226.5 * 8000 / 455))
 
 
 def test_list_with_labels(small, tmp_path, capsys):

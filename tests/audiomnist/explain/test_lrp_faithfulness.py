@@ -25,15 +25,15 @@ def batch(count=40, seed=0):
     return x, labels, forward, x * weight * np.where(labels, 1, -1)[:, None, None, None]
 
 
-def test_taken_away_by_hand():
+def test_deletion_by_hand():
     x = np.array([[3.0, -1.0, 2.0, -5.0], [1.0, 2.0, -3.0, 4.0]]).reshape(2, 1, 1, 4)
     order = np.array([[4, 3, 2, 1], [0, 5, 5, 1]], float).reshape(x.shape)
-    found = faithfulness.taken_away(x, order, 0.5)
+    found = faithfulness.deletion(x, order, 0.5)
     assert found.ravel().tolist() == [0, 0, 2, -5, 1, 0, 0, 4]
     decibels = -np.abs(x) - 1
-    assert faithfulness.taken_away(decibels, order, 0.25).ravel().tolist() == [-6, -2, -3, -6, -2, -5, -4, -5]
-    np.testing.assert_array_equal(faithfulness.taken_away(x, order, 0.0), x)
-    assert not faithfulness.taken_away(x, order, 1.0).any()
+    assert faithfulness.deletion(decibels, order, 0.25).ravel().tolist() == [-6, -2, -3, -6, -2, -5, -4, -5]
+    np.testing.assert_array_equal(faithfulness.deletion(x, order, 0.0), x)
+    assert not faithfulness.deletion(x, order, 1.0).any()
 
 
 def test_true_relevance_falls_fastest():

@@ -257,19 +257,23 @@ def test_the_hdf5_file_holds_what_was_put_in(tmp_path, network, columns):
     data = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     label = list(range(3, 3 + columns))
     path = tmp_path / "a.hdf5"
-    path.write_bytes(store.hdf5_bytes(data, label))
+    path.write_bytes(store.hdf5_bytes(network, data, label))
     with h5py.File(path, "r") as file:
         assert set(file) == {"data", "label"}
         assert file["data"].dtype == file["label"].dtype == np.dtype("<f4")
         np.testing.assert_array_equal(file["data"][:], data)
         np.testing.assert_array_equal(file["label"][:], [label])
-    assert path.read_bytes() == store.hdf5_bytes(data, label)
+        wanted = {"sample_rate": 8000}
+        if network == "AlexNet":
+            wanted |= {"window": 455, "hop": 35, "first_bin": 0, "first_frame": 2}
+        assert dict(file.attrs) == wanted
+    assert path.read_bytes() == store.hdf5_bytes(network, data, label)
 
 
 def test_the_files_take_at_most_half_of_upstreams_space(tmp_path):
     ours = theirs = 0
     for network, kind in NETWORKS.items():
-        ours += len(store.hdf5_bytes(np.zeros(kind.shape), [0, 0]))
+        ours += len(store.hdf5_bytes(network, np.zeros(kind.shape), [0, 0]))
         with h5py.File(tmp_path / network, "w") as file:
             file["data"] = np.zeros(kind.shape)
             file["label"] = np.array([[0, 0]])
