@@ -6,7 +6,6 @@ import wave
 import h5py
 import numpy as np
 import pytest
-from test_lrp_network import inputs, layer, parse
 
 from audiomnist.explain import audible, cli, drawing
 from audiomnist.preprocessing import store
@@ -14,6 +13,7 @@ from audiomnist.signal.geometry import SPECTROGRAM, WAVEFORM, Geometry, read_geo
 from audiomnist.signal.inputs import NETWORKS
 from audiomnist.signal.wav import RecordingError
 from caffe_proto import array_to_blobproto, write_message
+from tests.lrp.test_lrp_network import inputs, layer, parse
 
 # 16 kHz, frames of 25 ms every 10 ms: 40 Hz between frequencies; the first kept are 120 Hz and 50 ms
 OTHER = {"sample_rate": 16000, "window": 400, "hop": 160, "first_bin": 3, "first_frame": 5}
