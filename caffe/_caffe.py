@@ -19,8 +19,7 @@ from caffe.mode import (
     solver_rank,
 )
 from caffe.net import LayerVec
-from caffe.pycaffe import Net
-from caffe.solver import Solver, get_solver
+from caffe.pycaffe import Net, Solver, get_solver
 from caffe.version import __version__
 from caffe_proto.caffe_pb2 import LayerParameter, SolverParameter
 

@@ -303,7 +303,7 @@ def accelerate(solver, kind):
 
 def _training(solver):
     state = [blob.value for blob in (*solver.net.learnable_params, *solver.history)]
-    return lambda: Replay(solver.net, solver.iteration, state, solver.param.iter_size, len(solver._rate_groups()))
+    return lambda: Replay(solver.net, solver.iteration, state, solver.param.iter_size, len(solver.update.groups()))
 
 
 def _testing(net):

@@ -77,6 +77,11 @@ class Net:
     def __init__(self, param):
         self._build(param)
 
+    @classmethod
+    def from_param(cls, param):
+        """A net from a NetParameter whose state is set (solvers build their nets so)."""
+        return cls(param)
+
     # -- construction --------------------------------------------------------------------------------------------
     def _build(self, param):
         self.phase = param.state.phase

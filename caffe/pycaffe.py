@@ -1,4 +1,4 @@
-"""The Net that users see: pycaffe's constructors, dictionaries and array-level calls (docs/engine.md section 6.2)."""
+"""Nets and solvers as pycaffe's users see them (docs/engine.md sections 6.2 and 6.4)."""
 
 import os
 from collections import OrderedDict
@@ -6,9 +6,11 @@ from itertools import zip_longest
 
 import numpy as np
 
-from caffe import glog, net
+from caffe import glog, net, solver
+from caffe.errors import CaffeError
 from caffe.layers.data import MemoryData
-from caffe_proto import net_state, read_net
+from caffe.update_rules import RULES
+from caffe_proto import net_state, read_net, read_solver
 
 
 class Net(net.Net):
@@ -257,3 +259,32 @@ class Net(net.Net):
     def after_backward(self, function):
         """Call function(layer index) after each layer's backward (also of layers that need none)."""
         self._after_backward.append(function)
+
+
+class Solver(solver.Solver):
+    """A solver whose nets are pycaffe's."""
+
+    net_type = Net
+
+
+def solver_class(rule):
+    """A pycaffe solver class: constructed from a prototxt file, with the update rule `rule` whatever the file says."""
+
+    class FileSolver(Solver):
+        def __init__(self, path):
+            super().__init__(read_solver(os.fspath(path)), rule)
+
+    FileSolver.__name__ = FileSolver.__qualname__ = f"{rule}Solver"
+    FileSolver.__doc__ = f"A {rule} solver: {rule}Solver(solver_prototxt) with net, test_nets, iter, step(n), solve()."
+    return FileSolver
+
+
+SOLVERS = {rule: solver_class(rule) for rule in RULES}
+
+
+def get_solver(path):
+    """A solver of the class that the file's `type` names."""
+    rule = read_solver(os.fspath(path)).type
+    if rule not in SOLVERS:
+        raise CaffeError(f"{path}: Unknown solver type: {rule} (known types: {', '.join(sorted(SOLVERS))})")
+    return SOLVERS[rule](path)

@@ -252,7 +252,7 @@ def test_the_iteration_never_looks_at_the_device_s_numbers(network, channels_las
                 layer._move_to(meta)
                 layer.staged = 0
     with mode.capture():
-        numbers = solver.iteration(torch.zeros(len(solver._rate_groups()), device=meta).unbind())
+        numbers = solver.iteration(torch.zeros(len(solver.update.groups()), device=meta).unbind())
         solver.test_nets[0].share_with(solver.net)
         loss = solver.test_nets[0].forward_tensors()
     assert numbers.device == loss.device == meta and numbers.shape == (2,)
