@@ -208,13 +208,13 @@ def work(net):
     written, itself written.
     """
     operations = moved = 0
-    for i, layer in enumerate(net.layers):
-        top, bottom = net.top_vecs[i], net.bottom_vecs[i]
+    for node in net.nodes:
+        layer, top, bottom = node.layer, node.tops, node.bottoms
         if layer.type in ("Convolution", "InnerProduct"):
             weights = layer.blobs[0]
             once = 2 * top[0].count * weights.count // weights.shape[0]
-            operations += once * (3 if net.bottom_need_backward[i][0] else 2)
-        if bottom and net.layer_need_backward[i] and net.bottom_ids[i] != net.top_ids[i] and layer.type != "Split":
+            operations += once * (3 if node.propagate_down[0] else 2)
+        if bottom and node.need_backward and node.bottom_ids != node.top_ids and layer.type != "Split":
             moved += 4 * 5 * sum(t.count for t in top)
     return operations, moved + 4 * 7 * sum(p.count for p in net.learnable_params)
 

@@ -201,7 +201,7 @@ def test(flags):
 
     def check_scores(i):  # Accuracy makes ordinary numbers of NaN, which are no measure of anything
         if isinstance(net.layers[i], LabelReader):
-            scores = net.bottom_vecs[i][0].value
+            scores = net.nodes[i].bottoms[0].value
             check_numbers(f"layer '{net._layer_names[i]}' is given scores:", scores[~scores.isfinite()].tolist())
 
     net.after_forward(check_scores)

@@ -31,14 +31,14 @@ def check_loss(iteration, loss, net, replayed):
 
 def first_not_finite(net):
     """A sentence that names the first blob that is not finite, from another forward pass over the same data."""
-    for i, (layer, bottom, top) in enumerate(zip(net.layers, net.bottom_vecs, net.top_vecs, strict=True)):
-        if bottom:
-            layer.forward(bottom, top)
-        for k, blob in zip(net.top_ids[i], top, strict=True):
+    for node in net.nodes:
+        if node.bottoms:
+            node.layer.forward(node.bottoms, node.tops)
+        for k, blob in zip(node.top_ids, node.tops, strict=True):
             if not bool(torch.isfinite(blob.value).all()):
                 return (
-                    f"The first blob that is not finite is '{net._blob_names[k]}' of layer "
-                    f"'{net._layer_names[i]}': look at its weights, the learning rate and the input data."
+                    f"The first blob that is not finite is '{net.blobs_in_order[k].name}' of layer "
+                    f"'{node.name}': look at its weights, the learning rate and the input data."
                 )
     return "All blobs are finite: look at the loss weights."
 
@@ -49,8 +49,9 @@ def check_weights(iteration, net, history=()):
     The loss alone does not show them: a convolution that oneDNN rectifies as it writes makes NaN 0 (caffe.fusion).
     """
     blobs = {
-        f"param {j} of layer '{net._layer_names[i]}'": blob
-        for (_, _, i, j), blob in zip(net.owned_params(), net.learnable_params, strict=True)
+        f"param {one.index} of layer '{net.nodes[one.node].name}'": one.blob
+        for one in net.parameters
+        if one.owner is None
     }
     blobs |= {f"history blob {k}": blob for k, blob in enumerate(history)}
     # a sum shows each of them at a fraction of the cost; finite numbers may overflow it, so that we look again

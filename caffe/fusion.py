@@ -31,15 +31,15 @@ aten = torch.ops.aten
 def fuse(net):
     """Let convolutions and MAX poolings of `net` do the work of the ReLUs between them, on the CPU all in one block."""
     for i, layer in enumerate(net.layers):
-        if not (isinstance(layer, ReLU) and layer.slope == 0 and net.bottom_ids[i] == net.top_ids[i]):
+        if not (isinstance(layer, ReLU) and layer.slope == 0 and net.nodes[i].bottom_ids == net.nodes[i].top_ids):
             continue
-        blob = net.top_ids[i][0]
-        producers = [j for j in range(i) if blob in net.top_ids[j]]
-        consumers = [j for j in range(i + 1, len(net.layers)) if blob in net.bottom_ids[j]]
+        blob = net.nodes[i].top_ids[0]
+        producers = [j for j in range(i) if blob in net.nodes[j].top_ids]
+        consumers = [j for j in range(i + 1, len(net.layers)) if blob in net.nodes[j].bottom_ids]
         p, c = producers[-1], consumers[0] if len(consumers) == 1 else None
         producer, consumer = net.layers[p], net.layers[c] if c is not None else None
-        convolved = type(producer) is Convolution and producer.axes > 0 and len(net.top_ids[p]) == 1
-        pooled = isinstance(consumer, Pooling) and consumer.is_max and len(net.top_ids[c]) == 1
+        convolved = type(producer) is Convolution and producer.axes > 0 and len(net.nodes[p].top_ids) == 1
+        pooled = isinstance(consumer, Pooling) and consumer.is_max and len(net.nodes[c].top_ids) == 1
         if convolved and pooled and producer.axes == 2 and len(producers) == 1 and mode.device().type == "cpu":
             block = make_block(net, p, c)
             if block:
@@ -94,8 +94,8 @@ def make_block(net, p, c):
     Windows side by side read every value once: there the layers one after the other are as quick, and small enough.
     """
     convolution, pooling = net.layers[p], net.layers[c]
-    bottom, middle, top = net.bottom_vecs[p][0], net.top_vecs[p][0], net.top_vecs[c][0]
-    down = net.bottom_need_backward[p][0]
+    bottom, middle, top = net.nodes[p].bottoms[0], net.nodes[p].tops[0], net.nodes[c].tops[0]
+    down = net.nodes[p].propagate_down[0]
     thin = (
         convolution.channels == 1
         and convolution.kernel[0] == 1

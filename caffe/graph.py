@@ -235,10 +235,10 @@ def label_readers(net):
 
 def label_path(net, reader):
     """Indices of the layers that the labels of layer `reader` come from, in order."""
-    wanted, path = {net.bottom_ids[reader][1]}, []
+    wanted, path = {net.nodes[reader].bottom_ids[1]}, []
     for i in reversed(range(reader)):
-        if wanted & set(net.top_ids[i]):
-            wanted |= set(net.bottom_ids[i])
+        if wanted & set(net.nodes[i].top_ids):
+            wanted |= set(net.nodes[i].bottom_ids)
             path.append(i)
     return path[::-1]
 
@@ -249,7 +249,7 @@ def check_labels(net):
     Captured passes cannot raise errors; after this they need not.
     """
     for reader in label_readers(net):
-        path = [(net.layers[i], net.bottom_vecs[i], net.top_vecs[i]) for i in label_path(net, reader)]
+        path = [(net.nodes[i].layer, net.nodes[i].bottoms, net.nodes[i].tops) for i in label_path(net, reader)]
         feeds = [layer for layer, _, _ in path if isinstance(layer, HDF5Data)]
         rows = int(feeds[0].first[-1]) if feeds else 1
         batch = feeds[0].index.shape[1] if feeds else 1
@@ -276,7 +276,7 @@ def _read_labels(net, reader, path, feeds, numbers):
         for layer, bottom, top in path:
             layer.reshape(bottom, top)
             layer.forward(bottom, top)
-        net.layers[reader].read_labels(net.bottom_vecs[reader])
+        net.layers[reader].read_labels(net.nodes[reader].bottoms)
     finally:
         for feed in feeds:
             feed.staged = None

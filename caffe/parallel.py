@@ -101,7 +101,7 @@ def _work(rank, devices, meeting, serialized, snapshot, sigint_effect, sighup_ef
 def join(solver):
     """Connect `solver` with those of the other ranks: same weights now, averaged gradients and one will from now on."""
     net, count = solver.net, mode.solver_count()
-    shared = any(owner is not None for _, owner, _, _ in net._params)
+    shared = any(one.owner is not None for one in net.parameters)
     check(
         not (solver.param.layer_wise_reduce and shared),
         "Layer-wise reduce is not supported for nets with shared weights.",

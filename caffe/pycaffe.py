@@ -57,10 +57,10 @@ class Net(net.Net):
 
     # -- raw accessors that scripts use --------------------------------------------------------------------------
     def _bottom_ids(self, i):
-        return list(self.bottom_ids[i])
+        return list(self.nodes[i].bottom_ids)
 
     def _top_ids(self, i):
-        return list(self.top_ids[i])
+        return list(self.nodes[i].top_ids)
 
     def _forward(self, start, end):
         return self.forward_from_to(start, end)
@@ -107,17 +107,16 @@ class Net(net.Net):
     @property
     def top_names(self):
         """OrderedDict layer name -> names of its tops."""
-        return self._names_of(self.top_ids)
+        return self._names_of(node.top_ids for node in self.nodes)
 
     @property
     def bottom_names(self):
         """OrderedDict layer name -> names of its bottoms (split copies by their own names)."""
-        return self._names_of(self.bottom_ids)
+        return self._names_of(node.bottom_ids for node in self.nodes)
 
     def _names_of(self, ids):
-        return OrderedDict(
-            (name, [self._blob_names[k] for k in own]) for name, own in zip(self._layer_names, ids, strict=True)
-        )
+        names = self._blob_names
+        return OrderedDict((name, [names[k] for k in own]) for name, own in zip(self._layer_names, ids, strict=True))
 
     def _cached(self, name, make):
         if name not in self.__dict__:
