@@ -44,6 +44,7 @@ from benchmarks.handwritten import Loop
 from caffe import graph, mode
 from caffe.fusion import fuse
 from caffe.layers.data import HDF5Data, RowOrder
+from caffe.plan import free_memory
 from caffe.solver import Solver
 from caffe_proto import caffe_pb2
 
@@ -179,10 +180,9 @@ def make_solver(name, sizes, folder, rows=None, tested=False):
     param.display, param.test_interval, param.snapshot, param.snapshot_prefix = 0, 10**9, 0, ""
     param.test_iter[:] = [TEST_BATCHES if not sizes.cpu else 2]
     solver = Solver(param)
+    if not tested:
+        solver.use_plans(lambda plan: free_memory(fuse(plan)))
     for net in (solver.net, *solver.test_nets):
-        if not tested:
-            net.frugal = True
-            fuse(net)
         for layer in net.layers:
             if isinstance(layer, HDF5Data):
                 fill(layer, rows or sizes.batch)
@@ -194,9 +194,9 @@ def fill(layer, rows):
     generator = torch.Generator(device=mode.device()).manual_seed(2)
     data = torch.randn((rows, *layer.inner[0]), device=mode.device(), generator=generator)
     labels = torch.randint(0, 2, (rows, *layer.inner[1]), device=mode.device(), generator=generator).float()
-    layer.resident, layer.first, layer.paths = [data, labels], np.arange(rows + 1), layer.paths * rows
+    layer.device_cache, layer.first, layer.paths = [data, labels], np.arange(rows + 1), layer.paths * rows
     layer.order = RowOrder(rows, layer.layer_param.hdf5_data_param.shuffle, 3)
-    layer.set_passes(1)
+    layer.make_slots(1)
 
 
 def work(net):
@@ -271,8 +271,7 @@ def outcome(solver, steps, replayed, fused, sizes):
     blobs.update((f"gradient of parameter {i}", p.grad) for i, p in enumerate(net.learnable_params))
     one = {key: tensor.detach().cpu().double().clone() for key, tensor in blobs.items()}
     if fused:
-        net.frugal = True
-        fuse(net)
+        solver.use_plans(lambda plan: free_memory(fuse(plan)))
     if replayed:
         graph.accelerate(solver, sizes.kind)
         if solver.replay is None:
@@ -296,9 +295,9 @@ def parity(sizes, name):
             for net in (solver.net, *solver.test_nets):
                 for layer in net.layers:
                     if isinstance(layer, HDF5Data):  # the same numbers on every device
-                        data = rng.normal(size=tuple(layer.resident[0].shape)).astype(np.float32)
-                        layer.resident[0].copy_(torch.from_numpy(data))
-                        layer.resident[1].zero_()
+                        data = rng.normal(size=tuple(layer.device_cache[0].shape)).astype(np.float32)
+                        layer.device_cache[0].copy_(torch.from_numpy(data))
+                        layer.device_cache[1].zero_()
             for i, blob in enumerate(solver.net.learnable_params):
                 shape = tuple(blob.shape)
                 scale = 1 / np.sqrt(max(np.prod(shape[1:]), 1)) if len(shape) > 1 else 0.1

@@ -37,7 +37,7 @@ def first_not_finite(net):
         for k, blob in zip(node.top_ids, node.tops, strict=True):
             if not bool(torch.isfinite(blob.value).all()):
                 return (
-                    f"The first blob that is not finite is '{net.blobs_in_order[k].name}' of layer "
+                    f"The first blob that is not finite is '{net.named_blobs[k].name}' of layer "
                     f"'{node.name}': look at its weights, the learning rate and the input data."
                 )
     return "All blobs are finite: look at the loss weights."
@@ -46,7 +46,7 @@ def first_not_finite(net):
 def check_weights(iteration, net, history=()):
     """Check the parameters of `net` and the history blobs, and name the first that is not finite.
 
-    The loss alone does not show them: a convolution that oneDNN rectifies as it writes makes NaN 0 (caffe.fusion).
+    The loss alone does not show them: a ReLU that oneDNN does as it writes a convolution makes NaN 0 (caffe.fusion).
     """
     blobs = {
         f"param {one.index} of layer '{net.nodes[one.node].name}'": one.blob

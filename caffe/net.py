@@ -2,12 +2,11 @@
 
 import os
 
-import torch
-
-from caffe import glog, mode
 from caffe.build import read_structure, say
 from caffe.errors import check
 from caffe.layer import load_blob, save_layer
+from caffe.observer import Observer
+from caffe.plan import Plan
 from caffe_proto import CaffeFileError, atomic_hdf5, caffe_pb2, read_weights, write_message
 
 
@@ -18,7 +17,7 @@ class LayerVec(list):
 class Net:
     """A net built from a NetParameter whose `state` says phase, level and stages.
 
-    Its structure does not change: `nodes` (caffe.build.Node, one a layer in the order of execution), `blobs_in_order`
+    Its structure does not change: `nodes` (caffe.build.Node, one a layer in the order of execution), `named_blobs`
     (NamedBlob), `parameters` (Parameter), `_inputs` and `_outputs` (indices of blobs).
     """
 
@@ -33,16 +32,24 @@ class Net:
     def _build(self, param):
         self.phase = param.state.phase
         self.param, structure = read_structure(param)
-        self.name, self.debug_info = self.param.name, self.param.debug_info
-        self.nodes, self.blobs_in_order, self.parameters = structure.nodes, structure.blobs, structure.parameters
+        self.name = self.param.name
+        self.nodes, self.named_blobs, self.parameters = structure.nodes, structure.blobs, structure.parameters
         self._inputs, self._outputs = list(structure.inputs), list(structure.outputs)
-        self.frugal = False  # True: memory of what no pass will read again is given back
         self.layers = LayerVec(node.layer for node in self.nodes)
-        self._before_forward, self._after_forward, self._before_backward, self._after_backward = [], [], [], []
         # what the loops ask for in every pass
         owners = [one for one in self.parameters if one.owner is None]
         self.learnable_params = [one.blob for one in owners]
         self.lr_mults, self.decay_mults = [one.lr_mult for one in owners], [one.decay_mult for one in owners]
+        self.observer = Observer(self.nodes, self.named_blobs, self.learnable_params, self.param.debug_info)
+
+    @property
+    def debug_info(self):
+        """True: every pass logs the mean size of what it reads and writes."""
+        return self.observer.debug_info
+
+    @debug_info.setter
+    def debug_info(self, value):
+        self.observer.debug_info = value
 
     # -- the structure as lists, as pycaffe shows it -------------------------------------------------------------
     @property
@@ -51,96 +58,37 @@ class Net:
 
     @property
     def _blob_names(self):
-        return [one.name for one in self.blobs_in_order]
+        return [one.name for one in self.named_blobs]
 
     @property
     def _blobs(self):
-        return [one.blob for one in self.blobs_in_order]
+        return [one.blob for one in self.named_blobs]
 
     @property
     def _blob_loss_weights(self):
-        return [one.loss_weight for one in self.blobs_in_order]
+        return [one.loss_weight for one in self.named_blobs]
 
-    # -- running -------------------------------------------------------------------------------------------------
+    # -- running: the plain plan, with callbacks and debug_info --------------------------------------------------
+    @property
+    def plan(self):
+        """The plain Plan of this net, made anew: a plan knows its net, which would otherwise live until it is found."""
+        return Plan.of(self, self.observer)
+
     def forward_from_to(self, start, end):
         """Run layers start..end (indices, inclusive); returns the weighted loss of those layers (a float)."""
-        return float(self.forward_tensors(start, end))
+        return float(self.plan.forward(start, end))
 
     def forward_tensors(self, start=0, end=None):
         """As forward_from_to, but the loss stays a 0-d tensor (or 0.0), so that nothing waits for the device."""
-        loss = 0.0
-        for i in range(start, len(self.layers) if end is None else end + 1):
-            for callback in self._before_forward:
-                callback(i)
-            node = self.nodes[i]
-            layer, bottom, top = self.layers[i], node.bottoms, node.tops
-            layer.reshape(bottom, top)
-            layer.forward(bottom, top)
-            for blob, weight in zip(top, node.loss_weights, strict=True):
-                if weight:
-                    loss = loss + weight * (blob.value.sum() if blob.count != 1 else blob.value.reshape(()))
-                    if not blob.has_grad:  # the blob has grown since it was given its weight
-                        blob.grad = torch.full(tuple(blob.shape), weight, device=mode.device())
-            if self.debug_info:
-                self._log_forward(i)
-            for callback in self._after_forward:
-                callback(i)
-            if self.frugal and self.phase == caffe_pb2.TEST:
-                self._release_read(i)
-        return loss
-
-    def _release_read(self, i):
-        """In a net without a backward pass: drop what layer i was the last to read (blobs may share storage)."""
-        node = self.nodes[i]
-        later = (blob for other in self.nodes[i + 1 :] for blob in other.bottoms)
-        kept = {id(blob._data) for blob in (*self.learnable_params, *node.tops, *later)}
-        for k, blob in zip(node.bottom_ids, node.bottoms, strict=True):
-            producer = next(other for other in self.nodes if k in other.top_ids)
-            if producer.bottom_ids and id(blob._data) not in kept:
-                blob.release_value()
-        self.layers[i].release()
+        return self.plan.forward(start, end)
 
     def backward_from_to(self, start, end):
         """Run the backward passes of layers start down to end (indices, inclusive) that need one."""
-        for i in range(start, end - 1, -1):
-            for callback in self._before_backward:
-                callback(i)
-            node = self.nodes[i]
-            if node.need_backward:
-                self.layers[i].backward(node.tops, node.propagate_down, node.bottoms)
-                if self.debug_info:
-                    self._log_backward(i)
-                if self.frugal:
-                    self._release(i)
-            for callback in self._after_backward:
-                callback(i)
-
-    def _release(self, i):
-        """Drop values and gradients of layer i's tops; all their consumers have run backward."""
-        node, layer = self.nodes[i], self.layers[i]
-        if not node.bottoms:
-            return  # constant data and inputs are given once
-        kept = {id(blob._data) for blob in (*self.learnable_params, *node.bottoms)}
-        for k, weight, blob in zip(node.top_ids, node.loss_weights, node.tops, strict=True):
-            if k not in self._outputs and not weight and id(blob._data) not in kept:
-                blob.release_value()
-                blob.clear_grad()
-        layer.release()
+        self.plan.backward(start, end)
 
     def run_backward(self):
         """The whole backward pass, with the debug summary that Caffe prints after it."""
-        self.backward_from_to(len(self.layers) - 1, 0)
-        if self.debug_info:
-            data = [p.value for p in self.learnable_params]
-            diff = [p.grad for p in self.learnable_params]
-            norms = [
-                [float(sum(t.abs().sum() for t in ts)), float(sum((t * t).sum() for t in ts)) ** 0.5]
-                for ts in (data, diff)
-            ]
-            glog.error(
-                f"    [Backward] All net params (data, diff): L1 norm = ({glog.g(norms[0][0])}, "
-                f"{glog.g(norms[1][0])}); L2 norm = ({glog.g(norms[0][1])}, {glog.g(norms[1][1])})"
-            )
+        self.plan.run_backward()
 
     def reshape(self):
         """Run every layer's shape inference again (after input blobs were reshaped)."""
@@ -152,39 +100,10 @@ class Net:
         for blob in self.learnable_params:
             blob.clear_grad()
 
-    def _param_display_name(self, i, j):
-        specs = self.nodes[i].param.param
-        return specs[j].name if j < len(specs) and specs[j].name else str(j)
-
-    def _log_forward(self, i):
-        node = self.nodes[i]
-        name = node.name
-        for k, blob in zip(node.top_ids, node.tops, strict=True):
-            glog.info(
-                f"    [Forward] Layer {name}, top blob {self.blobs_in_order[k].name} data: {_mean_abs(blob.value)}"
-            )
-        for j, blob in enumerate(self.layers[i].blobs):
-            glog.info(
-                f"    [Forward] Layer {name}, param blob {self._param_display_name(i, j)} data: {_mean_abs(blob.value)}"
-            )
-
-    def _log_backward(self, i):
-        node = self.nodes[i]
-        name = node.name
-        for k, blob, need in zip(node.bottom_ids, node.bottoms, node.propagate_down, strict=True):
-            if need:
-                glog.info(
-                    f"    [Backward] Layer {name}, bottom blob {self.blobs_in_order[k].name} diff: "
-                    f"{_mean_abs(blob.grad)}"
-                )
-        for j, blob in enumerate(self.layers[i].blobs):
-            if self.layers[i].param_propagate_down[j]:
-                glog.info(f"    [Backward] Layer {name}, param blob {j} diff: {_mean_abs(blob.grad)}")
-
     # -- outputs -------------------------------------------------------------------------------------------------
     def output_scores(self):
         """[(blob name, loss weight, float array of its elements)] of the outputs, in Caffe's order."""
-        outputs = [self.blobs_in_order[k] for k in self._outputs]
+        outputs = [self.named_blobs[k] for k in self._outputs]
         return [(one.name, one.loss_weight, one.blob.value.reshape(-1).cpu().double().numpy()) for one in outputs]
 
     # -- weights -------------------------------------------------------------------------------------------------
@@ -285,7 +204,3 @@ class Net:
         for name, layer in zip(self._layer_names, self.layers, strict=True):
             if name in positions:
                 layer.restore_position(positions[name])
-
-
-def _mean_abs(tensor):
-    return glog.g(tensor.abs().sum() / max(tensor.numel(), 1))

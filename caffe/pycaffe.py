@@ -245,19 +245,19 @@ class Net(net.Net):
     # -- callbacks -----------------------------------------------------------------------------------------------
     def before_forward(self, function):
         """Call function(layer index) before each layer's forward."""
-        self._before_forward.append(function)
+        self.observer.before["forward"].append(function)
 
     def after_forward(self, function):
         """Call function(layer index) after each layer's forward."""
-        self._after_forward.append(function)
+        self.observer.after["forward"].append(function)
 
     def before_backward(self, function):
         """Call function(layer index) before each layer's backward (also of layers that need none)."""
-        self._before_backward.append(function)
+        self.observer.before["backward"].append(function)
 
     def after_backward(self, function):
         """Call function(layer index) after each layer's backward (also of layers that need none)."""
-        self._after_backward.append(function)
+        self.observer.after["backward"].append(function)
 
 
 class Solver(solver.Solver):

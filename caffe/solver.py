@@ -56,10 +56,11 @@ class Solver:
         self.listeners = []
         self._on_start, self._on_gradients_ready = [], []
         self._stop = False
-        self.replay, self.test_replays = None, {}  # caffe.graph.accelerate sets them (test net index: Replay)
+        self.replay, self.test_replays = None, {}  # see use_replays
         self._launched = []  # (iteration, rate, multistep's step if it was reached) of replays not read back
         self.net = self._make_train_net()
         self.test_nets = self._make_test_nets()
+        self.plan, self.test_plans = self.net.plan, [net.plan for net in self.test_nets]  # see use_plans
         self.update = Update(param, rule, self.net)
         self.log.scaffolding_done()
 
@@ -107,7 +108,7 @@ class Solver:
             return
         if self.log.displays(self.iter):
             check_weights(self.iter, self.net)
-            loss = float(self.net.forward_tensors())
+            loss = float(self.plan.forward())
             check_output(self.iter, "the training loss", loss)
             self.log.smooth(self.iter, loss)
             self.log.last_loss(self.iter)
@@ -140,8 +141,8 @@ class Solver:
         self.net.clear_param_diffs()
         loss = 0.0
         for _ in range(self.param.iter_size):
-            loss = loss + self.net.forward_tensors()
-            self.net.run_backward()
+            loss = loss + self.plan.forward()
+            self.plan.run_backward()
         return loss
 
     def _account(self, loss):
@@ -250,7 +251,7 @@ class Solver:
                 self.log.test_interrupted()
                 return
             if replay is None:
-                passes = [(net.forward_tensors(), net.output_scores())]
+                passes = [(self.test_plans[i].forward(), net.output_scores())]
             else:
                 replay.launch()
                 passes = replay.read_tests() if replay.full or batch == total - 1 else []
@@ -290,6 +291,16 @@ class Solver:
         self.iter = snapshots.read(path, self.update, self.net)
         self.replay, self.test_replays = None, {}  # the random streams that graphs draw from are replaced
         snapshots.read_resume(path, self.iter, self.net, self.test_nets)
+
+    # -- how the passes are done ---------------------------------------------------------------------------------
+    def use_plans(self, change):
+        """Let change(plan) -> Plan decide how the passes of all nets are done."""
+        self.plan = change(self.net.plan)
+        self.test_plans = [change(net.plan) for net in self.test_nets]
+
+    def use_replays(self, replay, test_replays):
+        """Do iterations and tests by these graph.Replays (None: by plans), {test net index: Replay}."""
+        self.replay, self.test_replays = replay, test_replays
 
     # -- others --------------------------------------------------------------------------------------------------
     def add_callback(self, on_start, on_gradients_ready=None):

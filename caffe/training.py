@@ -6,6 +6,7 @@ from caffe import glog, mode
 from caffe.curves import LearningCurve, ProgressLine, progress_stream
 from caffe.fusion import fuse
 from caffe.graph import KINDS, accelerate
+from caffe.plan import free_memory
 from caffe.solver import Action, Solver
 
 
@@ -37,11 +38,8 @@ def train(param, action_function, snapshot=None, join=None):
     action_function is polled for Actions; join(solver), if given, connects the solver with others before the start.
     """
     solver = Solver(param)
-    nets = (solver.net, *solver.test_nets)
-    for net in nets:
-        net.frugal = True  # nobody looks at the blobs between the iterations
-        if not param.debug_info:  # which shows what blobs hold between the layers
-            fuse(net)
+    if not param.debug_info:  # which shows what blobs hold between the layers
+        solver.use_plans(lambda plan: free_memory(fuse(plan)))
     solver.action_function = action_function
     if snapshot:
         glog.info(f"Resuming from {snapshot}")

@@ -5,6 +5,7 @@ graphs are (tests/graph_emulator.py), and results must have the same bits; with 
 where sums may be made in another order.
 """
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -25,6 +26,7 @@ from caffe.fusion import fuse
 from caffe.layers.common import Slice
 from caffe.layers.data import HDF5Data
 from caffe.layers.neuron import ReLU
+from caffe.plan import free_memory
 from caffe.solver import Action
 from caffe_proto import caffe_pb2
 from tests.graph_emulator import EmulatedGraph, NotPermitted
@@ -243,18 +245,18 @@ def test_the_iteration_never_looks_at_the_device_s_numbers(network, channels_las
     meta = torch.device("meta")
     monkeypatch.setattr(mode._state, "device", meta)
     monkeypatch.setattr(mode.random, "generator", lambda on: None)
+    solver.use_plans(lambda plan: free_memory(fuse(plan)))
+    slots = contextlib.ExitStack()
     for net in (solver.net, *solver.test_nets):
-        net.frugal = True
-        fuse(net)
         for layer in net.layers:
             if isinstance(layer, HDF5Data):
                 assert layer._read_all(2**30)
                 layer._move_to(meta)
-                layer.staged = 0
-    with mode.capture():
+                slots.enter_context(layer.from_slots())
+    with slots, mode.capture():
         numbers = solver.iteration(torch.zeros(len(solver.update.groups()), device=meta).unbind())
         solver.test_nets[0].share_with(solver.net)
-        loss = solver.test_nets[0].forward_tensors()
+        loss = solver.test_plans[0].forward()
     assert numbers.device == loss.device == meta and numbers.shape == (2,)
     tensors = [t for p in solver.net.learnable_params for t in (p._data.tensor, p._diff.tensor)]
     assert all(tensor.device == meta for tensor in tensors + [h._data.tensor for h in solver.history])
@@ -280,9 +282,9 @@ def test_a_wrong_graph_is_found_out_and_not_used(device, run, monkeypatch):
     states = []
     made = graph.Replay.__init__
 
-    def remember(self, net, function, state, *more):
+    def remember(self, plan, function, state, *more):
         states.append(state)
-        made(self, net, function, state, *more)
+        made(self, plan, function, state, *more)
 
     monkeypatch.setattr(graph.Replay, "__init__", remember)
     monkeypatch.setitem(graph.KINDS, device, spoil(graph.KINDS[device], lambda _: states[-1][0].mul_(1.001)))
@@ -361,12 +363,12 @@ def test_other_reasons_to_run_plainly(device, run, monkeypatch):
 
 
 def test_layers_that_need_the_host_say_so(device):
-    """Every layer type either has a reason in `host_work`, or its class has none; the list is looked at here."""
+    """Every layer type either has a reason in `needs_host`, or its class has none; the list is looked at here."""
     from caffe.layer import LAYERS
 
-    named = {name for name, cls in LAYERS.items() if getattr(cls, "host_work", None) is not None}
+    named = {name for name, cls in LAYERS.items() if getattr(cls, "needs_host", None) is not None}
     assert named == {"BatchReindex", "DummyData", "Embed", "Filter", "HDF5Data", "HDF5Output", "Input", "MemoryData"}
-    assert Slice.host_work is None
+    assert Slice.needs_host is None
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------

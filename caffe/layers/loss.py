@@ -59,6 +59,7 @@ class LabelReader:
     """Mixin of layers whose bottom 1 holds the number of a class for each entry and position of bottom 0."""
 
     axis, ignore = 1, None
+    reads_labels = True
 
     def layout(self, blob):
         """(O, K, I) of a prediction blob."""
