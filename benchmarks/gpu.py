@@ -42,6 +42,7 @@ from audiomnist.runs.render import render
 from audiomnist.runs.run_folder import RunName
 from benchmarks.handwritten import Loop
 from caffe import graph, mode
+from caffe.context import current, read_environment
 from caffe.fusion import fuse
 from caffe.layers.data import HDF5Data, RowOrder
 from caffe.plan import free_memory
@@ -132,12 +133,14 @@ def environment(variables):
     known = ("CAFFE_TF32", "CAFFE_CHANNELS_LAST")
     before = {name: os.environ.pop(name, None) for name in known}
     os.environ.update(variables)
+    read_environment()
     try:
         yield
     finally:
         for name in known:
             os.environ.pop(name, None)
         os.environ.update({name: value for name, value in before.items() if value is not None})
+        read_environment()
 
 
 def use(sizes):
@@ -191,9 +194,9 @@ def make_solver(name, sizes, folder, rows=None, tested=False):
 
 def fill(layer, rows):
     """Make a data layer's set `rows` one-row files of random recordings and labels on the current device."""
-    generator = torch.Generator(device=mode.device()).manual_seed(2)
-    data = torch.randn((rows, *layer.inner[0]), device=mode.device(), generator=generator)
-    labels = torch.randint(0, 2, (rows, *layer.inner[1]), device=mode.device(), generator=generator).float()
+    generator = torch.Generator(device=current().device).manual_seed(2)
+    data = torch.randn((rows, *layer.inner[0]), device=current().device, generator=generator)
+    labels = torch.randint(0, 2, (rows, *layer.inner[1]), device=current().device, generator=generator).float()
     layer.device_cache, layer.first, layer.paths = [data, labels], np.arange(rows + 1), layer.paths * rows
     layer.order = RowOrder(rows, layer.layer_param.hdf5_data_param.shuffle, 3)
     layer.make_slots(1)

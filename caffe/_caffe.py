@@ -4,8 +4,9 @@ import time
 
 import torch
 
-from caffe import glog, mode
+from caffe import glog
 from caffe.blob import Blob, BlobVec
+from caffe.context import current
 from caffe.layer import Layer, layer_type_list
 from caffe.mode import (
     set_device,
@@ -54,7 +55,7 @@ class Timer:
 
     @staticmethod
     def _now():
-        if mode.device().type == "cuda":
+        if current().device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 

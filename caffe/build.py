@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from google.protobuf import text_format
 
-from caffe import glog, mode
+from caffe import glog
 from caffe.blob import Blob
+from caffe.context import current
 from caffe.errors import check
 from caffe.layer import Layer, make_layer
 from caffe_proto import caffe_pb2, filter_net
@@ -21,11 +22,11 @@ class Node:
 
     layer: Layer
     param: caffe_pb2.LayerParameter  # as the prototxt has it; the layer may complete a copy of its own
-    bottom_ids: list[int]
-    top_ids: list[int]
+    bottom_ids: tuple[int, ...]
+    top_ids: tuple[int, ...]
     bottoms: list[Blob]
     tops: list[Blob]
-    loss_weights: list[float]  # one number per top
+    loss_weights: tuple[float, ...]  # one number per top
     need_backward: bool
     propagate_down: list[bool]  # per bottom: is its gradient wanted?
 
@@ -88,8 +89,8 @@ def read_structure(param):
 
 def say(message):
     """Log an INFO line (the root alone)."""
-    if mode.root_solver():
-        glog.info(message)
+    if current().is_root:
+        glog.info(message, above=1)
 
 
 # -- splits ----------------------------------------------------------------------------------------------------------
@@ -195,7 +196,7 @@ class Builder:
             check(name in self.available, f"Unknown bottom blob '{name}' (layer '{param.name}', bottom index {j})")
             say(f"{param.name} <- {name}")
             ids.append(self.available.pop(name))
-        node.bottom_ids, node.bottoms = ids, [self.blobs[k].blob for k in ids]
+        node.bottom_ids, node.bottoms = tuple(ids), [self.blobs[k].blob for k in ids]
         node.propagate_down = list(param.propagate_down) or [self.blobs[k].need_backward for k in ids]
 
     def _connect_tops(self, node):
@@ -220,7 +221,7 @@ class Builder:
             while len(ids) < max(layer.tops[0], 1):
                 say(f"{param.name} -> (automatic)")
                 ids.append(self._new_blob("(automatic)"))
-        node.top_ids, node.tops = ids, [self.blobs[k].blob for k in ids]
+        node.top_ids, node.tops = tuple(ids), [self.blobs[k].blob for k in ids]
 
     def _new_blob(self, name):
         self.blobs.append(Draft(name=name, blob=Blob(()), loss_weight=0.0, need_backward=False))
@@ -249,11 +250,11 @@ class Builder:
             f"once per top blob. Found {len(given)} for {len(node.tops)} tops (a loss layer "
             "that names none has one, 1)",
         )
-        node.loss_weights = given or [0.0] * len(node.tops)
+        node.loss_weights = tuple(given) or (0.0,) * len(node.tops)
         for k, weight, blob in zip(node.top_ids, node.loss_weights, node.tops, strict=True):
             self.blobs[k].loss_weight = weight
             if weight:
-                blob.grad = torch.full(tuple(blob.shape), weight, device=mode.device())
+                blob.grad = torch.full(tuple(blob.shape), weight, device=current().device)
             say(f"Top shape: {blob.shape_string}")
             if weight:
                 say(f"    with loss weight {glog.g(weight)}")

@@ -12,6 +12,7 @@ import time
 import torch
 
 from caffe import glog, mode, training
+from caffe.context import current, read_environment
 from caffe.errors import CaffeError, check
 from caffe.fusion import fuse
 from caffe.net import Net
@@ -96,6 +97,7 @@ def main(argv=None):
             for name in sorted(ACTIONS):
                 glog.error(f"\t{name}")
             raise CaffeError(f"Unknown action: {flags.command[0]}")
+        read_environment()
         keep_memory()
         return command(flags)
     except (CaffeError, CaffeFileError) as error:
@@ -247,7 +249,7 @@ def _use_first_gpu(flags):
 
 # -- time ------------------------------------------------------------------------------------------------------------
 def _now():
-    if mode.device().type == "cuda":
+    if current().device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 

@@ -14,7 +14,7 @@ snapshot (caffe.finite), the scores that are compared with labels in `caffe test
 
 from dataclasses import replace
 
-from caffe import mode
+from caffe.context import current
 from caffe.plan import Step
 
 
@@ -37,7 +37,7 @@ def fuse(plan):
         if c is not None and function in nodes[c].layer.gradient_epilogues and len(nodes[c].tops) == 1:
             behind = nodes[c]
         block = None
-        if before and behind and len(producers) == 1 and mode.device().type == "cpu":
+        if before and behind and len(producers) == 1 and current().device.type == "cpu":
             block = before.layer.make_block(
                 behind.layer, before.bottoms[0], before.tops[0], behind.tops[0], before.propagate_down[0]
             )

@@ -15,7 +15,8 @@ import warnings
 import numpy as np
 import torch
 
-from caffe import glog, mode
+from caffe import glog
+from caffe.context import current
 from caffe.errors import CaffeError
 
 CAPACITY = 200  # replays between two readings; pinned row numbers and results are kept for so many
@@ -84,7 +85,7 @@ class Replay:
     """
 
     def __init__(self, plan, function, state, passes=1, rates=0):
-        device = mode.device()
+        device = current().device
         pinned = device.type == "cuda"
         self.net, self.function, self.passes = plan.net, function, passes
         self.layers = [node.layer for node in plan.net.nodes if node.layer.as_feed is not None]
@@ -157,7 +158,7 @@ class Replay:
 
     def prepare(self, kind, rates=()):
         """Capture with `kind`; returns by how much a replay differs from plain passes. All state is as before."""
-        generators = [mode.random.generator(mode.device())]
+        generators = [current().random.generator(current().device)]
         positions = [layer.position() for layer in self.layers]
         saved = [tensor.clone() for tensor in self.state], [generator.get_state() for generator in generators]
 
@@ -177,17 +178,17 @@ class Replay:
                 kind.warm_up(self._run, strict=False)
             plain = outcome()
             restore()
-            with mode.capture():
+            with current().capture():
                 kind.warm_up(self._run, strict=True)
             restore()
-            with mode.capture():
+            with current().capture():
                 self.graph = kind(self._run, generators)
             restore()
             self.results.zero_()
             self.graph.replay()
             return max(difference(a, b) for a, b in zip(plain, outcome(), strict=True))
         except RuntimeError:
-            generators[:] = [mode.random.renew(mode.device())]
+            generators[:] = [current().random.renew(current().device)]
             raise
         finally:
             restore()
@@ -282,17 +283,12 @@ def _from_slots(feeds):
         yield
 
 
-def wanted():
-    """False if the environment variable CAFFE_CUDA_GRAPH is 0."""
-    return mode.switch("CAFFE_CUDA_GRAPH", "plain passes", "graphs", default=True)
-
-
 def accelerate(solver, kind):
     """Let `solver` replay its iterations and test passes, captured by `kind`, where that can be done.
 
     The solver must be complete (restored, connected); training goes on by solver.step. The log says what is replayed.
     """
-    if not wanted():
+    if not current().settings.cuda_graph:
         glog.info("Graph: not used (CAFFE_CUDA_GRAPH=0); every iteration runs layer by layer")
         return
     train = _replay(solver.plan, "the training iteration", kind, _training(solver), solver.obstacle())
@@ -314,14 +310,14 @@ def _testing(plan):
     def function(rates):
         loss = plan.forward()
         scores = [net.named_blobs[k].blob.value.reshape(-1) for k in net._outputs]
-        return torch.cat([*scores, torch.zeros(1, device=mode.device()) + loss])
+        return torch.cat([*scores, torch.zeros(1, device=current().device) + loss])
 
     return lambda: Replay(plan, function, [blob.value for blob in net.learnable_params])
 
 
 def _replay(plan, what, kind, make, reason=None):
     """A tested Replay of `plan`, or None; logs which."""
-    device = mode.device()
+    device = current().device
     for node in plan.net.nodes:
         if node.layer.as_feed is not None:
             node.layer.as_feed.keep_on(device)

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import torch
 
-from caffe import mode
 from caffe.blob import Blob, BlobVec
+from caffe.context import current
 from caffe.errors import CaffeError, check
 from caffe.fillers import fill
 from caffe_proto import array_to_blobproto, blobproto_to_array, caffe_pb2, check_finite
@@ -249,4 +249,4 @@ def save_layer(layer, with_diff=False):
 
 def generator():
     """The random stream of the current device."""
-    return mode.random.generator(mode.device())
+    return current().random.generator(current().device)

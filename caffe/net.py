@@ -3,6 +3,7 @@
 import os
 
 from caffe.build import read_structure, say
+from caffe.context import in_own_context, use
 from caffe.errors import check
 from caffe.layer import load_blob, save_layer
 from caffe.observer import Observer
@@ -17,19 +18,25 @@ class LayerVec(list):
 class Net:
     """A net built from a NetParameter whose `state` says phase, level and stages.
 
-    Its structure does not change: `nodes` (caffe.build.Node, one a layer in the order of execution), `named_blobs`
+    context: the caffe.context.Context that it computes in, None: the current one.
+    The structure does not change: `nodes` (caffe.build.Node, one a layer in the order of execution), `named_blobs`
     (NamedBlob), `parameters` (Parameter), `_inputs` and `_outputs` (indices of blobs).
     """
 
-    def __init__(self, param):
-        self._build(param)
+    def __init__(self, param, context=None):
+        self._build(param, context)
 
     @classmethod
-    def from_param(cls, param):
+    def from_param(cls, param, context=None):
         """A net from a NetParameter whose state is set (solvers build their nets so)."""
-        return cls(param)
+        return cls(param, context)
 
-    def _build(self, param):
+    def _build(self, param, context=None):
+        self.context = context
+        with use(context):
+            self._build_here(param)
+
+    def _build_here(self, param):
         self.phase = param.state.phase
         self.param, structure = read_structure(param)
         self.name = self.param.name
@@ -90,23 +97,27 @@ class Net:
         """The whole backward pass, with the debug summary that Caffe prints after it."""
         self.plan.run_backward()
 
+    @in_own_context
     def reshape(self):
         """Run every layer's shape inference again (after input blobs were reshaped)."""
         for node in self.nodes:
             node.layer.reshape(node.bottoms, node.tops)
 
+    @in_own_context
     def clear_param_diffs(self):
         """Zero the gradients of all learnable parameters."""
         for blob in self.learnable_params:
             blob.clear_grad()
 
     # -- outputs -------------------------------------------------------------------------------------------------
+    @in_own_context
     def output_scores(self):
         """[(blob name, loss weight, float array of its elements)] of the outputs, in Caffe's order."""
         outputs = [self.named_blobs[k] for k in self._outputs]
         return [(one.name, one.loss_weight, one.blob.value.reshape(-1).cpu().double().numpy()) for one in outputs]
 
     # -- weights -------------------------------------------------------------------------------------------------
+    @in_own_context
     def copy_from(self, path):
         """Load weights by layer name from a .caffemodel (binary or HDF5); unknown layers are logged and ignored."""
         path = os.fspath(path)
@@ -146,6 +157,7 @@ class Net:
         """Load weights from an HDF5 file (see copy_from)."""
         self.copy_from(path)
 
+    @in_own_context
     def to_proto(self, with_diff=False):
         """The net as a NetParameter with parameter blobs, as .caffemodel files hold it."""
         result = caffe_pb2.NetParameter(name=self.name)
@@ -157,6 +169,7 @@ class Net:
         """Write the weights as a binary .caffemodel, atomically."""
         write_message(os.fspath(path), self.to_proto(with_diff))
 
+    @in_own_context
     def save_hdf5(self, path, with_diff=False):
         """Write the weights as HDF5, `/data/<layer>/<index>` (and `/diff/...`), atomically."""
         for name in self._layer_names:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from caffe import mode
+from caffe.context import current, use
 from caffe_proto import caffe_pb2
 
 
@@ -65,8 +65,12 @@ class Plan:
 
         Nothing waits for the device.
         """
+        with use(self.net.context):
+            return self._forward(range(start, len(self.forward_steps) if end is None else end + 1))
+
+    def _forward(self, indices):
         loss, observer = 0.0, self.observer
-        for i in range(start, len(self.forward_steps) if end is None else end + 1):
+        for i in indices:
             if observer:
                 observer.before_forward(i)
             for step in self.forward_steps[i]:
@@ -78,8 +82,12 @@ class Plan:
 
     def backward(self, start=None, end=0):
         """Run the backward passes of layers start (default: the last) down to end, of those that need one."""
+        with use(self.net.context):
+            self._backward(range(len(self.backward_steps) - 1 if start is None else start, end - 1, -1))
+
+    def _backward(self, indices):
         observer = self.observer
-        for i in range(len(self.backward_steps) - 1 if start is None else start, end - 1, -1):
+        for i in indices:
             if observer:
                 observer.before_backward(i)
             for step in self.backward_steps[i]:
@@ -119,7 +127,7 @@ def _add_losses(loss, node):
         if weight:
             loss = loss + weight * (blob.value.sum() if blob.count != 1 else blob.value.reshape(()))
             if not blob.has_grad:  # the blob has grown since it was given its weight
-                blob.grad = torch.full(tuple(blob.shape), weight, device=mode.device())
+                blob.grad = torch.full(tuple(blob.shape), weight, device=current().device)
     return loss
 
 
@@ -133,52 +141,59 @@ def free_memory(plan):
     plan, nodes = replace(plan, observer=None), plan.net.nodes
     if plan.net.phase == caffe_pb2.TEST:
         steps = plan.forward_steps
-        return plan.with_steps(forward={i: (*steps[i], _release_read(plan, i)) for i in range(len(nodes))})
+        return plan.with_steps(forward={i: (*steps[i], *_release_read(plan, i)) for i in range(len(nodes))})
     steps = plan.backward_steps
     # data and inputs that are given once have no bottoms
     released = [i for i, node in enumerate(nodes) if node.need_backward and node.bottoms]
-    return plan.with_steps(backward={i: (*steps[i], _release_done(plan, i)) for i in released})
+    return plan.with_steps(backward={i: (*steps[i], *_release_done(plan, i)) for i in released})
 
 
 def _release_read(plan, i):
     """After the last pass that reads them: drop the values of layer i's bottoms (blobs may share storage)."""
     net, node = plan.net, plan.net.nodes[i]
     later = [blob for other in net.nodes[i + 1 :] for blob in other.bottoms]
-    dropped = [
-        blob
+    dropped = {
+        net.named_blobs[k].name: blob
         for k, blob in zip(node.bottom_ids, node.bottoms, strict=True)
-        if next(other for other in net.nodes if k in other.top_ids).bottoms
-    ]
+        if k not in node.top_ids and next(other for other in net.nodes if k in other.top_ids).bottoms
+    }
     kept = [one for step in plan.forward_steps[i] for one in step.kept]
 
     def run():
         used = {id(blob._data) for blob in (*net.learnable_params, *node.tops, *later)}
-        for blob in dropped:
+        for blob in dropped.values():
             if id(blob._data) not in used:
                 blob.release_value()
         for one in kept:
             one.release()
 
-    return Step("release", f"values that {node.name} was the last to read", run)
+    return _release(f"what {node.name} kept", "values", dropped, kept, run)
 
 
 def _release_done(plan, i):
     """After its backward pass: drop values and gradients of layer i's tops; all their readers have run backward."""
     net, node = plan.net, plan.net.nodes[i]
-    dropped = [
-        blob
+    dropped = {
+        net.named_blobs[k].name: blob
         for k, weight, blob in zip(node.top_ids, node.loss_weights, node.tops, strict=True)
-        if k not in net._outputs and not weight
-    ]
+        if k not in (*net._outputs, *node.bottom_ids) and not weight
+    }
     kept = [one for step in plan.backward_steps[i] for one in step.kept]
 
     def run():
         used = {id(blob._data) for blob in (*net.learnable_params, *node.bottoms)}
-        for blob in dropped:
+        for blob in dropped.values():
             if id(blob._data) not in used:
                 blob.release_value()
                 blob.clear_grad()
         for one in kept:
             one.release()
 
-    return Step("release", f"values and gradients of {node.name}'s tops", run)
+    return _release(f"what {node.name} kept", "values and gradients", dropped, kept, run)
+
+
+def _release(kept_text, what, dropped, kept, run):
+    """(the step,), or () where there is nothing to give back. Blobs may share storage: run() looks at that."""
+    texts = [f"{what} of {', '.join(dropped)}"] if dropped else []
+    texts += [kept_text] if kept else []
+    return (Step("release", ", ".join(texts), run),) if texts else ()

@@ -45,14 +45,14 @@ class Net(net.Net):
             self.copy_from(weights)
 
     @classmethod
-    def from_param(cls, param):
+    def from_param(cls, param, context=None):
         """A net from a NetParameter whose state is set (solvers build their nets so)."""
         self = cls.__new__(cls)
-        self._finish(param)
+        self._finish(param, context)
         return self
 
-    def _finish(self, param):
-        self._build(param)
+    def _finish(self, param, context=None):
+        self._build(param, context)
         self._kept = None  # arrays given to set_input_arrays, kept alive here
 
     # -- raw accessors that scripts use --------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import tempfile
 import h5py
 import numpy as np
 
-from caffe import glog, mode
+from caffe import glog
+from caffe.context import current
 from caffe.errors import CaffeError, check
 from caffe.finite import check_weights
 from caffe_proto import (
@@ -26,7 +27,7 @@ from caffe_proto.files import is_hdf5
 
 def check_writable(param):
     """Raise CaffeError unless files can be made where SolverParameter `param` wants its snapshots (the root looks)."""
-    if not mode.root_solver():
+    if not current().is_root:
         return
     check(param.snapshot_prefix, "solver: snapshot is set; wanted snapshot_prefix as well")
     stem = f"{param.snapshot_prefix}_iter_{param.max_iter}."
@@ -90,7 +91,7 @@ def _write_state_hdf5(path, model, iteration, update):
 def _write_resume(path, solver):
     content = {
         "iter": solver.iter,
-        "random": mode.random.state(),
+        "random": current().random.state(),
         "train": solver.net.positions(),
         "test": [net.positions() for net in solver.test_nets],
     }
@@ -162,7 +163,7 @@ def read_resume(path, iteration, net, test_nets):
         if content["iter"] != iteration:
             glog.warning(f"{path} is of iteration {content['iter']}, the solverstate of {iteration}: ignored")
             return
-        mode.random.restore(content["random"])
+        current().random.restore(content["random"])
         net.restore_positions(content["train"])
         for test_net, positions in zip(test_nets, content["test"], strict=False):
             test_net.restore_positions(positions)

@@ -8,7 +8,8 @@ import enum
 
 import torch
 
-from caffe import glog, mode, snapshots
+from caffe import glog, snapshots
+from caffe.context import current, in_own_context, use
 from caffe.errors import CaffeError, check
 from caffe.finite import check_loss, check_output, check_scores, check_weights
 from caffe.net import Net
@@ -29,15 +30,21 @@ class Action(enum.Enum):
 class Solver:
     """Trains `net`, tests `test_nets`; `iter` counts the updates done.
 
-    `param` is a SolverParameter; `rule` an update rule's name (default: the parameter's type). `action_function`
-    returns an Action and is polled after every update and before every test batch. `listeners` have the methods
-    trained(solver, loss, rate), tested(solver, test net index, scores), snapshotted(solver) for progress and curves.
+    `param` is a SolverParameter; `rule` an update rule's name (default: the parameter's type); `context` the
+    caffe.context.Context to compute in (default: the current one). `action_function` returns an Action and is polled
+    after every update and before every test batch. `listeners` have the methods trained(solver, loss, rate),
+    tested(solver, test net index, scores), snapshotted(solver) for progress and curves.
     """
 
     net_type = Net  # pycaffe's solvers make pycaffe's nets
 
-    def __init__(self, param, rule=None):
-        self.param = param
+    def __init__(self, param, rule=None, context=None):
+        self.param, self.context = param, context
+        with use(context):
+            self._build(rule)
+
+    def _build(self, rule):
+        param = self.param
         rule = rule or param.type
         if rule not in RULES:
             raise CaffeError(f"Unknown solver type: {rule} (known types: {', '.join(sorted(RULES))})")
@@ -48,7 +55,7 @@ class Solver:
         if param.snapshot:
             snapshots.check_writable(param)
         if param.random_seed >= 0:
-            mode.random.seed(param.random_seed + mode.solver_rank(), order=param.random_seed)
+            current().random.seed(param.random_seed + current().solver_rank, order=param.random_seed)
         rule = RULES[rule](param)
         self.iter = 0
         self.action_function = lambda: Action.NONE
@@ -65,6 +72,7 @@ class Solver:
         self.log.scaffolding_done()
 
     # -- training ------------------------------------------------------------------------------------------------
+    @in_own_context
     def step(self, iterations):
         """Do this many training iterations (docs/engine.md section 4.2)."""
         param = self.param
@@ -73,7 +81,7 @@ class Solver:
         self.log.begin(self.iter)
         while self.iter < stop:
             if self._is_test_due() and (self.iter > 0 or param.test_initialization):
-                if mode.root_solver():
+                if current().is_root:
                     self.test_all()
                 if self.agree(Action.STOP if self._stop else Action.NONE) is Action.STOP:
                     self._stop = True
@@ -83,13 +91,14 @@ class Solver:
             else:
                 self._launch()
             action = self.agree(self.action_function())
-            if mode.root_solver() and (self._is_snapshot_due() or action is Action.SNAPSHOT):
+            if current().is_root and (self._is_snapshot_due() or action is Action.SNAPSHOT):
                 self.snapshot()
             if action is Action.STOP:
                 self._stop = True
                 break
         self._settle()
 
+    @in_own_context
     def solve(self, resume_file=None):
         """Train to max_iter with tests and snapshots (docs/engine.md section 4.8)."""
         param = self.param
@@ -112,7 +121,7 @@ class Solver:
             check_output(self.iter, "the training loss", loss)
             self.log.smooth(self.iter, loss)
             self.log.last_loss(self.iter)
-        if self._is_test_due() and mode.root_solver():
+        if self._is_test_due() and current().is_root:
             self.test_all()
         self.log.done()
 
@@ -152,7 +161,7 @@ class Solver:
         self.log.smooth(self.iter, loss)
         if self.log.displays(self.iter):
             check_weights(self.iter, self.net)
-            if mode.root_solver():
+            if current().is_root:
                 self.log.iteration(self.iter)
                 scores = self.net.output_scores()
                 self.log.scores("Train", scores)
@@ -170,6 +179,7 @@ class Solver:
         """The history Blobs of the update rule, as snapshots hold them."""
         return self.update.history
 
+    @in_own_context
     def apply_update(self):
         """Clip, normalise, regularise, update (docs/engine.md section 4.3); returns the learning rate."""
         rate = self.lr
@@ -183,7 +193,7 @@ class Solver:
     # -- iterations that are replays of a graph ------------------------------------------------------------------
     def obstacle(self):
         """Why an iteration cannot be captured as a graph although its net can (a text), or None."""
-        if mode.solver_count() > 1:
+        if current().solver_count > 1:
             return "several solvers train together"
         if self._on_start or self._on_gradients_ready:
             return "callbacks are called in every iteration"
@@ -191,11 +201,12 @@ class Solver:
             return "debug_info looks at every blob"
         return None
 
+    @in_own_context
     def iteration(self, rates):
         """An iteration on the device alone, with 0-d tensors as rates; returns its loss and norm, (2,)."""
         loss = self._gradients()
         norm = self.update.apply(rates)
-        zero = torch.zeros((), device=mode.device())
+        zero = torch.zeros((), device=current().device)
         return torch.stack((zero + loss, zero if norm is None else norm))
 
     def _launch(self):
@@ -228,6 +239,7 @@ class Solver:
         assert self.iter == reached
 
     # -- testing -------------------------------------------------------------------------------------------------
+    @in_own_context
     def test_all(self):
         """Run every test net over its test_iter batches and log the mean outputs."""
         self._settle()
@@ -281,11 +293,13 @@ class Solver:
         return True
 
     # -- snapshots -----------------------------------------------------------------------------------------------
+    @in_own_context
     def snapshot(self):
         """Write model, resume file and solver state `<prefix>_iter_<iter>.*` (see snapshots.write)."""
         self._settle()
         snapshots.write(self)
 
+    @in_own_context
     def restore(self, path):
         """Continue from a .solverstate (binary, or HDF5 if the name ends in .h5), with its resume file if there."""
         self.iter = snapshots.read(path, self.update, self.net)
@@ -322,7 +336,7 @@ class Solver:
         for other in (param.state, *states):
             state.MergeFrom(other)
         param.state.CopyFrom(state)
-        net = self.net_type.from_param(param)
+        net = self.net_type.from_param(param, self.context)
         for files in self.param.weights:
             for path in files.split(","):
                 glog.info(f"Finetuning from {path.strip()}")
@@ -367,7 +381,7 @@ class Solver:
             not sources or param.test_interval > 0,
             f"test_interval: found {param.test_interval}; wanted a positive one because there are test nets",
         )
-        if not mode.root_solver():
+        if not current().is_root:
             return []  # only the root tests
         nets = []
         for i, (kind, source) in enumerate(sources):

@@ -2,7 +2,8 @@
 
 import signal
 
-from caffe import glog, mode
+from caffe import glog
+from caffe.context import current
 from caffe.curves import LearningCurve, ProgressLine, progress_stream
 from caffe.fusion import fuse
 from caffe.graph import KINDS, accelerate
@@ -46,10 +47,10 @@ def train(param, action_function, snapshot=None, join=None):
         solver.restore(snapshot)
     if join:
         join(solver)
-    if (kind := KINDS.get(mode.device().type)) is not None:
+    if (kind := KINDS.get(current().device.type)) is not None:
         accelerate(solver, kind)
-    curve = LearningCurve(solver) if param.snapshot_prefix and mode.root_solver() else None
-    stream = progress_stream() if mode.root_solver() else None
+    curve = LearningCurve(solver) if param.snapshot_prefix and current().is_root else None
+    stream = progress_stream() if current().is_root else None
     progress = ProgressLine(solver, stream) if stream else None
     solver.listeners = [listener for listener in (curve, progress) if listener]
     glog.info("Starting Optimization")

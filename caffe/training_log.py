@@ -4,7 +4,8 @@ import time
 
 from google.protobuf import text_format
 
-from caffe import glog, mode
+from caffe import glog
+from caffe.context import current
 
 
 class TrainingLog:
@@ -18,8 +19,8 @@ class TrainingLog:
         self.losses, self.smoothed, self.started = [], 0.0, 0
 
     def _write(self, line):
-        if mode.root_solver():
-            glog.info(line)
+        if current().is_root:
+            glog.info(line, above=1)
 
     # -- construction --------------------------------------------------------------------------------------------
     def parameters(self):

@@ -21,7 +21,8 @@ from audiomnist.corpus.splits import load_splits
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.render import render
 from audiomnist.runs.run_folder import RunName
-from caffe import graph, mode, training
+from caffe import graph, training
+from caffe.context import current, read_environment
 from caffe.fusion import fuse
 from caffe.layers.common import Slice
 from caffe.layers.data import HDF5Data
@@ -83,6 +84,7 @@ def run(device, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(folder)
         monkeypatch.setenv("CAFFE_CUDA_GRAPH", "1" if graphs else "0")
         monkeypatch.setenv("CAFFE_HDF5_DEVICE_MB", str(megabytes if graphs else 0))  # plain: batches from the host
+        read_environment()
         param = text_format.Parse(solver, caffe_pb2.SolverParameter())
         capsys.readouterr()
         solvers = []
@@ -100,7 +102,7 @@ class Result:
         self.solver = solver
         self.tensors = [blob.value.cpu() for blob in (*solver.net.learnable_params, *solver.history)]
         self.gradients = [blob.grad.cpu() for blob in solver.net.learnable_params]
-        self.random = {k: v.tolist() for k, v in mode.random.state()["generators"].items()}
+        self.random = {k: v.tolist() for k, v in current().random.state()["generators"].items()}
         self.positions = [net.positions() for net in (solver.net, *solver.test_nets)]
         lines = [text for _, text in log_messages(log)]
         self.about_graphs = [line for line in lines if line.startswith("Graph:")]
@@ -241,10 +243,11 @@ def test_the_iteration_never_looks_at_the_device_s_numbers(network, channels_las
     (tmp_path / "net.prototxt").write_text(net)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CAFFE_CHANNELS_LAST", channels_last)
+    read_environment()
     solver = caffe.solver.Solver(text_format.Parse(solver, caffe_pb2.SolverParameter()))
     meta = torch.device("meta")
-    monkeypatch.setattr(mode._state, "device", meta)
-    monkeypatch.setattr(mode.random, "generator", lambda on: None)
+    monkeypatch.setattr(current(), "device", meta)
+    monkeypatch.setattr(current().random, "generator", lambda on: None)
     solver.use_plans(lambda plan: free_memory(fuse(plan)))
     slots = contextlib.ExitStack()
     for net in (solver.net, *solver.test_nets):
@@ -253,7 +256,7 @@ def test_the_iteration_never_looks_at_the_device_s_numbers(network, channels_las
                 assert layer._read_all(2**30)
                 layer._move_to(meta)
                 slots.enter_context(layer.from_slots())
-    with slots, mode.capture():
+    with slots, current().capture():
         numbers = solver.iteration(torch.zeros(len(solver.update.groups()), device=meta).unbind())
         solver.test_nets[0].share_with(solver.net)
         loss = solver.test_plans[0].forward()
@@ -359,7 +362,7 @@ def test_other_reasons_to_run_plainly(device, run, monkeypatch):
     assert "layer 'data' (HDF5Data) reads its rows on the host" in found[0]
     monkeypatch.setenv("CAFFE_CUDA_GRAPH", "maybe")
     with pytest.raises(caffe.CaffeError, match=r"CAFFE_CUDA_GRAPH: found 'maybe'; wanted 0 \(.*\) or 1"):
-        graph.wanted()
+        read_environment()
 
 
 def test_layers_that_need_the_host_say_so(device):

@@ -10,37 +10,30 @@ import h5py
 import numpy as np
 import torch
 
-from caffe import glog, mode
+from caffe import glog
+from caffe.context import current, use
 from caffe.errors import CaffeError
 from caffe.fillers import fill
 from caffe.layer import Layer, register
 from caffe_proto import atomic_hdf5, caffe_pb2
 
 # Whole data sets are kept in memory up to this share of the machine's memory (per data layer), unless
-# CAFFE_HDF5_CACHE_MB gives the budget in megabytes.
+# the settings (caffe.context) give the budget.
 CACHE_SHARE = 0.25
-# Those that fit this share of the GPU's free memory (per data layer) are kept there, unless CAFFE_HDF5_DEVICE_MB gives
-# the budget; 0 keeps them on the host. On the CPU only where the variable is set, which is of use for tests alone.
+# Those that fit this share of the GPU's free memory (per data layer) are kept there, unless the settings
+# give the budget; 0 keeps them on the host. On the CPU only where it is set, which is of use for tests alone.
 DEVICE_SHARE = 0.25
-
-
-def megabytes(variable):
-    """The number of bytes that an environment variable gives in megabytes; None if it is not set."""
-    text = os.environ.get(variable)
-    if text is not None and not text.isdigit():
-        raise CaffeError(f"{variable}: found '{text}'; wanted a number of megabytes")
-    return None if text is None else int(text) * 2**20
 
 
 def cache_budget():
     """Bytes of HDF5 content that one data layer may keep in memory."""
-    given = megabytes("CAFFE_HDF5_CACHE_MB")
+    given = current().settings.hdf5_cache
     return int(CACHE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if given is None else given
 
 
 def device_budget(device):
     """Bytes of HDF5 content that one data layer may keep on torch.device `device`."""
-    given = megabytes("CAFFE_HDF5_DEVICE_MB")
+    given = current().settings.hdf5_device
     if given is None:
         return int(DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
     return given
@@ -186,7 +179,7 @@ class HDF5Data(Layer):
         self.prefetch = None
         self.device_cache = self.slots = self.slot = None
         self.asked = None  # the device that the set was last tried to be kept on
-        seed = mode.random.draw_seed() if param.shuffle else 0
+        seed = current().random.draw_seed() if param.shuffle else 0
         self.order = RowOrder(len(self.paths), param.shuffle, seed)
         self.inner = None
         first = self.load(int(self.order.files[0]))
@@ -234,7 +227,7 @@ class HDF5Data(Layer):
     def rows(self):
         """Yield (file index, row) of the next batch and go on behind it."""
         left = self.layer_param.hdf5_data_param.batch_size
-        count, rank = mode.solver_count(), mode.solver_rank()
+        count, rank = current().solver_count, current().solver_rank
         while left:
             place = self.order.current(self.count_rows)
             if not self.training or self.order.offset % count == rank:
@@ -342,7 +335,7 @@ class HDF5Data(Layer):
 
     def forward(self, bottom, top):
         read = self.device_cache is not None or len(self.memory) == len(self.paths)
-        if read and self.prefetch is None and self.keep_on(mode.device()):
+        if read and self.prefetch is None and self.keep_on(current().device):
             self._gather(top)
             return
         if self.prefetch is not None:
@@ -351,7 +344,7 @@ class HDF5Data(Layer):
         else:
             batch, self.consumed = self.read_batch()
         for t, array in zip(top, batch, strict=True):
-            t.value = torch.from_numpy(array).to(mode.device())
+            t.value = torch.from_numpy(array).to(current().device)
         if len(self.memory) < len(self.paths):
             self.prefetch = _Prefetch(self.read_batch)
 
@@ -372,7 +365,7 @@ class HDF5Data(Layer):
             self.prefetch.result()
             self.prefetch = None
         self.order.restore(position)
-        while self.training and self.order.offset % mode.solver_count():  # to the next row of the first solver
+        while self.training and self.order.offset % current().solver_count:  # to the next row of the first solver
             self.order.current(self.count_rows)
             self.order.advance()
         self.consumed = self.order.state()
@@ -382,16 +375,15 @@ class _Prefetch:
     """One call running in a thread; result() waits for it and raises what it raised."""
 
     def __init__(self, function):
-        self.count, self.rank = mode.solver_count(), mode.solver_rank()
+        self.context = current()
         self.thread = threading.Thread(target=self._run, args=(function,), daemon=True)
         self.value = self.error = None
         self.thread.start()
 
     def _run(self, function):
-        mode.set_solver_count(self.count)
-        mode.set_solver_rank(self.rank)
         try:
-            self.value = function()
+            with use(self.context):
+                self.value = function()
         except Exception as error:  # handed to the thread that waits
             self.error = error
 
@@ -548,8 +540,8 @@ class MemoryData(Layer):
         top[0].reshape(*self.shape)
         top[1].reshape(batch, 1, 1, 1)
         # copies: a numpy view of a top keeps its memory for later batches, which must not be the user's
-        top[0].value = self.data[rows].to(mode.device(), copy=True)
-        top[1].value = self.labels[rows].to(mode.device(), copy=True)
+        top[0].value = self.data[rows].to(current().device, copy=True)
+        top[1].value = self.labels[rows].to(current().device, copy=True)
         self.row = (self.row + batch) % len(self.data)
 
     def backward(self, top, propagate_down, bottom):
