@@ -1,5 +1,6 @@
 """Solvers against the original's runs (golden/solver) and worked examples, and what a user gets wrong."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -279,3 +280,20 @@ def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
     ):
         with pytest.raises((caffe.CaffeError, CaffeFileError), match=re.escape(words)):
             solver.restore(name)
+
+
+FACADE = {"__init__.py", "_caffe.py", "classifier.py", "detector.py"}  # what pycaffe's users import
+
+
+def test_pycaffe_stands_on_top():
+    """The engine and its command line import nothing of pycaffe's view of it."""
+    seen = set()
+    for path in Path(caffe.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            else:
+                names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            if "caffe.pycaffe" in names:
+                seen.add(path.name)
+    assert {"__init__.py", "_caffe.py"} <= seen <= FACADE
