@@ -42,8 +42,10 @@ from audiomnist.runs.render import render
 from audiomnist.runs.run_folder import RunName
 from benchmarks.handwritten import Loop
 from caffe import graph, mode
+from caffe.context import current, read_environment
 from caffe.fusion import fuse
 from caffe.layers.data import HDF5Data, RowOrder
+from caffe.plan import free_memory
 from caffe.solver import Solver
 from caffe_proto import caffe_pb2
 
@@ -131,12 +133,14 @@ def environment(variables):
     known = ("CAFFE_TF32", "CAFFE_CHANNELS_LAST")
     before = {name: os.environ.pop(name, None) for name in known}
     os.environ.update(variables)
+    read_environment()
     try:
         yield
     finally:
         for name in known:
             os.environ.pop(name, None)
         os.environ.update({name: value for name, value in before.items() if value is not None})
+        read_environment()
 
 
 def use(sizes):
@@ -179,10 +183,9 @@ def make_solver(name, sizes, folder, rows=None, tested=False):
     param.display, param.test_interval, param.snapshot, param.snapshot_prefix = 0, 10**9, 0, ""
     param.test_iter[:] = [TEST_BATCHES if not sizes.cpu else 2]
     solver = Solver(param)
+    if not tested:
+        solver.use_plans(lambda plan: free_memory(fuse(plan)))
     for net in (solver.net, *solver.test_nets):
-        if not tested:
-            net.frugal = True
-            fuse(net)
         for layer in net.layers:
             if isinstance(layer, HDF5Data):
                 fill(layer, rows or sizes.batch)
@@ -191,12 +194,12 @@ def make_solver(name, sizes, folder, rows=None, tested=False):
 
 def fill(layer, rows):
     """Make a data layer's set `rows` one-row files of random recordings and labels on the current device."""
-    generator = torch.Generator(device=mode.device()).manual_seed(2)
-    data = torch.randn((rows, *layer.inner[0]), device=mode.device(), generator=generator)
-    labels = torch.randint(0, 2, (rows, *layer.inner[1]), device=mode.device(), generator=generator).float()
-    layer.resident, layer.first, layer.paths = [data, labels], np.arange(rows + 1), layer.paths * rows
+    generator = torch.Generator(device=current().device).manual_seed(2)
+    data = torch.randn((rows, *layer.inner[0]), device=current().device, generator=generator)
+    labels = torch.randint(0, 2, (rows, *layer.inner[1]), device=current().device, generator=generator).float()
+    layer.device_cache, layer.first, layer.paths = [data, labels], np.arange(rows + 1), layer.paths * rows
     layer.order = RowOrder(rows, layer.layer_param.hdf5_data_param.shuffle, 3)
-    layer.set_passes(1)
+    layer.make_slots(1)
 
 
 def work(net):
@@ -208,13 +211,13 @@ def work(net):
     written, itself written.
     """
     operations = moved = 0
-    for i, layer in enumerate(net.layers):
-        top, bottom = net.top_vecs[i], net.bottom_vecs[i]
+    for node in net.nodes:
+        layer, top, bottom = node.layer, node.tops, node.bottoms
         if layer.type in ("Convolution", "InnerProduct"):
             weights = layer.blobs[0]
             once = 2 * top[0].count * weights.count // weights.shape[0]
-            operations += once * (3 if net.bottom_need_backward[i][0] else 2)
-        if bottom and net.layer_need_backward[i] and net.bottom_ids[i] != net.top_ids[i] and layer.type != "Split":
+            operations += once * (3 if node.propagate_down[0] else 2)
+        if bottom and node.need_backward and node.bottom_ids != node.top_ids and layer.type != "Split":
             moved += 4 * 5 * sum(t.count for t in top)
     return operations, moved + 4 * 7 * sum(p.count for p in net.learnable_params)
 
@@ -271,8 +274,7 @@ def outcome(solver, steps, replayed, fused, sizes):
     blobs.update((f"gradient of parameter {i}", p.grad) for i, p in enumerate(net.learnable_params))
     one = {key: tensor.detach().cpu().double().clone() for key, tensor in blobs.items()}
     if fused:
-        net.frugal = True
-        fuse(net)
+        solver.use_plans(lambda plan: free_memory(fuse(plan)))
     if replayed:
         graph.accelerate(solver, sizes.kind)
         if solver.replay is None:
@@ -296,9 +298,9 @@ def parity(sizes, name):
             for net in (solver.net, *solver.test_nets):
                 for layer in net.layers:
                     if isinstance(layer, HDF5Data):  # the same numbers on every device
-                        data = rng.normal(size=tuple(layer.resident[0].shape)).astype(np.float32)
-                        layer.resident[0].copy_(torch.from_numpy(data))
-                        layer.resident[1].zero_()
+                        data = rng.normal(size=tuple(layer.device_cache[0].shape)).astype(np.float32)
+                        layer.device_cache[0].copy_(torch.from_numpy(data))
+                        layer.device_cache[1].zero_()
             for i, blob in enumerate(solver.net.learnable_params):
                 shape = tuple(blob.shape)
                 scale = 1 / np.sqrt(max(np.prod(shape[1:]), 1)) if len(shape) > 1 else 0.1

@@ -25,8 +25,7 @@ from caffe._caffe import (
     solver_rank,
 )
 from caffe.errors import CaffeError
-from caffe.pycaffe import Net
-from caffe.solver import SOLVERS
+from caffe.pycaffe import SOLVERS, Net
 from caffe.version import __version__
 from caffe_proto.caffe_pb2 import TEST, TRAIN
 

@@ -4,8 +4,9 @@ import time
 
 import torch
 
-from caffe import glog, mode
+from caffe import glog
 from caffe.blob import Blob, BlobVec
+from caffe.context import current
 from caffe.layer import Layer, layer_type_list
 from caffe.mode import (
     set_device,
@@ -19,8 +20,7 @@ from caffe.mode import (
     solver_rank,
 )
 from caffe.net import LayerVec
-from caffe.pycaffe import Net
-from caffe.solver import Solver, get_solver
+from caffe.pycaffe import Net, Solver, get_solver
 from caffe.version import __version__
 from caffe_proto.caffe_pb2 import LayerParameter, SolverParameter
 
@@ -55,7 +55,7 @@ class Timer:
 
     @staticmethod
     def _now():
-        if mode.device().type == "cuda":
+        if current().device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 

@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from caffe import mode
+from caffe.context import current
 from caffe.errors import CaffeError, check
 
 MAX_AXES = 32
@@ -29,7 +29,7 @@ class Storage:
 
     def get(self, shape):
         """The tensor in `shape` on the current device; moves or allocates it if needed."""
-        tensor, device = self.tensor, mode.device()
+        tensor, device = self.tensor, current().device
         if tensor is None:
             tensor = self.tensor = torch.zeros(shape, device=device)
         elif tensor.device != device:

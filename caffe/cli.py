@@ -12,11 +12,12 @@ import time
 import torch
 
 from caffe import glog, mode, training
+from caffe.context import current, read_environment
 from caffe.errors import CaffeError, check
 from caffe.fusion import fuse
-from caffe.layers.loss import LabelReader
+from caffe.net import Net
 from caffe.parallel import train_on
-from caffe.pycaffe import Net
+from caffe.plan import Step, free_memory
 from caffe.version import __version__
 from caffe_proto import CaffeFileError, caffe_pb2, net_state, read_net, read_solver
 
@@ -96,6 +97,7 @@ def main(argv=None):
             for name in sorted(ACTIONS):
                 glog.error(f"\t{name}")
             raise CaffeError(f"Unknown action: {flags.command[0]}")
+        read_environment()
         keep_memory()
         return command(flags)
     except (CaffeError, CaffeFileError) as error:
@@ -187,8 +189,6 @@ def test(flags):
     _use_first_gpu(flags)
     net = Net.from_param(net_state(read_net(flags.model), caffe_pb2.TEST, flags.level, stages(flags.stage)))
     net.copy_from(flags.weights)
-    net.frugal = True
-    fuse(net)
     batch = 0
 
     def check_numbers(name, values):
@@ -199,16 +199,21 @@ def test(flags):
                 "were wanted (look at weights and data)",
             )
 
-    def check_scores(i):  # Accuracy makes ordinary numbers of NaN, which are no measure of anything
-        if isinstance(net.layers[i], LabelReader):
-            scores = net.bottom_vecs[i][0].value
-            check_numbers(f"layer '{net._layer_names[i]}' is given scores:", scores[~scores.isfinite()].tolist())
+    def check_scores(node):  # Accuracy makes ordinary numbers of NaN, which are no measure of anything
+        def run():
+            scores = node.bottoms[0].value
+            check_numbers(f"layer '{node.name}' is given scores:", scores[~scores.isfinite()].tolist())
 
-    net.after_forward(check_scores)
+        return Step("check", f"that the scores that {node.name} reads are finite", run)
+
+    plan = net.plan if net.debug_info else fuse(net.plan)
+    readers = {i: node for i, node in enumerate(net.nodes) if node.layer.reads_labels}
+    plan = plan.with_steps({i: (*plan.forward_steps[i], check_scores(node)) for i, node in readers.items()})
+    plan = plan if net.debug_info else free_memory(plan)
     glog.info(f"Running for {flags.iterations} iterations.")
     total, means = 0.0, None
     for batch in range(flags.iterations):
-        loss = float(net.forward_tensors())
+        loss = float(plan.forward())
         total += loss
         scores = net.output_scores()
         for name, _, values in scores:
@@ -244,7 +249,7 @@ def _use_first_gpu(flags):
 
 # -- time ------------------------------------------------------------------------------------------------------------
 def _now():
-    if mode.device().type == "cuda":
+    if current().device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
@@ -258,12 +263,13 @@ def time_(flags):
     phase = caffe_pb2.TEST if flags.phase == "TEST" else caffe_pb2.TRAIN
     _use_first_gpu(flags)
     net = Net.from_param(net_state(read_net(flags.model), phase, flags.level, stages(flags.stage)))
-    fuse(net)
-    net.frugal = phase == caffe_pb2.TRAIN  # as when training: freed memory is used again while it is at hand
+    plan = net.plan if net.debug_info else fuse(net.plan)
+    if phase == caffe_pb2.TRAIN and not net.debug_info:
+        plan = free_memory(plan)  # as when training: freed memory is used again while it is at hand
     glog.info("Performing Forward")
-    glog.info(f"Initial loss: {glog.g(net.forward_tensors())}")
+    glog.info(f"Initial loss: {glog.g(plan.forward())}")
     glog.info("Performing Backward")
-    net.run_backward()
+    plan.run_backward()
     glog.info("*** Benchmark begins ***")
     glog.info(f"Testing for {flags.iterations} iterations.")
     count = len(net.layers)
@@ -275,13 +281,13 @@ def time_(flags):
         started = _now()
         for i in range(count):
             before = _now()
-            net.forward_tensors(i, i)
+            plan.forward(i, i)
             forward[i] += _now() - before
         forward_total += _now() - started
         middle = _now()
         for i in reversed(range(count)):
             before = _now()
-            net.backward_from_to(i, i)
+            plan.backward(i, i)
             backward[i] += _now() - before
         backward_total += _now() - middle
         glog.info(f"Iteration: {j + 1} forward-backward time: {glog.g(1000 * (_now() - started))} ms.")

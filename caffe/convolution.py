@@ -9,8 +9,8 @@ import math
 import torch
 from torch.nn import functional
 
-THIN_KERNEL = 16  # most weights per output for the matrix form of a one-channel convolution
-PART_BYTES = 8 * 2**20  # of intermediate results at a time
+SINGLE_CHANNEL_KERNEL = 16  # most weights per output for the matrix form of a one-channel convolution
+CHUNK_BYTES = 8 * 2**20  # of intermediate results at a time
 LONG_ROW = 64  # fewest positions in a row of an image for products row by row
 
 
@@ -25,22 +25,22 @@ def channels_last(tensor):
     return tensor.as_strided(tensor.shape, (height * width * channels, 1, width * channels, channels))
 
 
-def is_thin(channels, kernel, dilation):
+def is_single_channel(channels, kernel, dilation):
     """True for one input channel and few weights per output.
 
     Convolution kernels waste their width there: the matrix of windows times the weights is twice as quick, image by
     image so that it stays in cache.
     """
-    return channels == 1 and math.prod(kernel) <= THIN_KERNEL and list(dilation) == [1, 1]
+    return channels == 1 and math.prod(kernel) <= SINGLE_CHANNEL_KERNEL and list(dilation) == [1, 1]
 
 
-def parts(images, image_bytes):
+def chunks(images, image_bytes):
     """Slices of a batch of `images` images, of which each needs `image_bytes` of intermediate results."""
-    step = max(1, PART_BYTES // image_bytes)
+    step = max(1, CHUNK_BYTES // image_bytes)
     return [slice(start, min(start + step, images)) for start in range(0, images, step)]
 
 
-def windows(x, out, kernel, stride, pad, dilation):
+def unfold(x, out, kernel, stride, pad, dilation):
     """The windows of padded images `x` as a view (N, out_h, out_w, kernel_h, kernel_w, channels)."""
     image = functional.pad(x.permute(0, 2, 3, 1), (0, 0, pad[1], pad[1], pad[0], pad[0]))
     n, h, w, c = image.stride()
@@ -48,13 +48,13 @@ def windows(x, out, kernel, stride, pad, dilation):
     return image.as_strided((len(image), *out, *kernel, image.shape[3]), steps)
 
 
-def thin_windows(x, out, kernel, stride, pad):
+def single_channel_unfold(x, out, kernel, stride, pad):
     """(N, out_h * out_w, kernel elements) windows of one-channel images (N, 1, H, W)."""
-    return windows(x, out, kernel, stride, pad, (1, 1)).reshape(len(x), -1, math.prod(kernel))
+    return unfold(x, out, kernel, stride, pad, (1, 1)).reshape(len(x), -1, math.prod(kernel))
 
 
-def thin_result(x, out, weight, bias, stride, pad, relu):
-    """The convolution of one-channel images `x` with `weight` (outputs, 1, kh, kw), rectified if `relu`.
+def single_channel_result(x, out, weight, bias, stride, pad, relu):
+    """The convolution of one-channel images `x` with `weight` (outputs, 1, kh, kw); `relu`: with a ReLU.
 
     `out` are the sizes (out_h, out_w) of the result.
     """
@@ -62,16 +62,16 @@ def thin_result(x, out, weight, bias, stride, pad, relu):
     rows = y.permute(0, 2, 3, 1).view(len(x), -1, weight.shape[0])
     matrix = weight.reshape(weight.shape[0], -1).T
     zero = torch.zeros(weight.shape[0]) if bias is None else bias
-    for seen, positions in zip(thin_windows(x, out, weight.shape[2:], stride, pad), rows, strict=True):
+    for seen, positions in zip(single_channel_unfold(x, out, weight.shape[2:], stride, pad), rows, strict=True):
         torch.addmm(zero, seen, matrix, out=positions)
         if relu:
             positions.relu_()
     return y
 
 
-def thin_gradients(x, dy, kernel, stride, pad):
-    """Gradients of weights (outputs, kernel elements) and bias (outputs,) of thin_result for its gradient `dy`."""
-    seen = thin_windows(x, dy.shape[2:], kernel, stride, pad)
+def single_channel_gradients(x, dy, kernel, stride, pad):
+    """Gradients of weights (outputs, kernel elements) and bias (outputs,) for `dy`, that of single_channel_result."""
+    seen = single_channel_unfold(x, dy.shape[2:], kernel, stride, pad)
     seen = functional.pad(seen, (0, 1), value=1.0)  # the last column is the bias
     total = torch.bmm(seen.transpose(1, 2), dy.permute(0, 2, 3, 1).flatten(1, 2)).sum(0)
     return total[:-1].T, total[-1]
@@ -89,7 +89,7 @@ def weight_gradient(x, dy, kernel, stride, pad, dilation, group):
     """The gradient (outputs, channels / group, kh, kw) of a convolution's weights for images `x` and gradient `dy`."""
     if kernel[0] == 1 and pad[0] == 0 and list(stride) == [1, 1] and dy.shape[3] >= LONG_ROW:
         return _by_shifts(x, dy, kernel[1], pad[1], dilation[1], group)
-    return _by_windows(x, dy, kernel, stride, pad, dilation, group)
+    return _by_unfold(x, dy, kernel, stride, pad, dilation, group)
 
 
 def _columns(count, group):
@@ -108,20 +108,20 @@ def _by_shifts(x, dy, width, pad, dilation, group):
         if first >= last:
             continue
         for to, of in zip(_columns(outputs, group), _columns(channels, group), strict=True):
-            for part in parts(len(x), 4 * outputs * channels // group**2):
-                left, right = dy[part, first:last, to], x[part, first + shift : last + shift, of]
+            for chunk in chunks(len(x), 4 * outputs * channels // group**2):
+                left, right = dy[chunk, first:last, to], x[chunk, first + shift : last + shift, of]
                 weight[to, :, 0, k] += torch.bmm(left.transpose(1, 2), right).sum(0)
     return weight
 
 
-def _by_windows(x, dy, kernel, stride, pad, dilation, group):
+def _by_unfold(x, dy, kernel, stride, pad, dilation, group):
     """weight_gradient as products of the matrix of windows and the gradient, some images at a time."""
     channels, outputs, out = x.shape[1], dy.shape[1], dy.shape[2:]
     rows = math.prod(kernel) * channels // group
     total = x.new_zeros(group, rows, outputs // group)
-    for part in parts(len(x), 4 * math.prod(out) * rows):
-        seen = windows(x[part], out, kernel, stride, pad, dilation)
-        gradient = dy[part].permute(0, 2, 3, 1).reshape(-1, outputs)
+    for chunk in chunks(len(x), 4 * math.prod(out) * rows):
+        seen = unfold(x[chunk], out, kernel, stride, pad, dilation)
+        gradient = dy[chunk].permute(0, 2, 3, 1).reshape(-1, outputs)
         for q, (to, of) in enumerate(zip(_columns(outputs, group), _columns(channels, group), strict=True)):
             total[q].addmm_(seen[..., of].reshape(-1, rows).T, gradient[:, to])
     weight = total.view(group, *kernel, channels // group, outputs // group).permute(0, 4, 3, 1, 2)

@@ -6,6 +6,7 @@ import os
 import sys
 
 from caffe import glog
+from caffe.context import current
 from caffe_proto import write_file
 
 COLUMNS = ("iteration", "kind", "name", "value")
@@ -112,8 +113,8 @@ class LearningCurve:
 
 
 def progress_stream():
-    """Where progress is drawn: the file that CAFFE_PROGRESS names (a terminal), else stderr if it is one, else None."""
-    path = os.environ.get("CAFFE_PROGRESS")
+    """Where progress is drawn: the file of the settings (a terminal), else stderr if it is one, else None."""
+    path = current().settings.progress
     if not path:
         return sys.stderr if sys.stderr.isatty() else None
     try:

@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from caffe import mode
+from caffe.context import current
 from caffe.errors import CaffeError, check
 from caffe_proto import caffe_pb2
 
@@ -56,33 +56,35 @@ def constant(values, param):
 
 @filler
 def uniform(values, param):
-    values.uniform_(param.min, param.max, generator=mode.random.generator())
+    values.uniform_(param.min, param.max, generator=current().random.generator())
 
 
 @filler
 def gaussian(values, param):
     check(param.std > 0, f"found std {param.std:g}; wanted a positive one")
-    values.normal_(param.mean, param.std, generator=mode.random.generator())
+    values.normal_(param.mean, param.std, generator=current().random.generator())
     if param.sparse >= 0:
-        keep = torch.empty_like(values).bernoulli_(param.sparse / values.shape[0], generator=mode.random.generator())
+        keep = torch.empty_like(values).bernoulli_(
+            param.sparse / values.shape[0], generator=current().random.generator()
+        )
         values.mul_(keep)
 
 
 @filler
 def xavier(values, param):
     bound = math.sqrt(3.0 / fan(values, param))
-    values.uniform_(-bound, bound, generator=mode.random.generator())
+    values.uniform_(-bound, bound, generator=current().random.generator())
 
 
 @filler
 def msra(values, param):
-    values.normal_(0.0, math.sqrt(2.0 / fan(values, param)), generator=mode.random.generator())
+    values.normal_(0.0, math.sqrt(2.0 / fan(values, param)), generator=current().random.generator())
 
 
 @filler
 def positive_unitball(values, param):
     check(values.dim() > 0, "found a scalar; wanted at least one axis")
-    values.uniform_(0.0, 1.0, generator=mode.random.generator())
+    values.uniform_(0.0, 1.0, generator=current().random.generator())
     values.div_(values.flatten(1).sum(1).reshape((-1,) + (1,) * (values.dim() - 1)))
 
 

@@ -1,248 +1,83 @@
-"""Work of several layers done at once where the data is at hand, for runs in which nobody looks between the layers.
+"""Operator fusion: Convolution + ReLU + MAX pooling in one step, when nobody looks at the blobs in between.
 
-On any device a ReLU in place behind a convolution is done by its neighbours. Forward, the convolution can rectify its
-result as it writes it. Backward, where a MAX pooling alone reads the ReLU, the gradient arrives at winners only, and a
-winner's value is the pooled value: masking the pooled gradient, a fraction of the size, does the same.
+On any device a ReLU in place behind a convolution is done by its neighbours. Forward, the convolution applies it to its
+result as it writes it (an epilogue). Backward, where a MAX pooling alone reads the ReLU, the gradient arrives at
+winners only, and a winner's value is the pooled value: the pooling masks its own gradient, a fraction of the size.
 
-On the CPU convolution, ReLU and MAX pooling in overlapping windows become one block that goes through the batch a few
-images at a time. The convolution's result, the largest array of these networks, stays in cache and never exists for the
-whole batch; kept for the backward pass are the pooled values and, as small integers, the winners. Values are the same
+On the CPU convolution, ReLU and MAX pooling in overlapping windows become one block (caffe.blocks). Values are the same
 bit for bit, gradients up to rounding (a bias's gradient is summed over the winners only).
 
 One value differs: oneDNN's ReLU makes NaN 0, and only a pass of its own over the result would keep it. NaN is therefore
 looked for where it comes from: data and weights are checked on loading, weights and losses at each display, test and
-snapshot (caffe.solver), the scores that are compared with labels in `caffe test`.
+snapshot (caffe.finite), the scores that are compared with labels in `caffe test`.
 """
 
-import itertools
-import math
+from dataclasses import replace
 
-import torch
-from torch.nn import functional
-
-from caffe import mode
-from caffe.convolution import parts
-from caffe.layers.neuron import ReLU
-from caffe.layers.vision import Convolution, Pooling
-
-aten = torch.ops.aten
+from caffe.context import current
+from caffe.plan import Step
 
 
-def fuse(net):
-    """Let convolutions and MAX poolings of `net` do the work of the ReLUs between them, on the CPU all in one block."""
-    for i, layer in enumerate(net.layers):
-        if not (isinstance(layer, ReLU) and layer.slope == 0 and net.bottom_ids[i] == net.top_ids[i]):
+def fuse(plan):
+    """`plan` with fewer steps: layers say themselves which functions they can apply, and which they are.
+
+    See Layer.as_epilogue, Layer.epilogues, Layer.gradient_epilogues and Layer.make_block.
+    """
+    nodes, forward, backward = plan.net.nodes, {}, {}
+    for i, node in enumerate(nodes):
+        function = node.layer.as_epilogue
+        if function is None or node.bottom_ids != node.top_ids:
             continue
-        blob = net.top_ids[i][0]
-        producers = [j for j in range(i) if blob in net.top_ids[j]]
-        consumers = [j for j in range(i + 1, len(net.layers)) if blob in net.bottom_ids[j]]
+        blob = node.top_ids[0]
+        producers = [j for j in range(i) if blob in nodes[j].top_ids]
+        consumers = [j for j in range(i + 1, len(nodes)) if blob in nodes[j].bottom_ids]
         p, c = producers[-1], consumers[0] if len(consumers) == 1 else None
-        producer, consumer = net.layers[p], net.layers[c] if c is not None else None
-        convolved = type(producer) is Convolution and producer.axes > 0 and len(net.top_ids[p]) == 1
-        pooled = isinstance(consumer, Pooling) and consumer.is_max and len(net.top_ids[c]) == 1
-        if convolved and pooled and producer.axes == 2 and len(producers) == 1 and mode.device().type == "cpu":
-            block = make_block(net, p, c)
-            if block:
-                net.layers[p], net.layers[i] = BlockStart(producer, block), Done(layer, block)
-                net.layers[c] = BlockEnd(consumer, block)
-                continue
-        if convolved:
-            producer.rectifies, layer.rectified = True, True
-        if pooled:
-            consumer.masks, layer.masked = True, True
+        before = nodes[p] if function in nodes[p].layer.epilogues and len(nodes[p].tops) == 1 else None
+        behind = None
+        if c is not None and function in nodes[c].layer.gradient_epilogues and len(nodes[c].tops) == 1:
+            behind = nodes[c]
+        block = None
+        if before and behind and len(producers) == 1 and current().device.type == "cpu":
+            block = before.layer.make_block(
+                behind.layer, before.bottoms[0], before.tops[0], behind.tops[0], before.propagate_down[0]
+            )
+        if block:
+            forward[p], backward[c] = _block_steps(block, before, node, behind)
+            forward[i] = forward[c] = backward[p] = backward[i] = ()
+            continue
+        if before:
+            forward[p], forward[i] = (_forward(before, node, function),), ()
+        if behind:
+            backward[i] = ()
+            if behind.need_backward:
+                backward[c] = (_backward(behind, node, function),)
+    return replace(plan.with_steps(forward, backward), observer=None)
 
 
-class Done:
-    """Stands in a net for a layer whose passes a block does; everything else is the layer's own."""
+def _forward(node, following, function):
+    def run():
+        node.layer.reshape(node.bottoms, node.tops)
+        node.layer.forward_with(function, node.bottoms, node.tops)
 
-    def __init__(self, layer, block):
-        self.layer, self.block = layer, block
-
-    def __getattr__(self, name):
-        return getattr(self.layer, name)
-
-    def forward(self, bottom, top):
-        pass
-
-    def backward(self, top, propagate_down, bottom):
-        pass
-
-    def release(self):
-        pass
+    return Step("forward", f"{node.name} ({node.param.type}) + {following.name}", run, (node.layer,))
 
 
-class BlockStart(Done):
-    """The block's convolution: its forward pass is the whole block's."""
+def _backward(node, preceding, function):
+    def run():
+        node.layer.backward_with(function, node.tops, node.propagate_down, node.bottoms)
 
-    def forward(self, bottom, top):
-        self.block.forward()
-
-
-class BlockEnd(Done):
-    """The block's pooling: its backward pass is the whole block's."""
-
-    def backward(self, top, propagate_down, bottom):
-        self.block.backward()
-
-    def release(self):
-        self.block.release()
+    return Step("backward", f"{node.name} ({node.param.type}) + {preceding.name}", run, (node.layer,))
 
 
-def make_block(net, p, c):
-    """The block of convolution `p` and pooling `c` (indices of layers of `net`), None where it does not pay.
+def _block_steps(block, *nodes):
+    """(forward steps, backward steps) of a block that does the work of `nodes`."""
+    first, last = nodes[0], nodes[-1]
 
-    Windows side by side read every value once: there the layers one after the other are as quick, and small enough.
-    """
-    convolution, pooling = net.layers[p], net.layers[c]
-    bottom, middle, top = net.bottom_vecs[p][0], net.top_vecs[p][0], net.top_vecs[c][0]
-    down = net.bottom_need_backward[p][0]
-    thin = (
-        convolution.channels == 1
-        and convolution.kernel[0] == 1
-        and convolution.stride == [1, 1]
-        and convolution.dilation == [1, 1]
-        and convolution.pad[0] == 0
-        and bottom.height == 1
-        and not down
-    )
-    if thin and pooling.kernel[0] == 1 and pooling.pad == (0, 0) and pooling.kernel[1] >= pooling.stride[1]:
-        return ThinBlock(convolution, pooling, bottom, middle, top, down)
-    overlap = any(k > s and n > k for k, s, n in zip(pooling.kernel, pooling.stride, middle.shape[2:], strict=True))
-    return Block(convolution, pooling, bottom, middle, top, down) if overlap else None
+    def forward():
+        first.layer.reshape(first.bottoms, first.tops)
+        block.forward()
 
-
-class Block:
-    """Convolution, ReLU and MAX pooling over blobs `bottom` -> `middle` -> `top`; `middle` never gets a value."""
-
-    def __init__(self, convolution, pooling, bottom, middle, top, down):
-        self.convolution, self.pooling = convolution, pooling
-        self.bottom, self.middle, self.top, self.down = bottom, middle, top, down
-
-    def parts(self):
-        """Slices of the batch."""
-        return parts(self.middle.shape[0], 4 * self.middle.count_from(1))
-
-    def forward(self):
-        self.pooling.reshape([self.middle], [self.top])
-        training, shape = self.convolution.training, self.top.shape
-        y = torch.empty(shape, memory_format=torch.channels_last)
-        rows, columns = (n + sum(b) for n, b in zip(self.middle.shape[2:], self.pooling.border, strict=True))
-        small = torch.int16 if rows * columns <= 2**15 else torch.int32
-        self.winner = torch.empty(shape, dtype=small, memory_format=torch.channels_last) if training else None
-        for part in self.parts():
-            winner = torch.empty(y[part].shape, dtype=torch.int64, memory_format=torch.channels_last)
-            self.pooling.maxima(self.convolution.result(self.bottom.value[part], relu=True), (y[part], winner))
-            if training:
-                self.winner[part] = winner
-        self.top.value = y
-
-    def backward(self):
-        bias = torch.zeros(self.middle.shape[1])
-        if self.down:  # the gradient for the input comes quickest from the whole batch
-            gradient = torch.empty(self.middle.shape, memory_format=torch.channels_last)
-            for part in self.parts():
-                self.pooling.spread(self.masked(part, bias), gradient[part], self.winner[part].long(), gradient[part])
-            self.bottom.grad, weight, _ = self.convolution.gradients(self.bottom.value, gradient, True, bias=False)
-        else:
-            weight = torch.zeros_like(self.convolution.weight())
-            for part in self.parts():
-                masked = self.masked(part, bias)
-                if self.convolution.param_propagate_down[0]:
-                    x = self.bottom.value[part]
-                    piece = torch.empty((len(x), *self.middle.shape[1:]), memory_format=torch.channels_last)
-                    self.pooling.spread(masked, piece, self.winner[part].long(), piece)
-                    weight += self.convolution.gradients(x, piece, False, bias=False)[1].reshape(weight.shape)
-        self.add(weight, bias)
-
-    def masked(self, part, bias):
-        """The top's gradient for `part` behind the ReLU; its sum is added to the gradient of the bias."""
-        gradient = aten.threshold_backward(self.top.grad[part], self.top.value[part], 0)
-        bias.add_(gradient.sum([0, 2, 3]))
-        return gradient
-
-    def add(self, *grads):
-        """Add the gradients of weights and bias to their blobs where they are wanted."""
-        wanted = self.convolution.param_propagate_down
-        self.convolution.add_gradients(*(g if w else None for g, w in zip(grads, wanted, strict=False)))
-
-    def release(self):
-        self.winner = None
-
-
-def maximum(tensors, out):
-    """Element-wise maximum of the sequence `tensors`, written to `out`; of one tensor, that tensor."""
-    first, *others = tensors
-    for tensor in others:
-        first = torch.maximum(first, tensor, out=out)
-    return first
-
-
-class ThinBlock(Block):
-    """The block for signals: one input channel, one row, windows that leave no gap, no gradient for the input.
-
-    A window's k candidates are the results of k convolutions with the pooling's stride s, of which s differ by more
-    than a shift: candidate j of window i is phase j mod s at i + j div s. The backward pass computes the candidates
-    again, which costs less than reading them from memory. Of equal candidates the first wins, as in Caffe, so that the
-    winner is j or later where the maximum of the later ones exceeds that of the earlier ones. With g_j the gradient
-    there, 0 elsewhere, and x_j the samples that candidate j sees, the gradient of the weights is a telescoping sum:
-    g_0 x_0 + g_1 (x_1 - x_0) + g_2 (x_2 - x_1) + ...
-    """
-
-    def geometry(self):
-        k, s, out = self.pooling.kernel[1], self.pooling.stride[1], self.pooling.out[1]
-        return k, s, out, self.convolution.kernel[1], self.middle.shape[3]
-
-    def windows(self, first, rows):
-        """(N, rows, width) windows of the padded signals from sample `first` in steps of the pooling."""
-        _, s, _, width, _ = self.geometry()
-        signal, pad = self.bottom.value[:, 0, 0], self.convolution.pad[1]
-        reach = first + (rows - 1) * s + width
-        signal = functional.pad(signal, (pad, max(pad, reach - pad - signal.shape[1])))
-        return signal[:, first:].unfold(1, width, s)[:, :rows]
-
-    def candidates(self):
-        """(function that computes image n's candidates, list of their k (out, channels) views)."""
-        k, s, out, width, sizes = self.geometry()
-        rows = out + (k - 1) // s
-        convolution, channels = self.convolution, self.middle.shape[1]
-        weight = convolution.blobs[0].value.reshape(channels, width)
-        bias = convolution.blobs[1].value if len(convolution.blobs) > 1 else torch.zeros(channels)
-        matrix = torch.cat([weight, bias[:, None]], 1).T.contiguous()
-        phases = torch.full((s, rows, channels), -math.inf)  # beyond the last sample it stays so
-        inside = [min(rows, -(-(sizes - r) // s)) for r in range(s)]
-        windows = [functional.pad(self.windows(r, n), (0, 1), value=1.0) for r, n in enumerate(inside)]
-
-        def compute(image):
-            for phase, n, w in zip(phases, inside, windows, strict=True):
-                torch.mm(w[image], matrix, out=phase[:n])
-
-        return compute, [phases[j % s, j // s : j // s + out] for j in range(k)]
-
-    def forward(self):
-        self.pooling.reshape([self.middle], [self.top])
-        compute, candidates = self.candidates()
-        y = torch.empty(self.top.shape, memory_format=torch.channels_last)
-        for image, best in enumerate(y.permute(0, 2, 3, 1)[:, 0]):
-            compute(image)
-            torch.clamp_min(maximum(candidates, best), 0, out=best)
-        self.top.value = y
-
-    def backward(self):
-        k, _, out, width, _ = self.geometry()
-        compute, candidates = self.candidates()
-        y, dy = (t.permute(0, 2, 3, 1)[:, 0].contiguous() for t in (self.top.value, self.top.grad))
-        windows = [self.windows(j, out) for j in range(k)]
-        steps = [functional.pad(windows[0], (0, 1), value=1.0)]  # the last column is the bias
-        steps += [functional.pad(later - earlier, (0, 1)) for earlier, later in itertools.pairwise(windows)]
-        steps = [step.transpose(1, 2) for step in steps]
-        left, lead, spare = (torch.empty_like(candidates[0]) for _ in range(3))
-        total = torch.zeros(width + 1, y.shape[2])
-        for image in range(len(y)):
-            compute(image)
-            aten.threshold_backward.grad_input(dy[image], y[image], 0, grad_input=left)
-            total.addmm_(steps[0][image], left)
-            for j in range(1, k):  # `left` keeps the gradients whose winner is candidate j or a later one
-                torch.sub(maximum(candidates[j:], lead), maximum(candidates[:j], spare), out=lead)
-                aten.threshold_backward.grad_input(left, lead, 0, grad_input=left)
-                total.addmm_(steps[j][image], left)
-        self.add(total[:-1].T.reshape(self.convolution.blobs[0].shape), total[-1])
+    names = " + ".join(node.name for node in nodes)
+    made = (Step("forward", f"{names} ({block.kind})", forward),)
+    back = (Step("backward", f"{names} ({block.kind})", block.backward, (block,)),)
+    return made, back if last.need_backward else ()

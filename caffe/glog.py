@@ -51,9 +51,9 @@ def _write(severity, message, depth):
     sys.stderr.flush()
 
 
-def info(message):
-    """Write an INFO line."""
-    _write(0, message, 2)
+def info(message, above=0):
+    """Write an INFO line of the caller's place, or of the place so many calls above."""
+    _write(0, message, 2 + above)
 
 
 def warning(message):

@@ -15,16 +15,13 @@ import warnings
 import numpy as np
 import torch
 
-from caffe import glog, mode
+from caffe import glog
+from caffe.context import current
 from caffe.errors import CaffeError
-from caffe.layers.common import Concat, Flatten, Slice, Split
-from caffe.layers.data import DummyData, HDF5Data
-from caffe.layers.loss import LabelReader
 
 CAPACITY = 200  # replays between two readings; pinned row numbers and results are kept for so many
 TOLERANCE = 1e-4  # of the largest element: what a replay may differ by from plain passes (sums in another order)
 WARM_UPS = 2  # plain runs before the capture: libraries choose and load kernels in the first one
-REARRANGING = (HDF5Data, DummyData, Slice, Split, Flatten, Concat)  # layers that labels may pass through
 
 
 class CudaGraph:
@@ -80,22 +77,24 @@ KINDS = {"cuda": CudaGraph}  # device type: what captures there
 
 
 class Replay:
-    """Passes of `net` that are replayed.
+    """Passes of `plan` that are replayed.
 
-    function(rates) -> 1-d float32 tensor of results; it runs `passes` forward passes of `net`, without a look at the
+    function(rates) -> 1-d float32 tensor of results; it runs `passes` forward passes of the plan, without a look at the
     device's numbers, and changes nothing but the tensors of `state`, the net's blobs and the device's random stream.
     `rates` is the number of learning rates that it takes, as 0-d tensors.
     """
 
-    def __init__(self, net, function, state, passes=1, rates=0):
-        device = mode.device()
+    def __init__(self, plan, function, state, passes=1, rates=0):
+        device = current().device
         pinned = device.type == "cuda"
-        self.net, self.function, self.passes = net, function, passes
-        self.feeds = [layer for layer in net.layers if isinstance(layer, HDF5Data)]
+        self.net, self.function, self.passes = plan.net, function, passes
+        self.layers = [node.layer for node in plan.net.nodes if node.layer.as_feed is not None]
+        self.feeds = [layer.as_feed for layer in self.layers]
         for feed in self.feeds:
-            feed.set_passes(passes)
+            feed.make_slots(passes)
         self.rows = [
-            torch.zeros((CAPACITY, *feed.index.shape), dtype=torch.int64, pin_memory=pinned) for feed in self.feeds
+            torch.zeros((CAPACITY, passes, feed.batch_size), dtype=torch.int64, pin_memory=pinned)
+            for feed in self.feeds
         ]
         self.host_rates = torch.zeros((CAPACITY, rates), pin_memory=pinned)
         self.rates = torch.zeros(rates, device=device)
@@ -127,13 +126,14 @@ class Replay:
     def read_tests(self):
         """[(loss as a 0-d tensor, Net.output_scores())] of the test passes since the last reading."""
         net, found = self.net, []
-        ends = np.cumsum([net._blobs[k].count for k in net._outputs])
+        outputs = [net.named_blobs[k] for k in net._outputs]
+        ends = np.cumsum([one.blob.count for one in outputs])
         for numbers in self.read():
-            pieces = zip(net._outputs, np.split(numbers, ends), strict=False)
+            pieces = zip(outputs, np.split(numbers, ends), strict=False)
             found.append(
                 (
                     torch.tensor(numbers[-1]),
-                    [(net._blob_names[k], net._blob_loss_weights[k], piece.astype(np.float64)) for k, piece in pieces],
+                    [(one.name, one.loss_weight, piece.astype(np.float64)) for one, piece in pieces],
                 )
             )
         return found
@@ -142,20 +142,15 @@ class Replay:
         for feed, rows in zip(self.feeds, self.rows, strict=True):
             for turn in range(self.passes):
                 rows[self.count, turn] = torch.from_numpy(feed.next_rows())
-            feed.index.copy_(rows[self.count], non_blocking=True)
+            feed.fill_slots(rows[self.count])
         if tuple(rates) != self.last_rates:
             self.last_rates = tuple(rates)
             self.host_rates[self.count] = torch.tensor(self.last_rates, dtype=torch.float64)
             self.rates.copy_(self.host_rates[self.count], non_blocking=True)
 
     def _run(self):
-        for feed in self.feeds:
-            feed.staged = 0
-        try:
+        with _from_slots(self.feeds):
             numbers = self.function(self.rates.unbind())
-        finally:
-            for feed in self.feeds:
-                feed.staged = None
         if self.results is None:
             self.results = numbers.new_zeros(CAPACITY, numbers.numel())
         self.results.index_copy_(0, self.slot, numbers[None])
@@ -163,8 +158,8 @@ class Replay:
 
     def prepare(self, kind, rates=()):
         """Capture with `kind`; returns by how much a replay differs from plain passes. All state is as before."""
-        generators = [mode.random.generator(mode.device())]
-        positions = [feed.position() for feed in self.feeds]
+        generators = [current().random.generator(current().device)]
+        positions = [layer.position() for layer in self.layers]
         saved = [tensor.clone() for tensor in self.state], [generator.get_state() for generator in generators]
 
         def restore():
@@ -183,22 +178,22 @@ class Replay:
                 kind.warm_up(self._run, strict=False)
             plain = outcome()
             restore()
-            with mode.capture():
+            with current().capture():
                 kind.warm_up(self._run, strict=True)
             restore()
-            with mode.capture():
+            with current().capture():
                 self.graph = kind(self._run, generators)
             restore()
             self.results.zero_()
             self.graph.replay()
             return max(difference(a, b) for a, b in zip(plain, outcome(), strict=True))
         except RuntimeError:
-            generators[:] = [mode.random.renew(mode.device())]
+            generators[:] = [current().random.renew(current().device)]
             raise
         finally:
             restore()
-            for feed, position in zip(self.feeds, positions, strict=True):
-                feed.restore_position(position)
+            for layer, position in zip(self.layers, positions, strict=True):
+                layer.restore_position(position)
 
 
 def difference(a, b):
@@ -210,35 +205,35 @@ def difference(a, b):
 
 
 # -- what can be captured --------------------------------------------------------------------------------------------
-def obstacle(net):
-    """Why the passes of `net` cannot be captured (a text), or None."""
-    if net.debug_info:
-        return "debug_info looks at every blob"
-    if net._before_forward or net._after_forward or net._before_backward or net._after_backward:
-        return "callbacks are called between the layers"
-    for layer in net.layers:
-        if layer.type == "Python":
-            return f"{layer.where} is a user's Python code"
-        if layer.host_work:
-            return f"{layer.where} {layer.host_work}"
+def obstacle(plan):
+    """Why the passes of `plan` cannot be captured (a text), or None."""
+    net = plan.net
+    if plan.observer and plan.observer.reason():
+        return plan.observer.reason()
+    for node in net.nodes:
+        if node.param.type == "Python":
+            return f"{node.layer.where} is a user's Python code"
+        if node.layer.needs_host:
+            return f"{node.layer.where} {node.layer.needs_host}"
     for i in label_readers(net):
-        strange = [net.layers[j] for j in label_path(net, i) if not isinstance(net.layers[j], REARRANGING)]
+        layers = [net.nodes[j].layer for j in label_path(net, i)]
+        strange = [layer for layer in layers if not layer.passes_values]
         if strange:
-            return f"the labels of {net.layers[i].where} are computed by {strange[0].where}"
+            return f"the labels of {net.nodes[i].layer.where} are computed by {strange[0].where}"
     return None
 
 
 def label_readers(net):
     """Indices of the layers that read labels."""
-    return [i for i, layer in enumerate(net.layers) if isinstance(layer, LabelReader)]
+    return [i for i, node in enumerate(net.nodes) if node.layer.reads_labels]
 
 
 def label_path(net, reader):
     """Indices of the layers that the labels of layer `reader` come from, in order."""
-    wanted, path = {net.bottom_ids[reader][1]}, []
+    wanted, path = {net.nodes[reader].bottom_ids[1]}, []
     for i in reversed(range(reader)):
-        if wanted & set(net.top_ids[i]):
-            wanted |= set(net.bottom_ids[i])
+        if wanted & set(net.nodes[i].top_ids):
+            wanted |= set(net.nodes[i].bottom_ids)
             path.append(i)
     return path[::-1]
 
@@ -249,18 +244,18 @@ def check_labels(net):
     Captured passes cannot raise errors; after this they need not.
     """
     for reader in label_readers(net):
-        path = [(net.layers[i], net.bottom_vecs[i], net.top_vecs[i]) for i in label_path(net, reader)]
-        feeds = [layer for layer, _, _ in path if isinstance(layer, HDF5Data)]
-        rows = int(feeds[0].first[-1]) if feeds else 1
-        batch = feeds[0].index.shape[1] if feeds else 1
+        path = [net.nodes[i] for i in label_path(net, reader)]
+        feeds = [node.layer.as_feed for node in path if node.layer.as_feed is not None]
+        rows = feeds[0].total_rows if feeds else 1
+        batch = feeds[0].batch_size if feeds else 1
         numbers = torch.arange(-(-rows // batch) * batch).clamp_max(rows - 1).view(-1, batch)
         for chunk in numbers:
             try:
-                _read_labels(net, reader, path, feeds, chunk)
+                _read_labels(net.nodes[reader], path, feeds, chunk)
             except CaffeError:
                 for number in chunk.tolist():
                     try:
-                        _read_labels(net, reader, path, feeds, torch.full_like(chunk, number))
+                        _read_labels(net.nodes[reader], path, feeds, torch.full_like(chunk, number))
                     except CaffeError as error:
                         raise CaffeError(
                             f"{feeds[0].describe_row(number) if feeds else 'constant data'}: {error}"
@@ -268,23 +263,24 @@ def check_labels(net):
                 raise
 
 
-def _read_labels(net, reader, path, feeds, numbers):
+def _read_labels(reader, path, feeds, numbers):
+    """Let node `reader` look at the labels of the rows `numbers`, which come along the nodes of `path`."""
     for feed in feeds:
-        feed.index[0].copy_(numbers)
-        feed.staged = 0
-    try:
-        for layer, bottom, top in path:
-            layer.reshape(bottom, top)
-            layer.forward(bottom, top)
-        net.layers[reader].read_labels(net.bottom_vecs[reader])
-    finally:
+        feed.fill_slots(numbers[None])
+    with _from_slots(feeds):
+        for node in path:
+            node.layer.reshape(node.bottoms, node.tops)
+            node.layer.forward(node.bottoms, node.tops)
+        reader.layer.read_labels(reader.bottoms)
+
+
+@contextlib.contextmanager
+def _from_slots(feeds):
+    """Context in which forward passes take the rows that the slots of `feeds` hold."""
+    with contextlib.ExitStack() as stack:
         for feed in feeds:
-            feed.staged = None
-
-
-def wanted():
-    """False if the environment variable CAFFE_CUDA_GRAPH is 0."""
-    return mode.switch("CAFFE_CUDA_GRAPH", "plain passes", "graphs", default=True)
+            stack.enter_context(feed.from_slots())
+        yield
 
 
 def accelerate(solver, kind):
@@ -292,40 +288,44 @@ def accelerate(solver, kind):
 
     The solver must be complete (restored, connected); training goes on by solver.step. The log says what is replayed.
     """
-    if not wanted():
+    if not current().settings.cuda_graph:
         glog.info("Graph: not used (CAFFE_CUDA_GRAPH=0); every iteration runs layer by layer")
         return
-    solver.replay = _replay(solver.net, "the training iteration", kind, _training(solver), solver.obstacle())
-    for i, net in enumerate(solver.test_nets):
-        net.share_with(solver.net)
-        solver.test_replays[i] = _replay(net, f"the pass of test net #{i}", kind, _testing(net))
+    train = _replay(solver.plan, "the training iteration", kind, _training(solver), solver.obstacle())
+    tests = {}
+    for i, plan in enumerate(solver.test_plans):
+        plan.net.share_with(solver.net)
+        tests[i] = _replay(plan, f"the pass of test net #{i}", kind, _testing(plan))
+    solver.use_replays(train, tests)
 
 
 def _training(solver):
     state = [blob.value for blob in (*solver.net.learnable_params, *solver.history)]
-    return lambda: Replay(solver.net, solver.iteration, state, solver.param.iter_size, len(solver._rate_groups()))
+    return lambda: Replay(solver.plan, solver.iteration, state, solver.param.iter_size, len(solver.update.groups()))
 
 
-def _testing(net):
+def _testing(plan):
+    net = plan.net
+
     def function(rates):
-        loss = net.forward_tensors()
-        scores = [net._blobs[k].value.reshape(-1) for k in net._outputs]
-        return torch.cat([*scores, torch.zeros(1, device=mode.device()) + loss])
+        loss = plan.forward()
+        scores = [net.named_blobs[k].blob.value.reshape(-1) for k in net._outputs]
+        return torch.cat([*scores, torch.zeros(1, device=current().device) + loss])
 
-    return lambda: Replay(net, function, [blob.value for blob in net.learnable_params])
+    return lambda: Replay(plan, function, [blob.value for blob in net.learnable_params])
 
 
-def _replay(net, what, kind, make, reason=None):
-    """A tested Replay of `net`, or None; logs which."""
-    device = mode.device()
-    for layer in net.layers:
-        if isinstance(layer, HDF5Data):
-            layer.keep_on(device)
-    reason = reason or obstacle(net)
+def _replay(plan, what, kind, make, reason=None):
+    """A tested Replay of `plan`, or None; logs which."""
+    device = current().device
+    for node in plan.net.nodes:
+        if node.layer.as_feed is not None:
+            node.layer.as_feed.keep_on(device)
+    reason = reason or obstacle(plan)
     if reason:
         glog.info(f"Graph: {what} runs layer by layer: {reason}")
         return None
-    check_labels(net)
+    check_labels(plan.net)
     try:
         replay = make()
         gap = replay.prepare(kind, [0.01] * replay.rates.numel())

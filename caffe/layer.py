@@ -5,11 +5,12 @@ Caffe's: setup once, reshape and forward every pass, backward for gradients. `bo
 """
 
 import importlib
+from typing import Protocol
 
 import torch
 
-from caffe import mode
 from caffe.blob import Blob, BlobVec
+from caffe.context import current
 from caffe.errors import CaffeError, check
 from caffe.fillers import fill
 from caffe_proto import array_to_blobproto, blobproto_to_array, caffe_pb2, check_finite
@@ -31,7 +32,13 @@ class Layer:
       is_loss: True gives top 0 a default loss weight of 1.
       no_gradient_to: bottom indices that `force_backward` must leave alone (labels).
       in_place: False rejects a top that is also the bottom.
-      host_work: what its passes need the host for, as a text, so that they cannot be captured as a graph; or None.
+      needs_host: what its passes need the host for, as a text, so that they cannot be captured as a graph; or None.
+      passes_values: True if every number of the tops is one of the bottoms or of the data, so that labels may pass.
+      reads_labels: True if bottom 1 holds labels, which read_labels(bottom) reads and checks.
+      as_feed: a Feed, in a layer that brings rows of a data set; or None.
+      as_epilogue: the element-wise function that the layer computes, by its name, if others can do it; or None.
+      epilogues: names of functions that forward_with(function, bottom, top) applies to the result.
+      gradient_epilogues: names of functions before this layer whose gradient backward_with(function, ...) includes.
     Instance attributes: layer_param (LayerParameter), phase (0 TRAIN, 1 TEST), blobs (BlobVec of parameters),
       param_propagate_down (bool per parameter), param_str (Python layers).
     """
@@ -41,7 +48,12 @@ class Layer:
     is_loss = False
     no_gradient_to = ()
     in_place = True
-    host_work = None
+    needs_host = None
+    passes_values = False
+    reads_labels = False
+    as_feed = None
+    as_epilogue = None
+    epilogues = gradient_epilogues = ()
 
     def __init__(self, layer_param, phase):
         self.layer_param = layer_param
@@ -66,6 +78,13 @@ class Layer:
 
     def release(self):
         """Give back what was kept between the passes (called after backward where memory is to be saved)."""
+
+    def make_block(self, following, bottom, middle, top, propagate_down):
+        """One object with forward(), backward(), release() for this layer, an epilogue and layer `following`, or None.
+
+        The blobs are those before, between and behind the two layers.
+        """
+        return None
 
     def position(self):
         """State beyond the parameters that a resumed run needs (a dict of numpy arrays and numbers), or None."""
@@ -114,6 +133,31 @@ class Layer:
         """Raise CaffeError if a gradient towards the label (bottom 1) is asked for."""
         if len(propagate_down) > 1 and propagate_down[1]:
             raise CaffeError(f"{self.layer_param.type} Layer cannot backpropagate to label inputs.")
+
+
+class Feed(Protocol):
+    """What a data layer offers to passes that are captured as a graph: batches by row numbers, from the device."""
+
+    batch_size: int
+    total_rows: int  # of the set
+
+    def keep_on(self, device):
+        """Keep the whole set on torch.device `device` if budgets allow; True if it is there."""
+
+    def make_slots(self, passes):
+        """Make room on the device for the row numbers of this many batches."""
+
+    def next_rows(self):
+        """The row numbers (int64 array) of the next batch, and go on behind it."""
+
+    def fill_slots(self, rows):
+        """Copy row numbers (passes, batch_size), in pinned memory on CUDA, to the slots; nothing waits for it."""
+
+    def from_slots(self):
+        """Context in which the n-th forward pass takes the rows of slot n."""
+
+    def describe_row(self, number):
+        """`<file>, row <r>` of a row number."""
 
 
 class DifferentiableLayer(Layer):
@@ -205,4 +249,4 @@ def save_layer(layer, with_diff=False):
 
 def generator():
     """The random stream of the current device."""
-    return mode.random.generator(mode.device())
+    return current().random.generator(current().device)

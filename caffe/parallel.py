@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 
 from caffe import glog, mode
+from caffe.context import current, read_environment
 from caffe.errors import CaffeError, check
 from caffe.solver import Action
 from caffe.training import SignalAction, train
@@ -72,6 +73,7 @@ def _copy(param):
 
 def _work(rank, devices, meeting, serialized, snapshot, sigint_effect, sighup_effect):
     device = torch.device(devices[rank])
+    read_environment()
     mode.set_solver_count(len(devices))
     mode.set_solver_rank(rank)
     mode.set_multiprocess(True)
@@ -100,8 +102,8 @@ def _work(rank, devices, meeting, serialized, snapshot, sigint_effect, sighup_ef
 
 def join(solver):
     """Connect `solver` with those of the other ranks: same weights now, averaged gradients and one will from now on."""
-    net, count = solver.net, mode.solver_count()
-    shared = any(owner is not None for _, owner, _, _ in net._params)
+    net, count = solver.net, current().solver_count
+    shared = any(one.owner is not None for one in net.parameters)
     check(
         not (solver.param.layer_wise_reduce and shared),
         "Layer-wise reduce is not supported for nets with shared weights.",
@@ -114,7 +116,7 @@ def join(solver):
             _in_memory_order(blob.grad, lambda flat: dist.all_reduce(flat.mul_(1 / count)))
 
     def agree(action):
-        number = torch.tensor([action.value], device=mode.device())
+        number = torch.tensor([action.value], device=current().device)
         dist.broadcast(number, src=0)
         return Action(int(number))
 

@@ -1,4 +1,4 @@
-"""The Net that users see: pycaffe's constructors, dictionaries and array-level calls (docs/engine.md section 6.2)."""
+"""Nets and solvers as pycaffe's users see them (docs/engine.md sections 6.2 and 6.4)."""
 
 import os
 from collections import OrderedDict
@@ -6,9 +6,11 @@ from itertools import zip_longest
 
 import numpy as np
 
-from caffe import glog, net
+from caffe import glog, net, solver
+from caffe.errors import CaffeError
 from caffe.layers.data import MemoryData
-from caffe_proto import net_state, read_net
+from caffe.update_rules import RULES
+from caffe_proto import net_state, read_net, read_solver
 
 
 class Net(net.Net):
@@ -43,22 +45,22 @@ class Net(net.Net):
             self.copy_from(weights)
 
     @classmethod
-    def from_param(cls, param):
+    def from_param(cls, param, context=None):
         """A net from a NetParameter whose state is set (solvers build their nets so)."""
         self = cls.__new__(cls)
-        self._finish(param)
+        self._finish(param, context)
         return self
 
-    def _finish(self, param):
-        self._build(param)
+    def _finish(self, param, context=None):
+        self._build(param, context)
         self._kept = None  # arrays given to set_input_arrays, kept alive here
 
     # -- raw accessors that scripts use --------------------------------------------------------------------------
     def _bottom_ids(self, i):
-        return list(self.bottom_ids[i])
+        return list(self.nodes[i].bottom_ids)
 
     def _top_ids(self, i):
-        return list(self.top_ids[i])
+        return list(self.nodes[i].top_ids)
 
     def _forward(self, start, end):
         return self.forward_from_to(start, end)
@@ -105,17 +107,16 @@ class Net(net.Net):
     @property
     def top_names(self):
         """OrderedDict layer name -> names of its tops."""
-        return self._names_of(self.top_ids)
+        return self._names_of(node.top_ids for node in self.nodes)
 
     @property
     def bottom_names(self):
         """OrderedDict layer name -> names of its bottoms (split copies by their own names)."""
-        return self._names_of(self.bottom_ids)
+        return self._names_of(node.bottom_ids for node in self.nodes)
 
     def _names_of(self, ids):
-        return OrderedDict(
-            (name, [self._blob_names[k] for k in own]) for name, own in zip(self._layer_names, ids, strict=True)
-        )
+        names = self._blob_names
+        return OrderedDict((name, [names[k] for k in own]) for name, own in zip(self._layer_names, ids, strict=True))
 
     def _cached(self, name, make):
         if name not in self.__dict__:
@@ -244,16 +245,45 @@ class Net(net.Net):
     # -- callbacks -----------------------------------------------------------------------------------------------
     def before_forward(self, function):
         """Call function(layer index) before each layer's forward."""
-        self._before_forward.append(function)
+        self.observer.before["forward"].append(function)
 
     def after_forward(self, function):
         """Call function(layer index) after each layer's forward."""
-        self._after_forward.append(function)
+        self.observer.after["forward"].append(function)
 
     def before_backward(self, function):
         """Call function(layer index) before each layer's backward (also of layers that need none)."""
-        self._before_backward.append(function)
+        self.observer.before["backward"].append(function)
 
     def after_backward(self, function):
         """Call function(layer index) after each layer's backward (also of layers that need none)."""
-        self._after_backward.append(function)
+        self.observer.after["backward"].append(function)
+
+
+class Solver(solver.Solver):
+    """A solver whose nets are pycaffe's."""
+
+    net_type = Net
+
+
+def solver_class(rule):
+    """A pycaffe solver class: constructed from a prototxt file, with the update rule `rule` whatever the file says."""
+
+    class FileSolver(Solver):
+        def __init__(self, path):
+            super().__init__(read_solver(os.fspath(path)), rule)
+
+    FileSolver.__name__ = FileSolver.__qualname__ = f"{rule}Solver"
+    FileSolver.__doc__ = f"A {rule} solver: {rule}Solver(solver_prototxt) with net, test_nets, iter, step(n), solve()."
+    return FileSolver
+
+
+SOLVERS = {rule: solver_class(rule) for rule in RULES}
+
+
+def get_solver(path):
+    """A solver of the class that the file's `type` names."""
+    rule = read_solver(os.fspath(path)).type
+    if rule not in SOLVERS:
+        raise CaffeError(f"{path}: Unknown solver type: {rule} (known types: {', '.join(sorted(SOLVERS))})")
+    return SOLVERS[rule](path)

@@ -2,10 +2,12 @@
 
 import signal
 
-from caffe import glog, mode
+from caffe import glog
+from caffe.context import current
 from caffe.curves import LearningCurve, ProgressLine, progress_stream
 from caffe.fusion import fuse
 from caffe.graph import KINDS, accelerate
+from caffe.plan import free_memory
 from caffe.solver import Action, Solver
 
 
@@ -37,21 +39,18 @@ def train(param, action_function, snapshot=None, join=None):
     action_function is polled for Actions; join(solver), if given, connects the solver with others before the start.
     """
     solver = Solver(param)
-    nets = (solver.net, *solver.test_nets)
-    for net in nets:
-        net.frugal = True  # nobody looks at the blobs between the iterations
-        if not param.debug_info:  # which shows what blobs hold between the layers
-            fuse(net)
+    if not param.debug_info:  # which shows what blobs hold between the layers
+        solver.use_plans(lambda plan: free_memory(fuse(plan)))
     solver.action_function = action_function
     if snapshot:
         glog.info(f"Resuming from {snapshot}")
         solver.restore(snapshot)
     if join:
         join(solver)
-    if (kind := KINDS.get(mode.device().type)) is not None:
+    if (kind := KINDS.get(current().device.type)) is not None:
         accelerate(solver, kind)
-    curve = LearningCurve(solver) if param.snapshot_prefix and mode.root_solver() else None
-    stream = progress_stream() if mode.root_solver() else None
+    curve = LearningCurve(solver) if param.snapshot_prefix and current().is_root else None
+    stream = progress_stream() if current().is_root else None
     progress = ProgressLine(solver, stream) if stream else None
     solver.listeners = [listener for listener in (curve, progress) if listener]
     glog.info("Starting Optimization")

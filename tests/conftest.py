@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ def pytest_configure():
     # a shell without job control starts background commands with SIGINT ignored, which all their children inherit
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_environment(monkeypatch):
+    """The engine reads its settings once a process; a test that changes the environment reads them itself."""
+    if "caffe.context" in sys.modules:
+        monkeypatch.setattr(sys.modules["caffe.context"], "_settings", None)
 
 
 @pytest.fixture(scope="session")

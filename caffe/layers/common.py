@@ -34,6 +34,7 @@ def alias(top, bottom):
 class Split(Layer):
     """Every top is the bottom, with a gradient of its own; the bottom's gradient is their sum."""
 
+    passes_values = True
     tops = (1, None)
     in_place = False
 
@@ -76,6 +77,7 @@ class Silence(Layer):
 class Slice(Layer):
     """Cuts the bottom along `axis`: at the slice_points, or into equal pieces. A single top is the bottom itself."""
 
+    passes_values = True
     tops = (1, None)
     in_place = False
 
@@ -128,6 +130,7 @@ class Slice(Layer):
 class Concat(Layer):
     """Joins the bottoms along `axis`. A single bottom is the top itself."""
 
+    passes_values = True
     bottoms = (1, None)
     in_place = False
 
@@ -173,6 +176,7 @@ class Concat(Layer):
 class Flatten(Layer):
     """Merges the axes `axis` to `end_axis` (inclusive) into one; the memory is shared with the bottom."""
 
+    passes_values = True
     in_place = False
 
     def reshape(self, bottom, top):
@@ -598,7 +602,7 @@ class Embed(Layer):
     """Row int(x) of the weights (input_dim, num_output) for every element x of the bottom, plus the bias."""
 
     in_place = False
-    host_work = "checks its indices"
+    needs_host = "checks its indices"
 
     def setup(self, bottom, top):
         param = self.layer_param.embed_param
@@ -644,7 +648,7 @@ class BatchReindex(Layer):
     bottoms = (2, 2)
     in_place = False
     no_gradient_to = (1,)
-    host_work = "checks its indices"
+    needs_host = "checks its indices"
 
     def reshape(self, bottom, top):
         self.check(bottom[1].num_axes == 1, f"found indices of shape {bottom[1].shape_string}; wanted one axis")
@@ -667,7 +671,7 @@ class Filter(Layer):
     bottoms = (2, None)
     tops = (1, None)
     in_place = False
-    host_work = "has tops whose shapes depend on the data"
+    needs_host = "has tops whose shapes depend on the data"
 
     def setup(self, bottom, top):
         self.check(len(top) == len(bottom) - 1, f"found {len(top)} tops for {len(bottom)} bottoms; wanted one less")

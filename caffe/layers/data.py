@@ -1,5 +1,6 @@
 """Layer types that bring data into a net (docs/engine.md section 2.1)."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -9,37 +10,30 @@ import h5py
 import numpy as np
 import torch
 
-from caffe import glog, mode
+from caffe import glog
+from caffe.context import current, use
 from caffe.errors import CaffeError
 from caffe.fillers import fill
 from caffe.layer import Layer, register
 from caffe_proto import atomic_hdf5, caffe_pb2
 
 # Whole data sets are kept in memory up to this share of the machine's memory (per data layer), unless
-# CAFFE_HDF5_CACHE_MB gives the budget in megabytes.
+# the settings (caffe.context) give the budget.
 CACHE_SHARE = 0.25
-# Those that fit this share of the GPU's free memory (per data layer) are kept there, unless CAFFE_HDF5_DEVICE_MB gives
-# the budget; 0 keeps them on the host. On the CPU only where the variable is set, which is of use for tests alone.
+# Those that fit this share of the GPU's free memory (per data layer) are kept there, unless the settings
+# give the budget; 0 keeps them on the host. On the CPU only where it is set, which is of use for tests alone.
 DEVICE_SHARE = 0.25
-
-
-def megabytes(variable):
-    """The number of bytes that an environment variable gives in megabytes; None if it is not set."""
-    text = os.environ.get(variable)
-    if text is not None and not text.isdigit():
-        raise CaffeError(f"{variable}: found '{text}'; wanted a number of megabytes")
-    return None if text is None else int(text) * 2**20
 
 
 def cache_budget():
     """Bytes of HDF5 content that one data layer may keep in memory."""
-    given = megabytes("CAFFE_HDF5_CACHE_MB")
+    given = current().settings.hdf5_cache
     return int(CACHE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if given is None else given
 
 
 def device_budget(device):
     """Bytes of HDF5 content that one data layer may keep on torch.device `device`."""
-    given = megabytes("CAFFE_HDF5_DEVICE_MB")
+    given = current().settings.hdf5_device
     if given is None:
         return int(DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
     return given
@@ -154,12 +148,13 @@ class HDF5Data(Layer):
     reads the next batch ahead. Once it is read, a set within device_budget() moves to the device, where batches are
     gathered by the rows' numbers (keep_on reads it at once). Order and position are the same in all three cases.
 
-    For passes that are captured as a graph, `index` (passes, batch) holds the row numbers of several batches on the
-    device: whoever replays the graph writes next_rows() there, and `staged` counts the passes while it is captured.
+    As a Feed, for passes that are captured as a graph, it has `slots` (passes, batch) on the device for the row numbers
+    of several batches; `slot` counts the passes while it is captured.
     """
 
     bottoms = (0, 0)
     tops = (1, None)
+    passes_values = True
 
     def setup(self, bottom, top):
         param = self.layer_param.hdf5_data_param
@@ -181,10 +176,10 @@ class HDF5Data(Layer):
         self.names = list(self.layer_param.top)
         self.digest = hashlib.sha256("\n".join(self.paths).encode()).hexdigest()
         self.memory, self.budget, self.entered = {}, cache_budget(), None
-        self.ahead = None
-        self.resident = self.index = self.staged = None
+        self.prefetch = None
+        self.device_cache = self.slots = self.slot = None
         self.asked = None  # the device that the set was last tried to be kept on
-        seed = mode.random.draw_seed() if param.shuffle else 0
+        seed = current().random.draw_seed() if param.shuffle else 0
         self.order = RowOrder(len(self.paths), param.shuffle, seed)
         self.inner = None
         first = self.load(int(self.order.files[0]))
@@ -194,8 +189,8 @@ class HDF5Data(Layer):
         self.consumed = self.order.state()
 
     @property
-    def host_work(self):
-        return "reads its rows on the host" if self.resident is None else None
+    def needs_host(self):
+        return "reads its rows on the host" if self.device_cache is None else None
 
     def reshape(self, bottom, top):
         """Shapes are fixed at setup."""
@@ -223,12 +218,16 @@ class HDF5Data(Layer):
 
     def count_rows(self, index):
         """The number of rows of file `index`."""
-        return self.load(index)[0].shape[0] if self.resident is None else int(self.first[index + 1] - self.first[index])
+        return (
+            self.load(index)[0].shape[0]
+            if self.device_cache is None
+            else int(self.first[index + 1] - self.first[index])
+        )
 
     def rows(self):
         """Yield (file index, row) of the next batch and go on behind it."""
         left = self.layer_param.hdf5_data_param.batch_size
-        count, rank = mode.solver_count(), mode.solver_rank()
+        count, rank = current().solver_count, current().solver_rank
         while left:
             place = self.order.current(self.count_rows)
             if not self.training or self.order.offset % count == rank:
@@ -248,13 +247,13 @@ class HDF5Data(Layer):
     # -- a set on the device -------------------------------------------------------------------------------------
     def keep_on(self, device):
         """Keep the whole set on torch.device `device` if budgets allow; True if it is there. Reads every file."""
-        if self.resident is not None and self.resident[0].device != device:  # the mode has changed
-            self.resident, self.budget, self.consumed = None, cache_budget(), self.order.state()
-        if self.resident is None and self.asked != device:
+        if self.device_cache is not None and self.device_cache[0].device != device:  # the mode has changed
+            self.device_cache, self.budget, self.consumed = None, cache_budget(), self.order.state()
+        if self.device_cache is None and self.asked != device:
             self.asked, budget = device, device_budget(device)
             if budget and self._read_all(budget):
                 self._move_to(device)
-        return self.resident is not None
+        return self.device_cache is not None
 
     def _read_all(self, budget):
         """Read every file; True if all are in memory and within `budget` bytes together."""
@@ -281,20 +280,40 @@ class HDF5Data(Layer):
     def _move_to(self, device):
         files = [self.memory[index] for index in range(len(self.paths))]
         self.first = np.concatenate(([0], np.cumsum([arrays[0].shape[0] for arrays in files])))
-        self.resident = [torch.empty((int(self.first[-1]), *inner), device=device) for inner in self.inner]
+        self.device_cache = [torch.empty((int(self.first[-1]), *inner), device=device) for inner in self.inner]
         for start, arrays in zip(self.first, files, strict=False):
-            for whole, array in zip(self.resident, arrays, strict=True):
+            for whole, array in zip(self.device_cache, arrays, strict=True):
                 whole[start : start + len(array)] = torch.from_numpy(array).to(device)
         self.memory, self.entered = {}, None
-        self.set_passes(1)
-        size = sum(whole.nbytes for whole in self.resident)
+        self.make_slots(1)
+        size = sum(whole.nbytes for whole in self.device_cache)
         glog.info(f"{self.where}: {self.first[-1]} rows ({size / 2**20:.0f} MB) are kept on {device}")
 
-    def set_passes(self, count):
-        """Make room for the row numbers of `count` batches."""
-        self.index = torch.zeros(
-            (count, self.layer_param.hdf5_data_param.batch_size), dtype=torch.int64, device=self.resident[0].device
-        )
+    @property
+    def as_feed(self):
+        return self
+
+    @property
+    def batch_size(self):
+        return self.layer_param.hdf5_data_param.batch_size
+
+    @property
+    def total_rows(self):
+        return int(self.first[-1])
+
+    def make_slots(self, passes):
+        self.slots = torch.zeros((passes, self.batch_size), dtype=torch.int64, device=self.device_cache[0].device)
+
+    def fill_slots(self, rows):
+        self.slots.copy_(rows, non_blocking=True)
+
+    @contextlib.contextmanager
+    def from_slots(self):
+        self.slot = 0
+        try:
+            yield
+        finally:
+            self.slot = None
 
     def next_rows(self):
         """The row numbers (of the whole set, int64 array) of the next batch, and go on behind it."""
@@ -307,33 +326,33 @@ class HDF5Data(Layer):
 
     def _gather(self, top):
         turn = 0
-        if self.staged is None:
-            self.index[0].copy_(torch.from_numpy(self.next_rows()))
+        if self.slot is None:
+            self.slots[0].copy_(torch.from_numpy(self.next_rows()))
         else:
-            turn, self.staged = self.staged, self.staged + 1
-        for t, whole in zip(top, self.resident, strict=True):
-            t.value = whole.index_select(0, self.index[turn])
+            turn, self.slot = self.slot, self.slot + 1
+        for t, whole in zip(top, self.device_cache, strict=True):
+            t.value = whole.index_select(0, self.slots[turn])
 
     def forward(self, bottom, top):
-        read = self.resident is not None or len(self.memory) == len(self.paths)
-        if read and self.ahead is None and self.keep_on(mode.device()):
+        read = self.device_cache is not None or len(self.memory) == len(self.paths)
+        if read and self.prefetch is None and self.keep_on(current().device):
             self._gather(top)
             return
-        if self.ahead is not None:
-            batch, self.consumed = self.ahead.result()
-            self.ahead = None
+        if self.prefetch is not None:
+            batch, self.consumed = self.prefetch.result()
+            self.prefetch = None
         else:
             batch, self.consumed = self.read_batch()
         for t, array in zip(top, batch, strict=True):
-            t.value = torch.from_numpy(array).to(mode.device())
+            t.value = torch.from_numpy(array).to(current().device)
         if len(self.memory) < len(self.paths):
-            self.ahead = _Ahead(self.read_batch)
+            self.prefetch = _Prefetch(self.read_batch)
 
     def backward(self, top, propagate_down, bottom):
         pass
 
     def position(self):
-        return {"source": self.digest, **(self.consumed if self.resident is None else self.order.state())}
+        return {"source": self.digest, **(self.consumed if self.device_cache is None else self.order.state())}
 
     def restore_position(self, position):
         if position.get("source") != self.digest:
@@ -342,30 +361,29 @@ class HDF5Data(Layer):
                 f"{self.layer_param.hdf5_data_param.source}; starting at the first row"
             )
             return
-        if self.ahead is not None:
-            self.ahead.result()
-            self.ahead = None
+        if self.prefetch is not None:
+            self.prefetch.result()
+            self.prefetch = None
         self.order.restore(position)
-        while self.training and self.order.offset % mode.solver_count():  # to the next row of the first solver
+        while self.training and self.order.offset % current().solver_count:  # to the next row of the first solver
             self.order.current(self.count_rows)
             self.order.advance()
         self.consumed = self.order.state()
 
 
-class _Ahead:
+class _Prefetch:
     """One call running in a thread; result() waits for it and raises what it raised."""
 
     def __init__(self, function):
-        self.count, self.rank = mode.solver_count(), mode.solver_rank()
+        self.context = current()
         self.thread = threading.Thread(target=self._run, args=(function,), daemon=True)
         self.value = self.error = None
         self.thread.start()
 
     def _run(self, function):
-        mode.set_solver_count(self.count)
-        mode.set_solver_rank(self.rank)
         try:
-            self.value = function()
+            with use(self.context):
+                self.value = function()
         except Exception as error:  # handed to the thread that waits
             self.error = error
 
@@ -382,7 +400,7 @@ class HDF5Output(Layer):
 
     bottoms = (2, 2)
     tops = (0, 0)
-    host_work = "writes a file"
+    needs_host = "writes a file"
 
     def setup(self, bottom, top):
         self.file_name = self.layer_param.hdf5_output_param.file_name
@@ -412,7 +430,7 @@ class Input(Layer):
 
     bottoms = (0, 0)
     tops = (1, None)
-    host_work = "is filled by the user"
+    needs_host = "is filled by the user"
 
     def setup(self, bottom, top):
         shapes = self.layer_param.input_param.shape
@@ -440,9 +458,10 @@ class DummyData(Layer):
 
     bottoms = (0, 0)
     tops = (1, None)
+    passes_values = True
 
     @property
-    def host_work(self):
+    def needs_host(self):
         return None if all(filler.type == "constant" for filler in self.fillers) else "draws numbers on the host"
 
     def setup(self, bottom, top):
@@ -493,7 +512,7 @@ class MemoryData(Layer):
 
     bottoms = (0, 0)
     tops = (2, 2)
-    host_work = "takes its rows from the user's memory"
+    needs_host = "takes its rows from the user's memory"
 
     def setup(self, bottom, top):
         param = self.layer_param.memory_data_param
@@ -521,8 +540,8 @@ class MemoryData(Layer):
         top[0].reshape(*self.shape)
         top[1].reshape(batch, 1, 1, 1)
         # copies: a numpy view of a top keeps its memory for later batches, which must not be the user's
-        top[0].value = self.data[rows].to(mode.device(), copy=True)
-        top[1].value = self.labels[rows].to(mode.device(), copy=True)
+        top[0].value = self.data[rows].to(current().device, copy=True)
+        top[1].value = self.labels[rows].to(current().device, copy=True)
         self.row = (self.row + batch) % len(self.data)
 
     def backward(self, top, propagate_down, bottom):

@@ -7,7 +7,7 @@ the batch), K = classes, I = product of the axes behind it (positions).
 import torch
 from google.protobuf.message import DecodeError
 
-from caffe import mode
+from caffe.context import current
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import blobproto_to_array, caffe_pb2, check_finite
@@ -59,6 +59,7 @@ class LabelReader:
     """Mixin of layers whose bottom 1 holds the number of a class for each entry and position of bottom 0."""
 
     axis, ignore = 1, None
+    reads_labels = True
 
     def layout(self, blob):
         """(O, K, I) of a prediction blob."""
@@ -77,7 +78,7 @@ class LabelReader:
         if self.ignore is not None:
             keep = labels != self.ignore
             labels = labels.where(keep, 0)
-        if labels.numel() and not mode.capturing():
+        if labels.numel() and not current().capturing:
             low, high = labels.aminmax()
             if low < 0 or high >= classes:
                 where = ((labels < 0) | (labels >= classes)).nonzero()[0].tolist()

@@ -45,14 +45,14 @@ class Neuron(Layer):
 class ReLU(Layer):
     """max(x, 0) + negative_slope * min(x, 0); the slope is the derivative at 0. In place, both passes reuse memory."""
 
-    rectified = masked = False  # True: done by the layer before, or behind (caffe.fusion)
+    @property
+    def as_epilogue(self):
+        return "relu" if self.slope == 0 else None
 
     def setup(self, bottom, top):
         self.slope = self.layer_param.relu_param.negative_slope
 
     def forward(self, bottom, top):
-        if self.rectified:
-            return
         x = bottom[0].value
         out = x if bottom[0] is top[0] else torch.empty_like(x)
         top[0].value = (
@@ -60,7 +60,7 @@ class ReLU(Layer):
         )
 
     def backward(self, top, propagate_down, bottom):
-        if propagate_down[0] and not self.masked:
+        if propagate_down[0]:
             x, dy = bottom[0].value, top[0].grad
             out = dy if bottom[0] is top[0] else torch.empty_like(dy)
             bottom[0].grad = (

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from caffe import convolution, mode
+from caffe.blocks import make_block
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
@@ -83,7 +84,13 @@ class Convolution(ConvolutionBase):
     """Cross-correlation with zero padding, groups and dilation over 0 to 3 spatial axes."""
 
     transposed = False
-    rectifies = False  # True: the result is rectified at once (caffe.fusion)
+
+    @property
+    def epilogues(self):
+        return ("relu",) if self.axes and not self.transposed else ()
+
+    def make_block(self, pooling, bottom, middle, top, propagate_down):
+        return make_block(self, pooling, bottom, middle, top, propagate_down) if self.axes == 2 else None
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
@@ -124,8 +131,8 @@ class Convolution(ConvolutionBase):
         """True for two spatial axes on the CPU, where caffe.convolution has quicker ways for some shapes."""
         return self.axes == 2 and not self.transposed and x.device.type == "cpu"
 
-    def is_thin(self, x):
-        return self.planar(x) and convolution.is_thin(self.channels, self.kernel, self.dilation)
+    def is_single_channel(self, x):
+        return self.planar(x) and convolution.is_single_channel(self.channels, self.kernel, self.dilation)
 
     def items(self, tensor):
         """View with all axes before the channels merged into one, and at least one spatial axis."""
@@ -138,11 +145,13 @@ class Convolution(ConvolutionBase):
         return *spatial, self.transposed, [0] * max(self.axes, 1), self.group
 
     def result(self, x, relu=False):
-        """The convolution of items `x`, rectified if `relu`."""
+        """The convolution of items `x`, with a ReLU as epilogue if `relu`."""
         weight = self.weight()
         bias = self.blobs[1].value if len(self.blobs) > 1 else None
-        if self.is_thin(x):
-            return convolution.thin_result(x, self.out_sizes(x.shape[2:]), weight, bias, self.stride, self.pad, relu)
+        if self.is_single_channel(x):
+            return convolution.single_channel_result(
+                x, self.out_sizes(x.shape[2:]), weight, bias, self.stride, self.pad, relu
+            )
         if relu and self.planar(x):  # this ReLU makes NaN 0 (see caffe.fusion)
             return torch.ops.mkldnn._convolution_pointwise(
                 x, weight, bias, self.pad, self.stride, self.dilation, self.group, "relu", [], ""
@@ -150,18 +159,26 @@ class Convolution(ConvolutionBase):
         y = torch.convolution(x, weight, bias, *self.geometry())
         return y.relu_() if relu else y
 
-    def gradients(self, x, dy, down, bias=True):
-        """(dx, dw, db) for items `x` and gradient `dy` of the result; None for what is not wanted (dx: `down`)."""
+    def gradients(self, x, dy, propagate_down, bias=True):
+        """(dx, dw, db) for items `x` and gradient `dy` of the result; None for what is not wanted.
+
+        propagate_down: is dx wanted?
+        """
         weight_grad = self.param_propagate_down[0]
         bias_grad = bias and len(self.blobs) > 1 and self.param_propagate_down[1]
-        if self.is_thin(x) and not down:
-            dw, db = convolution.thin_gradients(x, dy, self.kernel, self.stride, self.pad)
+        if self.is_single_channel(x) and not propagate_down:
+            dw, db = convolution.single_channel_gradients(x, dy, self.kernel, self.stride, self.pad)
             return None, dw if weight_grad else None, db if bias_grad else None
         products = weight_grad and self.planar(x) and convolution.products_pay()
         dx = dw = None
-        if down or not products:
+        if propagate_down or not products:
             dx, dw, _ = aten.convolution_backward(
-                dy, x, self.weight(), None, *self.geometry(), [bool(down), weight_grad and not products, False]
+                dy,
+                x,
+                self.weight(),
+                None,
+                *self.geometry(),
+                [bool(propagate_down), weight_grad and not products, False],
             )
         if products:
             dw = convolution.weight_gradient(x, dy, self.kernel, self.stride, self.pad, self.dilation, self.group)
@@ -175,13 +192,16 @@ class Convolution(ConvolutionBase):
                 blob.add_grad(grad)
 
     def forward(self, bottom, top):
+        self.forward_with(None, bottom, top)
+
+    def forward_with(self, function, bottom, top):
         for b, t in zip(bottom, top, strict=True):
-            t.value = self.result(self.items(b.value), self.rectifies).reshape(t.shape)
+            t.value = self.result(self.items(b.value), function == "relu").reshape(t.shape)
 
     def backward(self, top, propagate_down, bottom):
-        for b, t, down in zip(bottom, top, propagate_down, strict=True):
-            dx, *grads = self.gradients(self.items(b.value), self.items(t.grad), down)
-            if down:
+        for b, t, wanted in zip(bottom, top, propagate_down, strict=True):
+            dx, *grads = self.gradients(self.items(b.value), self.items(t.grad), wanted)
+            if wanted:
                 b.grad = dx.reshape(b.shape)
             self.add_gradients(*grads)
 
@@ -212,12 +232,15 @@ class Pooling(Layer):
     """MAX and AVE pooling with Caffe's sizes: rounded up, then clipped only if there is padding."""
 
     tops = (1, 2)
-    masks = False  # True: the gradient of values that are not positive is dropped (caffe.fusion)
     divided = None  # what `counts` was made for
 
     @property
     def is_max(self):
         return self.method == caffe_pb2.PoolingParameter.MAX
+
+    @property
+    def gradient_epilogues(self):
+        return ("relu",) if self.is_max else ()
 
     def setup(self, bottom, top):
         param = self.layer_param.pooling_param
@@ -302,7 +325,7 @@ class Pooling(Layer):
             total = functional.avg_pool2d(self.padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
             top[0].value = total / self.divisor(x)
             return
-        y, self.winner = self.maxima(x)
+        y, self.winner = self.max_pool(x)
         top[0].value = y
         if len(top) > 1:
             winner = self.winner
@@ -321,7 +344,7 @@ class Pooling(Layer):
             return x, self.kernel, self.stride, self.pad, (1, 1), self.rounding is math.ceil
         return self.padded(x, -math.inf), self.kernel, self.stride, (0, 0), (1, 1), False
 
-    def maxima(self, x, out=None):
+    def max_pool(self, x, out=None):
         """The maximum of every window of `x` and its place, an index into the plane that torch pools; into `out`."""
         arguments = self.max_arguments(x)
         y, winner = (
@@ -333,8 +356,8 @@ class Pooling(Layer):
             y.clamp_min_(torch.finfo(y.dtype).min)  # Caffe's maximum of a window without elements
         return y, winner
 
-    def spread(self, dy, x, winner, out=None):
-        """The gradient of maxima(x): `dy` at the winners; into `out` (of `x` only shape and memory format matter)."""
+    def unpool(self, dy, x, winner, out=None):
+        """The gradient of max_pool(x): `dy` at the winners; into `out` (of `x` only shape and memory format matter)."""
         arguments = (dy, *self.max_arguments(x), winner)
         if self.torch_pads:
             return (
@@ -350,13 +373,16 @@ class Pooling(Layer):
         return dx[:, :, up : dx.shape[2] - down, left : dx.shape[3] - right]
 
     def backward(self, top, propagate_down, bottom):
+        self.backward_with(None, top, propagate_down, bottom)
+
+    def backward_with(self, function, top, propagate_down, bottom):
         if not propagate_down[0]:
             return
         x, dy = bottom[0].value, top[0].grad
         if self.is_max:
-            if self.masks:
+            if function == "relu":
                 dy = aten.threshold_backward(dy, top[0].value, 0)
-            bottom[0].grad = self.spread(dy, x, self.winner)
+            bottom[0].grad = self.unpool(dy, x, self.winner)
             return
         dx = aten.avg_pool2d_backward(
             dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride, [0, 0], False, True, 1

@@ -37,10 +37,10 @@ def by_windows(x, dy, kernel, stride, pad, dilation, group):
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("part_bytes", [1, 3000, 2**23])
+@pytest.mark.parametrize("chunk_bytes", [1, 3000, 2**23])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_weight_gradient_is_the_sum_over_all_windows(monkeypatch, geometry, part_bytes, channels_last):
-    monkeypatch.setattr(convolution, "PART_BYTES", part_bytes)
+def test_weight_gradient_is_the_sum_over_all_windows(monkeypatch, geometry, chunk_bytes, channels_last):
+    monkeypatch.setattr(convolution, "CHUNK_BYTES", chunk_bytes)
     shape, outputs, kernel, stride, pad, dilation, group = geometry
     out = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1

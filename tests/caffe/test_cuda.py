@@ -17,6 +17,7 @@ from google.protobuf import text_format
 
 import caffe
 from caffe import mode
+from caffe.context import Settings, current
 from caffe_proto import caffe_pb2, net_state
 from tests.needs import need
 from tests.parity import solver_cases, values
@@ -106,7 +107,7 @@ def test_existing_nets_follow_the_mode_and_see_what_the_user_wrote(cuda, tmp_pat
         set_mode()
         net.blobs["d"].data[...] = turn
         net.forward()
-        assert net.blobs["p"].value.device.type == mode.device().type
+        assert net.blobs["p"].value.device.type == current().device.type
         assert net.blobs["p"].data.tolist() == [2 * turn] * 3
 
 
@@ -125,7 +126,7 @@ def test_tf32_is_off_unless_asked_for_and_the_log_says_which(text, tf32, precisi
     monkeypatch.delenv("CAFFE_TF32", raising=False)
     if text is not None:
         monkeypatch.setenv("CAFFE_TF32", text)
-    mode.set_precision(mode.tf32_wanted())
+    mode.set_precision(Settings.from_environment(os.environ).tf32)
     assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is tf32
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     assert ("TF32 (CAFFE_TF32=1)" if tf32 else "GPU precision: float32") in capsys.readouterr().err
@@ -134,7 +135,7 @@ def test_tf32_is_off_unless_asked_for_and_the_log_says_which(text, tf32, precisi
 def test_an_unclear_wish_for_tf32_is_refused(monkeypatch):
     monkeypatch.setenv("CAFFE_TF32", "yes")
     with pytest.raises(caffe.CaffeError, match="CAFFE_TF32: found 'yes'; wanted 0 .* or 1"):
-        mode.tf32_wanted()
+        Settings.from_environment(os.environ)
 
 
 def test_without_a_device_the_gpu_mode_says_so():

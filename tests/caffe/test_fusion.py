@@ -5,6 +5,7 @@ import pytest
 
 import caffe
 from caffe.fusion import fuse
+from caffe.plan import Plan, free_memory
 
 NET = """
 name: "fusable" force_backward: %(down)s
@@ -79,21 +80,20 @@ GEOMETRIES = [
 
 
 def passes(path, fused, fill, phase=caffe.TRAIN):
-    """Outputs, input gradient and parameter gradients of one forward and backward pass; fill(random, array) fills."""
+    """(outputs, input gradient and parameter gradients of one forward and backward pass, plan); fill(random, array)."""
     caffe.set_random_seed(3)
     net = caffe.Net(str(path), phase)
-    if fused:
-        fuse(net)
+    plan = fuse(net.plan) if fused else net.plan
     random = np.random.default_rng(5)
     arrays = [net.blobs["data"].data] + [blob.data for blobs in net.params.values() for blob in blobs]
     for array in arrays:
         fill(random, array)
     net.blobs["data"].data[1, ..., 5:] = 0  # silence: all windows are ties
-    out = net.forward()["loss"].copy()
-    assert np.isfinite(out)
-    net.backward()
+    plan.forward()
+    assert np.isfinite(net.blobs["loss"].data)
+    plan.backward()
     grads = [blob.diff.copy() for blobs in net.params.values() for blob in blobs]
-    return [net.blobs["fc"].data.copy(), net.blobs["data"].diff.copy(), *grads], net
+    return [net.blobs["fc"].data.copy(), net.blobs["data"].diff.copy(), *grads], plan
 
 
 def whole(random, array):
@@ -114,10 +114,10 @@ def write(folder, changes):
     return path
 
 
-@pytest.mark.parametrize("part_bytes", [1, 2000, 2**23])
+@pytest.mark.parametrize("chunk_bytes", [1, 2000, 2**23])
 @pytest.mark.parametrize("changes", GEOMETRIES, ids=str)
-def test_fused_passes_give_the_same_numbers(tmp_path, monkeypatch, changes, part_bytes):
-    monkeypatch.setattr("caffe.convolution.PART_BYTES", part_bytes)
+def test_fused_passes_give_the_same_numbers(tmp_path, monkeypatch, changes, chunk_bytes):
+    monkeypatch.setattr("caffe.convolution.CHUNK_BYTES", chunk_bytes)
     path = write(tmp_path, changes)
     plain, _ = passes(path, False, whole)
     fused, _ = passes(path, True, whole)
@@ -133,18 +133,44 @@ def test_fused_passes_of_real_numbers_differ_by_rounding(tmp_path, changes):
         np.testing.assert_allclose(b, a, rtol=0, atol=2e-6 * np.abs(a).max())
 
 
+def lines(plan):
+    return str(plan).splitlines()
+
+
 def test_which_layers_form_a_block(tmp_path):
-    _, net = passes(write(tmp_path, {}), True, real)
-    assert type(net.layers[1]).__name__ == "BlockStart" and type(net.layers[1].block).__name__ == "ThinBlock"
-    for changes, kind in (({"channels": 2}, "Block"), ({"down": "true"}, "Block"), ({"window": 2}, "ThinBlock")):
-        block = passes(write(tmp_path, changes), True, real)[1].layers[1].block
-        assert type(block).__name__ == kind, changes
-    side_by_side = passes(write(tmp_path, {"channels": 2, "window": 2}), True, real)[1]
-    assert side_by_side.layer_dict["relu1"].rectified and side_by_side.layer_dict["relu1"].masked
-    average = passes(write(tmp_path, {"pool": "AVE"}), True, real)[1]
-    assert average.layer_dict["relu1"].rectified and not average.layer_dict["relu1"].masked
-    assert net.layer_dict["relu2"].rectified and not net.layer_dict["relu2"].masked
+    for changes, kind in (
+        ({}, "single-channel block"),
+        ({"channels": 2}, "block"),
+        ({"down": "true"}, "block"),
+        ({"window": 2}, "single-channel block"),
+    ):
+        plan = passes(write(tmp_path, changes), True, real)[1]
+        assert f"forward  conv1 + relu1 + pool1 ({kind})" in lines(plan), changes
+        assert f"backward conv1 + relu1 + pool1 ({kind})" in lines(plan), changes
+        assert not any(line.split()[1] in ("relu1", "pool1") for line in lines(plan))
+    side_by_side = lines(passes(write(tmp_path, {"channels": 2, "window": 2}), True, real)[1])
+    assert "forward  conv1 (Convolution) + relu1" in side_by_side
+    assert "backward pool1 (Pooling) + relu1" in side_by_side and "backward conv1 (Convolution)" in side_by_side
+    average = lines(passes(write(tmp_path, {"pool": "AVE"}), True, real)[1])
+    assert "forward  conv1 (Convolution) + relu1" in average and "backward relu1 (ReLU)" in average
+    assert "forward  conv2 (Convolution) + relu2" in average and "backward relu2 (ReLU)" in average
+
+
+def test_plans_leave_the_net_and_each_other_as_they_are(tmp_path):
+    net = caffe.Net(str(write(tmp_path, {})), caffe.TRAIN)
+    layers, plain = list(net.layers), lines(net.plan)
+    assert plain == [f"forward  {name} ({layer.type})" for name, layer in net.layer_dict.items()] + [
+        f"backward {name} ({layer.type})" for name, layer in reversed(net.layer_dict.items()) if name != "in"
+    ]
+    fused = fuse(net.plan)
+    shown = lines(fused)
+    freed = lines(free_memory(fused))
+    assert [line for line in freed if not line.startswith("release")] == shown != plain
+    assert "release  values and gradients of pool1, what pool1 kept" in freed
+    assert "release  values and gradients of conv1" in freed and not any("relu1 kept" in line for line in freed)
+    assert lines(fused) == shown and lines(net.plan) == plain and list(net.layers) == layers
     assert list(net.params) == ["conv1", "conv2", "fc"] and net.layers[1].type == "Convolution"
+    assert lines(Plan.of(net)) == plain
 
 
 SHARED = """
@@ -171,18 +197,18 @@ def test_memory_given_back_changes_no_number(tmp_path, phase):
     path = tmp_path / "net.prototxt"
     path.write_text(SHARED)
     found = []
-    for frugal in (False, True):
+    for freed in (False, True):
         caffe.set_random_seed(3)
         net = caffe.Net(str(path), phase)
-        net.frugal = frugal
+        plan = free_memory(net.plan) if freed else net.plan
         random = np.random.default_rng(7)
         net.blobs["data"].data[...] = random.standard_normal(net.blobs["data"].data.shape)
         net.blobs["label"].data[...] = [0, 3, 1]
         for _ in range(2):  # the second pass meets what the first left behind
             net.clear_param_diffs()
-            net.forward_tensors()
+            plan.forward()
             if phase == caffe.TRAIN:
-                net.run_backward()
+                plan.backward()
         scores = [values for _, _, values in net.output_scores()]
         found.append(scores + [blob.diff.copy() for blobs in net.params.values() for blob in blobs])
     for plain, given_back in zip(*found, strict=True):

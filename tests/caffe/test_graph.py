@@ -5,6 +5,7 @@ graphs are (tests/graph_emulator.py), and results must have the same bits; with 
 where sums may be made in another order.
 """
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -20,11 +21,13 @@ from audiomnist.corpus.splits import load_splits
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.render import render
 from audiomnist.runs.run_folder import RunName
-from caffe import graph, mode, training
+from caffe import graph, training
+from caffe.context import current, read_environment
 from caffe.fusion import fuse
 from caffe.layers.common import Slice
 from caffe.layers.data import HDF5Data
 from caffe.layers.neuron import ReLU
+from caffe.plan import free_memory
 from caffe.solver import Action
 from caffe_proto import caffe_pb2
 from tests.caffe.test_determinism import NET
@@ -81,6 +84,7 @@ def run(device, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(folder)
         monkeypatch.setenv("CAFFE_CUDA_GRAPH", "1" if graphs else "0")
         monkeypatch.setenv("CAFFE_HDF5_DEVICE_MB", str(megabytes if graphs else 0))  # plain: batches from the host
+        read_environment()
         param = text_format.Parse(solver, caffe_pb2.SolverParameter())
         capsys.readouterr()
         solvers = []
@@ -98,7 +102,7 @@ class Result:
         self.solver = solver
         self.tensors = [blob.value.cpu() for blob in (*solver.net.learnable_params, *solver.history)]
         self.gradients = [blob.grad.cpu() for blob in solver.net.learnable_params]
-        self.random = {k: v.tolist() for k, v in mode.random.state()["generators"].items()}
+        self.random = {k: v.tolist() for k, v in current().random.state()["generators"].items()}
         self.positions = [net.positions() for net in (solver.net, *solver.test_nets)]
         lines = [text for _, text in log_messages(log)]
         self.about_graphs = [line for line in lines if line.startswith("Graph:")]
@@ -239,22 +243,23 @@ def test_the_iteration_never_looks_at_the_device_s_numbers(network, channels_las
     (tmp_path / "net.prototxt").write_text(net)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CAFFE_CHANNELS_LAST", channels_last)
+    read_environment()
     solver = caffe.solver.Solver(text_format.Parse(solver, caffe_pb2.SolverParameter()))
     meta = torch.device("meta")
-    monkeypatch.setattr(mode._state, "device", meta)
-    monkeypatch.setattr(mode.random, "generator", lambda on: None)
+    monkeypatch.setattr(current(), "device", meta)
+    monkeypatch.setattr(current().random, "generator", lambda on: None)
+    solver.use_plans(lambda plan: free_memory(fuse(plan)))
+    slots = contextlib.ExitStack()
     for net in (solver.net, *solver.test_nets):
-        net.frugal = True
-        fuse(net)
         for layer in net.layers:
             if isinstance(layer, HDF5Data):
                 assert layer._read_all(2**30)
                 layer._move_to(meta)
-                layer.staged = 0
-    with mode.capture():
-        numbers = solver.iteration(torch.zeros(len(solver._rate_groups()), device=meta).unbind())
+                slots.enter_context(layer.from_slots())
+    with slots, current().capture():
+        numbers = solver.iteration(torch.zeros(len(solver.update.groups()), device=meta).unbind())
         solver.test_nets[0].share_with(solver.net)
-        loss = solver.test_nets[0].forward_tensors()
+        loss = solver.test_plans[0].forward()
     assert numbers.device == loss.device == meta and numbers.shape == (2,)
     tensors = [t for p in solver.net.learnable_params for t in (p._data.tensor, p._diff.tensor)]
     assert all(tensor.device == meta for tensor in tensors + [h._data.tensor for h in solver.history])
@@ -280,9 +285,9 @@ def test_a_wrong_graph_is_found_out_and_not_used(device, run, monkeypatch):
     states = []
     made = graph.Replay.__init__
 
-    def remember(self, net, function, state, *more):
+    def remember(self, plan, function, state, *more):
         states.append(state)
-        made(self, net, function, state, *more)
+        made(self, plan, function, state, *more)
 
     monkeypatch.setattr(graph.Replay, "__init__", remember)
     monkeypatch.setitem(graph.KINDS, device, spoil(graph.KINDS[device], lambda _: states[-1][0].mul_(1.001)))
@@ -357,16 +362,16 @@ def test_other_reasons_to_run_plainly(device, run, monkeypatch):
     assert "layer 'data' (HDF5Data) reads its rows on the host" in found[0]
     monkeypatch.setenv("CAFFE_CUDA_GRAPH", "maybe")
     with pytest.raises(caffe.CaffeError, match=r"CAFFE_CUDA_GRAPH: found 'maybe'; wanted 0 \(.*\) or 1"):
-        graph.wanted()
+        read_environment()
 
 
 def test_layers_that_need_the_host_say_so(device):
-    """Every layer type either has a reason in `host_work`, or its class has none; the list is looked at here."""
+    """Every layer type either has a reason in `needs_host`, or its class has none; the list is looked at here."""
     from caffe.layer import LAYERS
 
-    named = {name for name, cls in LAYERS.items() if getattr(cls, "host_work", None) is not None}
+    named = {name for name, cls in LAYERS.items() if getattr(cls, "needs_host", None) is not None}
     assert named == {"BatchReindex", "DummyData", "Embed", "Filter", "HDF5Data", "HDF5Output", "Input", "MemoryData"}
-    assert Slice.host_work is None
+    assert Slice.needs_host is None
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import caffe
+from caffe.plan import free_memory
 
 LAYER = """layer {{ name: "rows" type: "HDF5Data" top: "data" top: "label"
   hdf5_data_param {{ source: "list.txt" batch_size: {batch} {more} }} }}"""
@@ -226,13 +227,13 @@ def test_dummy_data_fills_constants_once_and_all_else_every_time(here):
             data_filler { value: 2 } data_filler { type: "uniform" } } }
             layer { name: "l" type: "EuclideanLoss" bottom: "constant" bottom: "uniform" top: "l" }""")
     net = caffe.Net("net.prototxt", caffe.TRAIN)
-    net.frugal = True  # as the command line trains
+    plan = free_memory(net.plan)  # as the command line trains
     net.blobs["constant"].data[1] = 7
     seen = []
     for _ in range(3):
-        net._forward(0, len(net.layers) - 1)
+        plan.forward()
         seen.append(net.blobs["uniform"].data.copy())
-        net._backward(len(net.layers) - 1, 0)
+        plan.backward()
         assert net.blobs["constant"].data.tolist() == [2, 7, 2]
     assert len({s.tobytes() for s in seen}) == 3
 

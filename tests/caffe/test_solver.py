@@ -1,5 +1,6 @@
 """Solvers against the original's runs (golden/solver) and worked examples, and what a user gets wrong."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import caffe
+from caffe import snapshots
 from caffe_proto import CaffeFileError, caffe_pb2
 from tests.net_cases import log_messages
 from tests.solver_cases import SOLVERS, observe
@@ -236,12 +238,12 @@ def test_no_file_is_touched_by_the_look_whether_snapshots_can_be_written(tmp_pat
         path.write_text("precious")
     (tmp_path / "w_iter_2.tempfile.h5").symlink_to(target)
     before = set(tmp_path.iterdir())
-    solver._check_snapshot_writable()
+    snapshots.check_writable(solver.param)
     assert set(tmp_path.iterdir()) == before
     assert target.read_text() == (tmp_path / "w_iter_2.tempfile").read_text() == "precious"
     (tmp_path / "w_iter_2.tempfile").unlink()
     (tmp_path / "w_iter_2.tempfile").symlink_to(target)
-    solver._check_snapshot_writable()
+    snapshots.check_writable(solver.param)
     assert target.read_text() == "precious" and (tmp_path / "w_iter_2.tempfile").is_symlink()
 
 
@@ -250,10 +252,10 @@ def test_a_prefix_that_is_too_long_for_a_snapshot_is_noticed_at_the_start(tmp_pa
     longest = 255 - len("_iter_2.solverstate.h5")
     solver = small_solver(tmp_path, "snapshot: 2 max_iter: 2 base_lr: 0")
     solver.param.snapshot_prefix = "x" * longest
-    solver._check_snapshot_writable()
+    snapshots.check_writable(solver.param)
     solver.param.snapshot_prefix = "x" * (longest + 1)
     with pytest.raises(caffe.CaffeError, match="Cannot write to snapshot prefix 'x+'.*: File name too long"):
-        solver._check_snapshot_writable()
+        snapshots.check_writable(solver.param)
 
 
 def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
@@ -278,3 +280,20 @@ def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
     ):
         with pytest.raises((caffe.CaffeError, CaffeFileError), match=re.escape(words)):
             solver.restore(name)
+
+
+FACADE = {"__init__.py", "_caffe.py", "classifier.py", "detector.py"}  # what pycaffe's users import
+
+
+def test_pycaffe_stands_on_top():
+    """The engine and its command line import nothing of pycaffe's view of it."""
+    seen = set()
+    for path in Path(caffe.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            else:
+                names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            if "caffe.pycaffe" in names:
+                seen.add(path.name)
+    assert {"__init__.py", "_caffe.py"} <= seen <= FACADE

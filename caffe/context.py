@@ -1,0 +1,202 @@
+"""Where computation happens and who this solver is: device, precision, random streams, rank, settings.
+
+A Context may be given to nets and solvers. What is given none computes in the default one, which every thread has for
+itself and which caffe.set_mode_gpu() and its siblings (caffe.mode) change.
+"""
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from caffe.errors import CaffeError
+
+CPU = torch.device("cpu")
+
+
+# -- settings from the environment -----------------------------------------------------------------------------------
+def switch(environment: Mapping[str, str], variable: str, off: str, on: str) -> bool | None:
+    """True if the variable is 1, False if it is 0, None if it is empty or absent; else CaffeError.
+
+    `off` and `on` say in a few words what 0 and 1 mean.
+    """
+    text = environment.get(variable, "")
+    if text not in ("", "0", "1"):
+        raise CaffeError(f"{variable}: found '{text}'; wanted 0 ({off}) or 1 ({on})")
+    return None if text == "" else text == "1"
+
+
+def megabytes(environment: Mapping[str, str], variable: str) -> int | None:
+    """The number of bytes that a variable gives in megabytes; None if it is absent."""
+    text = environment.get(variable)
+    if text is not None and not text.isdigit():
+        raise CaffeError(f"{variable}: found '{text}'; wanted a number of megabytes")
+    return None if text is None else int(text) * 2**20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compute (docs/engine.md section 7.1); None: as the program sees fit.
+
+    tf32: CUDA's matrix products and convolutions may round inputs to TF32. channels_last: memory format of convolutions
+    on CUDA. cuda_graph: capture iterations. hdf5_cache, hdf5_device: bytes that one data layer may keep in memory and
+    on the device. progress: file (a terminal) for the progress line.
+    """
+
+    tf32: bool = False
+    channels_last: bool | None = None
+    cuda_graph: bool = True
+    hdf5_cache: int | None = None
+    hdf5_device: int | None = None
+    progress: str | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """What the CAFFE_* variables say; CaffeError names one that says something unknown."""
+        return cls(
+            tf32=bool(switch(environment, "CAFFE_TF32", "float32", "TF32")),
+            channels_last=switch(environment, "CAFFE_CHANNELS_LAST", "the plain memory format", "channels_last"),
+            cuda_graph=switch(environment, "CAFFE_CUDA_GRAPH", "plain passes", "graphs") is not False,
+            hdf5_cache=megabytes(environment, "CAFFE_HDF5_CACHE_MB"),
+            hdf5_device=megabytes(environment, "CAFFE_HDF5_DEVICE_MB"),
+            progress=environment.get("CAFFE_PROGRESS"),
+        )
+
+
+_settings: Settings | None = None  # of the environment, for contexts that are given none
+
+
+def read_environment() -> Settings:
+    """Read the settings of the environment: the command line does it once, at its start; pycaffe at the first use."""
+    global _settings
+    _settings = Settings.from_environment(os.environ)
+    return _settings
+
+
+# -- random streams --------------------------------------------------------------------------------------------------
+class RandomState:
+    """The random streams of fillers, dropout and data order: one torch generator per device, all from one seed."""
+
+    def __init__(self):
+        self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
+
+    def seed(self, seed, order=None):
+        """Restart every stream from `seed` (an int >= 0), the one of draw_seed from `order` if given."""
+        self._seed = int(seed)
+        self._order = torch.Generator().manual_seed(self._seed if order is None else int(order))
+        self._generators = {}
+
+    def generator(self, on=CPU):
+        """The torch.Generator of device `on`, made from the seed on first use."""
+        key = str(on)
+        if key not in self._generators:
+            self._generators[key] = torch.Generator(device=on)
+            self._generators[key].manual_seed(self._seed)
+        return self._generators[key]
+
+    def renew(self, on):
+        """A new generator for device `on`, in the state that generator() gives it first.
+
+        For a generator that took part in a capture that failed: CUDA's refuse to work after that.
+        """
+        self._generators.pop(str(on), None)
+        return self.generator(on)
+
+    def draw_seed(self):
+        """A 63-bit seed for a stream of data order, the same for all solvers that train together."""
+        return int(torch.randint(0, 2**63 - 1, (1,), generator=self._order).item())
+
+    def state(self):
+        """Everything needed to continue: {device name: uint8 array of the generator's state}, and the seed."""
+        return {"seed": self._seed, "generators": {k: g.get_state().numpy() for k, g in self._generators.items()}}
+
+    def restore(self, state):
+        """Continue from a state() of before; generators of devices that are absent here start from the seed."""
+        self.seed(state["seed"])
+        for name, values in state["generators"].items():
+            on = torch.device(name)
+            if on.type == "cuda" and not torch.cuda.is_available():
+                continue
+            self.generator(on).set_state(torch.from_numpy(np.array(values, dtype=np.uint8)))
+
+
+_random = RandomState()  # of the default contexts of all threads
+
+
+# -- contexts --------------------------------------------------------------------------------------------------------
+class Context:
+    """device: a torch.device. gpu: the index of the GPU that the GPU mode uses. random: a RandomState.
+
+    solver_count, solver_rank: of the solvers that train together; rank 0 is the root, the only one that logs, tests and
+    snapshots. capturing: True while operations are recorded for a graph, when nothing may wait for the device.
+    """
+
+    def __init__(self, device=CPU, random=None, settings=None, solver_count=1, solver_rank=0):
+        self.device, self.gpu = device, device.index or 0
+        self.random = RandomState() if random is None else random
+        self.solver_count, self.solver_rank, self.multiprocess = solver_count, solver_rank, False
+        self.capturing = False
+        self._settings = settings
+
+    @property
+    def settings(self) -> Settings:
+        """Those given, or else those of the environment."""
+        if self._settings is not None:
+            return self._settings
+        return _settings if _settings is not None else read_environment()
+
+    @property
+    def is_root(self) -> bool:
+        return self.solver_rank == 0
+
+    @contextlib.contextmanager
+    def capture(self):
+        """A `with` block in which capturing is True."""
+        self.capturing = True
+        try:
+            yield
+        finally:
+            self.capturing = False
+
+
+class _Thread(threading.local):
+    """Every thread starts on the CPU as the only solver, as Caffe's thread-local context does."""
+
+    def __init__(self):
+        self.context = Context(random=_random)
+
+
+_thread = _Thread()
+
+
+def current() -> Context:
+    """The context of this thread's computations: the one in use(), or the thread's default one."""
+    return _thread.context
+
+
+@contextlib.contextmanager
+def use(context: Context | None):
+    """A `with` block in which `context` is the current one of this thread (None: it stays as it is)."""
+    before = _thread.context
+    if context is not None:
+        _thread.context = context
+    try:
+        yield
+    finally:
+        _thread.context = before
+
+
+def in_own_context(method: Callable) -> Callable:
+    """Decorator: a method that computes in the context that its object was given as `context`."""
+
+    @functools.wraps(method)
+    def run(self, *args, **more):
+        with use(self.context):
+            return method(self, *args, **more)
+
+    return run

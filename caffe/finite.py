@@ -1,0 +1,82 @@
+"""Training stops where numbers are no longer finite: checks of losses, outputs, parameters and history.
+
+Each raises CaffeError, whose text says which number it is, in which iteration, and what became of the snapshots.
+"""
+
+import numpy as np
+import torch
+
+from caffe import glog
+from caffe.errors import CaffeError, check
+
+
+def check_loss(iteration, loss, net, replayed):
+    """Check the training loss; a plain iteration also names the first blob that is not finite.
+
+    replayed: the iteration was done by a graph, and its update has been made already.
+    """
+    if np.isfinite(loss):
+        return
+    found = f"Iteration {iteration}: the training loss is {glog.g(loss)}; a finite number was wanted "
+    if replayed:
+        raise CaffeError(
+            f"{found}(no snapshot was written since; earlier ones are untouched). Look at learning rate and "
+            "input data; CAFFE_CUDA_GRAPH=0 names the first blob that is not finite."
+        )
+    raise CaffeError(
+        f"{found}(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
+        + first_not_finite(net)
+    )
+
+
+def first_not_finite(net):
+    """A sentence that names the first blob that is not finite, from another forward pass over the same data."""
+    for node in net.nodes:
+        if node.bottoms:
+            node.layer.forward(node.bottoms, node.tops)
+        for k, blob in zip(node.top_ids, node.tops, strict=True):
+            if not bool(torch.isfinite(blob.value).all()):
+                return (
+                    f"The first blob that is not finite is '{net.named_blobs[k].name}' of layer "
+                    f"'{node.name}': look at its weights, the learning rate and the input data."
+                )
+    return "All blobs are finite: look at the loss weights."
+
+
+def check_weights(iteration, net, history=()):
+    """Check the parameters of `net` and the history blobs, and name the first that is not finite.
+
+    The loss alone does not show them: a ReLU that oneDNN does as it writes a convolution makes NaN 0 (caffe.fusion).
+    """
+    blobs = {
+        f"param {one.index} of layer '{net.nodes[one.node].name}'": one.blob
+        for one in net.parameters
+        if one.owner is None
+    }
+    blobs |= {f"history blob {k}": blob for k, blob in enumerate(history)}
+    # a sum shows each of them at a fraction of the cost; finite numbers may overflow it, so that we look again
+    if not blobs or bool(torch.stack([blob.value.sum() for blob in blobs.values()]).isfinite().all()):
+        return
+    for name, blob in blobs.items():
+        wrong = blob.count - int(blob.value.isfinite().sum())
+        check(
+            not wrong,
+            f"Iteration {iteration}: {name} holds NaN or infinite numbers ({wrong} of {blob.count}); "
+            "no snapshot was written (earlier ones are untouched): look at learning rate and data",
+        )
+
+
+def check_output(iteration, name, values):
+    """Check one number, or the numbers of an output, which the message calls `name`."""
+    for value in np.ravel(values):
+        check(
+            np.isfinite(value),
+            f"Iteration {iteration}: {name} is {glog.g(value)}; a finite number was wanted "
+            "(earlier snapshots are untouched): look at learning rate and data",
+        )
+
+
+def check_scores(iteration, kind, scores):
+    """Check the outputs [(name, weight, values)] of the net of this kind (Train, Test)."""
+    for name, _, values in scores:
+        check_output(iteration, f"{kind.lower()} net output {name}", values)

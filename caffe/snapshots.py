@@ -1,0 +1,174 @@
+"""Snapshots: the model, the solver's state and what else a run needs to go on (docs/engine.md section 4.9)."""
+
+import json
+import os
+import tempfile
+
+import h5py
+import numpy as np
+
+from caffe import glog
+from caffe.context import current
+from caffe.errors import CaffeError, check
+from caffe.finite import check_weights
+from caffe_proto import (
+    CaffeFileError,
+    array_to_blobproto,
+    atomic_hdf5,
+    blobproto_to_array,
+    caffe_pb2,
+    check_finite,
+    read_solver_state,
+    write_file,
+    write_message,
+)
+from caffe_proto.files import is_hdf5
+
+
+def check_writable(param):
+    """Raise CaffeError unless files can be made where SolverParameter `param` wants its snapshots (the root looks)."""
+    if not current().is_root:
+        return
+    check(param.snapshot_prefix, "solver: snapshot is set; wanted snapshot_prefix as well")
+    stem = f"{param.snapshot_prefix}_iter_{param.max_iter}."
+    try:  # a new file, whose name is as long as that of the longest snapshot (.solverstate.h5)
+        handle, probe = tempfile.mkstemp(".probe", os.path.basename(stem), os.path.dirname(stem) or os.curdir)
+        os.close(handle)
+        os.unlink(probe)
+    except OSError as error:
+        raise CaffeError(
+            f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the "
+            f"directory exists and is writable: {error.strerror}"
+        ) from None
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+def write(solver):
+    """Write model, resume file and solver state of `solver`, in this order, each atomically.
+
+    The resume file (`.resume`, JSON) holds what BVLC Caffe's solverstate lacks: random state and data positions.
+    Weights and history that are not finite are refused with CaffeError: nobody could go on from them.
+    """
+    param, net, update = solver.param, solver.net, solver.update
+    check_weights(solver.iter, net, update.history)
+    stem = f"{param.snapshot_prefix}_iter_{solver.iter}"
+    hdf5 = param.snapshot_format == param.HDF5
+    model = stem + (".caffemodel.h5" if hdf5 else ".caffemodel")
+    state = stem + (".solverstate.h5" if hdf5 else ".solverstate")
+    kind = "HDF5" if hdf5 else "binary proto"
+    try:
+        glog.info(f"Snapshotting to {kind} file {model}")
+        (net.save_hdf5 if hdf5 else net.save)(model, param.snapshot_diff)
+        _write_resume(stem + ".resume", solver)
+        glog.info(f"Snapshotting solver state to {kind} file {state}")
+        (_write_state_hdf5 if hdf5 else _write_state)(state, model, solver.iter, update)
+        for listener in solver.listeners:
+            listener.snapshotted(solver)
+    except OSError as error:
+        raise CaffeError(
+            f"snapshot {stem}: cannot be written ({error.strerror or error}); earlier snapshots are untouched"
+        ) from None
+
+
+def _write_state(path, model, iteration, update):
+    state = caffe_pb2.SolverState(iter=iteration, learned_net=model, current_step=update.current_step)
+    state.history.extend(array_to_blobproto(h.value.cpu().numpy()) for h in update.history)
+    write_message(path, state)
+
+
+def _write_state_hdf5(path, model, iteration, update):
+    with atomic_hdf5(path) as stream:
+        file = stream.file
+        file["iter"] = np.array([iteration], np.int32)
+        file["current_step"] = np.array([update.current_step], np.int32)
+        # a fixed-length string, which is what BVLC Caffe reads
+        file.create_dataset("learned_net", data=np.bytes_(model.encode() + b"\0"))
+        history = file.create_group("history")
+        for i, blob in enumerate(update.history):
+            history[str(i)] = blob.value.cpu().numpy()
+
+
+def _write_resume(path, solver):
+    content = {
+        "iter": solver.iter,
+        "random": current().random.state(),
+        "train": solver.net.positions(),
+        "test": [net.positions() for net in solver.test_nets],
+    }
+    write_file(path, json.dumps(content, default=_plain))
+
+
+def _plain(value):
+    """numpy values as JSON."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"cannot write {type(value)} as JSON")
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+def read(path, update, net):
+    """Load a .solverstate (HDF5 if the name ends in .h5) into `update` and the model it names into `net`.
+
+    Returns the number of updates done. Nothing is changed unless history and model fit.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise CaffeFileError(f"File not found: {path}")
+    if path.endswith(".h5"):
+        check(is_hdf5(path), f"{path}: not an HDF5 file; a solverstate in HDF5 form was wanted")
+        iteration, model, step, history = _read_state_hdf5(path)
+    else:
+        state = read_solver_state(path)
+        iteration, model, step = state.iter, state.learned_net, state.current_step
+        history = [blobproto_to_array(b, path) for b in state.history]
+    check(
+        len(history) == len(update.history),
+        f"{path}: Incorrect length of history blobs.: found {len(history)}; wanted {len(update.history)}",
+    )
+    for i, (blob, array) in enumerate(zip(update.history, history, strict=True)):
+        check(array.size == blob.count, f"{path}: history blob {i} has {array.size} numbers; wanted {blob.count}")
+        check_finite(array, f"{path}: history blob {i}")
+    if model:
+        net.copy_from(model)
+    update.restore(step, history)
+    return iteration
+
+
+def _read_state_hdf5(path):
+    """(iterations, model, multistep's steps, history arrays) of a solverstate in HDF5 form."""
+    with h5py.File(path, "r") as file:
+        try:
+            model = file["learned_net"][()] if "learned_net" in file else b""
+            model = model.decode() if isinstance(model, bytes) else str(model)
+            history = [np.asarray(file["history"][str(i)], np.float32) for i in range(len(file["history"]))]
+            return int(file["iter"][0]), model.rstrip("\0"), int(file["current_step"][0]), history
+        except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
+            raise CaffeFileError(f"{path}: not a complete solverstate ({error})") from None
+
+
+def read_resume(path, iteration, net, test_nets):
+    """Restore random state and data positions from the resume file beside solverstate `path`, if there is one.
+
+    A file of another iteration than `iteration` is ignored; the log says so.
+    """
+    path = os.fspath(path).removesuffix(".h5").removesuffix(".solverstate") + ".resume"
+    if not os.path.exists(path):
+        glog.warning(f"{path} not found: data order and random state start anew, as after a snapshot of BVLC Caffe")
+        return
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        if content["iter"] != iteration:
+            glog.warning(f"{path} is of iteration {content['iter']}, the solverstate of {iteration}: ignored")
+            return
+        current().random.restore(content["random"])
+        net.restore_positions(content["train"])
+        for test_net, positions in zip(test_nets, content["test"], strict=False):
+            test_net.restore_positions(positions)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CaffeFileError(
+            f"{path}: not a readable resume file ({type(error).__name__}: {error}); without the "
+            "file data order and random state start anew"
+        ) from None

@@ -1,0 +1,126 @@
+"""The log lines of training, word for word those of Caffe, which other tools parse (docs/engine.md section 4)."""
+
+import time
+
+from google.protobuf import text_format
+
+from caffe import glog
+from caffe.context import current
+
+
+class TrainingLog:
+    """Writes the lines of one solver with SolverParameter `param`, and smooths the loss that they show.
+
+    Only the root of several solvers that train together writes.
+    """
+
+    def __init__(self, param):
+        self.param = param
+        self.losses, self.smoothed, self.started = [], 0.0, 0
+
+    def _write(self, line):
+        if current().is_root:
+            glog.info(line, above=1)
+
+    # -- construction --------------------------------------------------------------------------------------------
+    def parameters(self):
+        self._write("Initializing solver from parameters: \n" + text_format.MessageToString(self.param))
+
+    def train_net(self, field, source):
+        """`source`: a file name or a NetParameter, found in SolverParameter's `field`."""
+        if isinstance(source, str):
+            what = "train_net file" if field == "train_net" else "net file"
+            self._write(f"Creating training net from {what}: {source}")
+        else:
+            self._write(f"Creating training net specified in {field}.")
+
+    def test_net(self, i, kind, source):
+        self._write(f"Creating test net (#{i}) specified by {kind}" + (f": {source}" if "file" in kind else ""))
+
+    def scaffolding_done(self):
+        self._write("Solver scaffolding done.")
+
+    # -- iterations ----------------------------------------------------------------------------------------------
+    def begin(self, iteration):
+        """Smooth and time anew from `iteration` on."""
+        self.losses, self.smoothed, self.started = [], 0.0, iteration
+        self.timer, self.timed_from = time.monotonic(), iteration
+
+    def displays(self, iteration):
+        """True if this iteration is one of those that are shown."""
+        return bool(self.param.display and iteration % self.param.display == 0)
+
+    def smooth(self, iteration, loss):
+        """Take the loss of an iteration into the mean over average_loss iterations."""
+        window = self.param.average_loss
+        if len(self.losses) < window:
+            self.losses.append(loss)
+            count = len(self.losses)
+            self.smoothed = (self.smoothed * (count - 1) + loss) / count
+        else:
+            index = (iteration - self.started) % window
+            self.smoothed += (loss - self.losses[index]) / window
+            self.losses[index] = loss
+
+    def iteration(self, iteration):
+        """`Iteration 20 (5.1 iter/s, 3.9s/20 iters), loss = 0.5`."""
+        seconds = time.monotonic() - self.timer
+        done = iteration - self.timed_from
+        self._write(
+            f"Iteration {iteration} ({glog.g(done / (seconds or 1))} iter/s, "
+            f"{glog.g(seconds)}s/{self.param.display} iters), loss = {glog.g(self.smoothed)}"
+        )
+        self.timer, self.timed_from = time.monotonic(), iteration
+
+    def rate(self, iteration, rate):
+        if self.displays(iteration):
+            self._write(f"Iteration {iteration}, lr = {glog.g(rate)}")
+
+    def step(self, iteration, step):
+        """Multistep has come to its step number `step`; every solver says so, as in Caffe."""
+        glog.info(f"MultiStep Status: Iteration {iteration}, step = {step}")
+
+    def clipping(self, norm):
+        """`norm`: of the gradients, before they were clipped."""
+        clip = self.param.clip_gradients
+        if 0 <= clip < norm:
+            self._write(
+                f"Gradient clipping: scaling down gradients (L2 norm {glog.g(norm)} > {glog.g(clip)}) by "
+                f"scale factor {glog.g(clip / norm)}"
+            )
+
+    def scores(self, kind, scores):
+        """The outputs [(name, weight, values)] of a net; `kind`: Train or Test."""
+        number = 0
+        for name, weight, values in scores:
+            for value in values:
+                suffix = f" (* {glog.g(weight)} = {glog.g(weight * value)} loss)" if weight else ""
+                self._write(f"    {kind} net output #{number}: {name} = {glog.g(value)}{suffix}")
+                number += 1
+
+    # -- tests ---------------------------------------------------------------------------------------------------
+    def testing(self, iteration, i):
+        self._write(f"Iteration {iteration}, Testing net (#{i})")
+
+    def test_interrupted(self):
+        self._write("Test interrupted.")
+
+    def test_loss(self, loss):
+        self._write(f"Test loss: {glog.g(loss)}")
+
+    # -- the whole run -------------------------------------------------------------------------------------------
+    def solving(self, name):
+        self._write(f"Solving {name}")
+        self._write(f"Learning Rate Policy: {self.param.lr_policy}")
+
+    def restoring(self, path):
+        glog.info(f"Restoring previous solver status from {path}")
+
+    def last_loss(self, iteration):
+        self._write(f"Iteration {iteration}, loss = {glog.g(self.smoothed)}")
+
+    def stopped(self):
+        glog.info("Optimization stopped early.")
+
+    def done(self):
+        self._write("Optimization Done.")
