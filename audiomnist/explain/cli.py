@@ -13,8 +13,9 @@ import sys
 from functools import cached_property
 
 from audiomnist.arguments import positive
+from audiomnist.door import door
 from audiomnist.explain import audible, drawing
-from audiomnist.explain.command import exit_code, how, labels
+from audiomnist.explain.command import how, labels
 from audiomnist.explain.inputs import joined, named, read_list, read_recording, sound
 from audiomnist.explain.progress import Part, Progress, code_hash
 from audiomnist.explain.results import (
@@ -340,7 +341,8 @@ def main(arguments=None):
         p.error(f"{len(options.composite)} composites found; one wanted with --{'save' if options.save else 'audible'}")
     runs = []
 
-    def work():
+    @door("lrp", lambda: runs[0].stopped() if runs else "nothing was written")
+    def work(_):
         runs.append(Run(options))
         try:
             runs[0].carry_out()
@@ -348,4 +350,4 @@ def main(arguments=None):
             if runs[0].progress:
                 runs[0].progress.close()
 
-    return exit_code("lrp", work, lambda: runs[0].stopped() if runs else "nothing was written")
+    return work(None)

@@ -2,11 +2,9 @@
 
 import argparse
 import os
-import sys
 
 import numpy as np
 
-from caffe_proto import CaffeFileError, WriteError
 from lrp.baselines import METHODS
 from lrp.composites import COMPOSITES
 from lrp.errors import LRPError
@@ -32,23 +30,3 @@ def labels(recording, classes, column):
     if not 0 <= column < label.shape[1]:
         raise LRPError(f"{recording.path}: {label.shape[1]} label columns found; column {column} wanted")
     return label[:, column].astype(np.int64)
-
-
-def exit_code(program, work, stopped="nothing was left half-written"):
-    """Call work(); returns the exit code: 0 done, 1 failed, 130 interrupted, with one sentence on stderr.
-
-    program: the sentence's first word. stopped: what is said after an interrupt, or a function that returns it.
-    """
-    try:
-        work()
-    except (LRPError, CaffeFileError, WriteError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{program}: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{program}: stopped; {stopped() if callable(stopped) else stopped}", file=sys.stderr)
-        return 130
-    return 0
