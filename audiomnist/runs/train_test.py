@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiomnist.corpus.splits import SPLITS_NAME
+from audiomnist.door import door
 from audiomnist.places import HOME
 from audiomnist.runs import summary
 from audiomnist.runs.engine import Engine, interrupt_on_sigterm
 from audiomnist.runs.prepare import has_recordings, make_demo_corpus, prepare_inputs
 from audiomnist.runs.render import DEFAULT_SEED, Training
-from audiomnist.runs.run_folder import ALL, RunError, RunName, SelectionError, list_name, select, splits_of
+from audiomnist.runs.run_folder import ALL, RunError, RunName, list_name, select, splits_of
 from audiomnist.runs.runner import CPU, FAILURES, Runner
+from caffe_proto import UserError
 from caffe_proto.atomic import make_folder
 
 USAGE = """\
@@ -65,8 +67,13 @@ _FOLDERS = ("--data", "--preprocessed", "--runs")
 _NUMBERS = {"--max-iter": 1, "--snapshot": 1, "--jobs": 1, "--seed": 0}  # the least that each accepts
 
 
-class Misuse(Exception):
+class Misuse(UserError):
     """A command line that means nothing; the message is one sentence."""
+
+    exit_status = 2
+
+    def __init__(self, sentence: str):
+        super().__init__(f"{sentence} (--help shows the usage)")
 
 
 @dataclass(frozen=True)
@@ -211,25 +218,12 @@ def carry_out(call: Call) -> int:
     return 1 if not_done else 0
 
 
+@door("train_test.sh", "the same command continues")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 something failed, 2 called wrongly, 130 interrupted."""
-    try:
-        call = parse(sys.argv[1:] if arguments is None else arguments)
-    except Misuse as error:
-        say(f"{error} (--help shows the usage)")
-        return 2
+    call = parse(sys.argv[1:] if arguments is None else arguments)
     if call is None:
         print(USAGE, end="")
         return 0
     interrupt_on_sigterm()
-    try:
-        return carry_out(call)
-    except SelectionError as error:
-        say(str(error))
-        return 2
-    except FAILURES as error:
-        say(str(error))
-        return 1
-    except KeyboardInterrupt:
-        say("interrupted; the same command continues")
-        return 130
+    return carry_out(call)

@@ -321,7 +321,7 @@ def test_a_stopped_preparation_continues(home, kill, number):
         kill(process.pid, number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert errors.endswith("train_test.sh: interrupted; the same command continues\n")
+    assert errors.endswith("train_test.sh: stopped; the same command continues\n")
     done = subprocess.run(arguments, env=environment(home), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
