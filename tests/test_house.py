@@ -104,7 +104,7 @@ def test_no_path_is_edited_outside_the_tests():
     """Nothing is put on Python's path; taking the current folder off it is what keeps data from being code."""
     edits = re.compile(r"sys\.path(\[|\.insert|\.append|\.extend| *\+?=)|noqa: *E402|addsitedir")
     for name in tracked():
-        if name.endswith(".py") and not name.startswith("tests/"):
+        if name.endswith((".py", ".ipynb")) and not name.startswith("tests/"):
             for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1):
                 taken_off = "sys.path[:] = filter(None, sys.path)" in line
                 assert taken_off or not edits.search(line), f"{name}:{number}: {line.strip()}"
