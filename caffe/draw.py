@@ -10,6 +10,7 @@ import os
 import sys
 
 from caffe_proto import CaffeFileError, caffe_pb2, filter_net, net_state, read_net, write_file
+from caffe_proto.windows import given_window
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
@@ -67,9 +68,9 @@ def get_layer_label(layer, rankdir, display_lrm=False):
         parts.append(f"({kind.translate(_ESCAPED)})")
     if kind in ("Convolution", "Deconvolution", "Pooling"):
         param = layer.pooling_param if kind == "Pooling" else layer.convolution_param
-        parts.append(f"kernel size: {_extent(param, 'kernel', 'kernel_size', 1)}")
-        parts.append(f"stride: {_extent(param, 'stride', 'stride', 1)}")
-        parts.append(f"pad: {_extent(param, 'pad', 'pad', 0)}")
+        parts.append(f"kernel size: {_extent(param, 'kernel_size', 1)}")
+        parts.append(f"stride: {_extent(param, 'stride', 1)}")
+        parts.append(f"pad: {_extent(param, 'pad', 0)}")
     if display_lrm and kind in LEARNED_LAYERS:
         weight, bias = get_layer_lr_mult(layer)
         parts.append(f"lr mult: {weight}, {bias}")
@@ -81,15 +82,11 @@ def _quoted(name):
     return f'"{name.translate(_ESCAPED)}"'
 
 
-def _extent(param, stem, field, default):
+def _extent(param, field, default):
     """One number, or numbers joined by x where the axes differ, from the h/w or the common form of a window setting."""
-    if param.HasField(f"{stem}_h") or param.HasField(f"{stem}_w"):
-        sizes = [getattr(param, f"{stem}_h"), getattr(param, f"{stem}_w")]
-    elif stem == "kernel" and getattr(param, "global_pooling", False):
+    sizes = given_window(param, field) or [default]
+    if field == "kernel_size" and sizes == [default] and getattr(param, "global_pooling", False):
         return "all"
-    else:
-        sizes = getattr(param, field)
-        sizes = list(sizes) or [default] if hasattr(sizes, "extend") else [sizes]
     return str(sizes[0]) if len(set(sizes)) == 1 else "x".join(map(str, sizes))
 
 

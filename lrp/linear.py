@@ -8,27 +8,18 @@ Letters: N items, C channels, H W height and width, O outputs, G groups, K value
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from caffe_proto import CaffeFileError
+from caffe_proto.windows import window as read_window
 from lrp.errors import LRPError
 from lrp.layer import Linear, caffe_type, expect_shape
 
 
 def pair(param, name, default, where):
-    """(value for height, value for width) of a Caffe field given as NAME, NAME_h/NAME_w, once or twice.
-
-    `kernel` is called kernel_size when it is given for both axes.
-    """
-    short = name.removesuffix("_size")
-    if hasattr(param, f"{short}_h") and (param.HasField(f"{short}_h") or param.HasField(f"{short}_w")):
-        return int(getattr(param, f"{short}_h")), int(getattr(param, f"{short}_w"))
-    given = getattr(param, name)
-    if isinstance(given, int):
-        return (given, given) if param.HasField(name) else (default, default)
-    values = list(given)
-    if len(values) > 2:
-        raise LRPError(f"{where}: {name} given {len(values)} times; one or two values (height, width) wanted")
-    if not values:
-        return default, default
-    return (values[0], values[-1])
+    """(value for height, value for width) of kernel_size, stride, pad or dilation; LRPError names the layer."""
+    try:
+        return tuple(read_window(param, name, 2, default))
+    except CaffeFileError as error:
+        raise LRPError(f"{where}: {error}") from None
 
 
 # Rows that a matrix product of an inner product always has: BLAS chooses its kernel by size, and with it the order of
@@ -336,11 +327,9 @@ def read_convolution(param, blobs, where):
     if p.axis != 1:
         raise LRPError(f"{where}: channel axis {p.axis} found; 1 wanted")
     kernel = pair(p, "kernel_size", 0, where)
-    dilations = list(p.dilation)
-    if len(dilations) > 2:
-        raise LRPError(f"{where}: dilation given {len(dilations)} times; one or two values wanted")
-    dilation = (dilations[0], dilations[-1]) if dilations else (1, 1)
-    window = Window(kernel, pair(p, "stride", 1, where), pair(p, "pad", 0, where), dilation)
+    window = Window(
+        kernel, *(pair(p, name, least, where) for name, least in (("stride", 1), ("pad", 0), ("dilation", 1)))
+    )
     if min(kernel) < 1 or min(window.stride) < 1 or not blobs or blobs[0].ndim != 4:
         found = f"weights of shape {blobs[0].shape}" if blobs else "no weights"
         raise LRPError(

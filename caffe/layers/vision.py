@@ -9,27 +9,18 @@ from caffe import convolution, mode
 from caffe.blocks import make_block
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
-from caffe_proto import caffe_pb2
+from caffe_proto import CaffeFileError, caffe_pb2
+from caffe_proto.windows import window
 
 aten = torch.ops.aten
 
 
 def spatial(param, name, axes, default, layer):
-    """The `axes` values of kernel_size, stride, pad or dilation, from its repeated or its _h/_w form."""
-    short = {"kernel_size": "kernel"}.get(name, name)
-    repeated = list(getattr(param, name))
-    pair = [f"{short}_{side}" for side in "hw"] if name != "dilation" else []
-    given = [field for field in pair if param.HasField(field)]
-    if given:
-        layer.check(axes == 2, f"{' and '.join(pair)} can only be used for 2D convolution; found {axes} spatial axes")
-        layer.check(not repeated, f"found both {name} and {' and '.join(given)}; wanted one of the forms")
-        return [getattr(param, field) for field in pair]
-    layer.check(
-        len(repeated) in (1, axes) or (not repeated and default is not None),
-        f"{name} must be specified once, or once per spatial dimension ({name} specified {len(repeated)} "
-        f"times; {axes} spatial dims)",
-    )
-    return repeated * axes if len(repeated) == 1 else repeated or [default] * axes
+    """The `axes` values of kernel_size, stride, pad or dilation; CaffeError names the layer."""
+    try:
+        return window(param, name, axes, default)
+    except CaffeFileError as error:
+        layer.check(False, str(error))
 
 
 class ConvolutionBase(Layer):
@@ -256,14 +247,9 @@ class Pooling(Layer):
                 param.HasField("kernel_size") != (param.HasField("kernel_h") and param.HasField("kernel_w")),
                 "Filter size is kernel_size OR kernel_h and kernel_w; not both; found neither or both",
             )
-            self.kernel = (
-                (param.kernel_size,) * 2 if param.HasField("kernel_size") else (param.kernel_h, param.kernel_w)
-            )
+            self.kernel = tuple(window(param, "kernel_size", 2, None))
             self.check(min(self.kernel) > 0, "Filter dimensions cannot be zero.")
-        pair = param.HasField("pad_h") or param.HasField("pad_w")
-        self.pad = (param.pad_h, param.pad_w) if pair else (param.pad,) * 2
-        pair = param.HasField("stride_h") or param.HasField("stride_w")
-        self.stride = (param.stride_h, param.stride_w) if pair else (param.stride,) * 2
+        self.pad, self.stride = tuple(window(param, "pad", 2, 0)), tuple(window(param, "stride", 2, 1))
         self.check(min(self.stride) > 0, "Stride dimensions must be nonzero.")
         if param.global_pooling:
             self.check(
