@@ -17,41 +17,22 @@ NETWORKS = ("AlexNet", "AudioNet")
 
 
 def torch_network(name, weights):
-    """The network as a torch.nn.Sequential (zennit wants modules), pooling rounded up as in Caffe."""
+    """The network with these weights, for zennit: no dropout, and no ReLU that works in place."""
     import torch
     from torch import nn
 
-    def fill(module, layer):
-        with torch.no_grad():
-            for parameter, values in zip((module.weight, module.bias), weights[layer], strict=True):
-                parameter.copy_(torch.from_numpy(values).reshape(parameter.shape))
-        return module
+    from benchmarks.handwritten import network
 
-    if name == "AlexNet":
-        conv = [  # inputs, outputs, kernel, stride, pad, group, pooled
-            (1, 96, 11, 4, 0, 1, True),
-            (96, 256, 5, 1, 2, 2, True),
-            (256, 384, 3, 1, 1, 1, False),
-            (384, 384, 3, 1, 1, 2, False),
-            (384, 256, 3, 1, 1, 2, True),
-        ]
-        dense = [(9216, 1024, True), (1024, 1024, True), (1024, 10, False)]
-        modules = []
-        for index, (i, o, kernel, stride, pad, group, pooled) in enumerate(conv, 1):
-            modules += [fill(nn.Conv2d(i, o, kernel, stride, pad, groups=group), f"conv{index}"), nn.ReLU()]
-            modules += [nn.MaxPool2d(3, 2, ceil_mode=True)] if pooled else []
-    else:
-        channels = (1, 100, 64, 128, 128, 128, 128)
-        dense = [(16000, 1024, False), (1024, 512, False), (512, 10, False)]
-        modules = []
-        for index in range(1, 7):
-            conv = nn.Conv2d(channels[index - 1], channels[index], (1, 3), padding=(0, 1))
-            kernel = (1, 3) if index == 1 else (1, 2)
-            modules += [fill(conv, f"conv{index}"), nn.ReLU(), nn.MaxPool2d(kernel, (1, 2), ceil_mode=True)]
-    modules.append(nn.Flatten())
-    first = 6 if name == "AlexNet" else 7
-    for index, (i, o, relu) in enumerate(dense, first):
-        modules += [fill(nn.Linear(i, o), f"fc{index}")] + ([nn.ReLU()] if relu else [])
+    modules = [
+        nn.ReLU() if isinstance(module, nn.ReLU) else module
+        for module in network(name)
+        if not isinstance(module, nn.Dropout)
+    ]
+    layers = [module for module in modules if hasattr(module, "weight")]
+    with torch.no_grad():
+        for module, values in zip(layers, weights.values(), strict=True):
+            for parameter, array in zip((module.weight, module.bias), values, strict=True):
+                parameter.copy_(torch.from_numpy(array).reshape(parameter.shape))
     return nn.Sequential(*modules).eval()
 
 
