@@ -23,6 +23,7 @@ from tests.small_corpus import make_corpus
 from tests.stand_in_engine import calls, command_line, make_engine, make_inputs
 
 ROOT = Path(__file__).resolve().parents[3]
+RUNS = 9 * len(NETWORKS)  # five splits of the digits and four of the gender
 SLURM = ROOT / "slurm.sh"
 
 # for train_test.sh: the environment that runs the tests is the active one
@@ -62,12 +63,12 @@ def solver_of(call):
 def test_the_matrix_has_nine_runs_a_network(folders, capsys):
     assert study.main([*folders, "--list"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert len(lines) == 18
+    assert len(lines) == RUNS
     for network in NETWORKS:
         own = [(task, split) for _, name, task, split in lines if name == network]
         assert own == [("digit", str(k)) for k in range(5)] + [("gender", str(k)) for k in range(4)]
     assert study.main([*folders, "--list", "--split", "4"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["0 AlexNet digit 4", "1 AudioNet digit 4"]
+    assert capsys.readouterr().out.splitlines() == [f"{k} {network} digit 4" for k, network in enumerate(NETWORKS)]
     assert study.main([*folders, "--list", "--split", "7"]) == 2
 
 
@@ -75,8 +76,8 @@ def test_every_run_is_trained_and_tested_once_with_its_options_and_device(folder
     options = ["--steps", "train", "--gpu", "0,3", "--max-iter", "7", "--seed", "5"]
     assert study.main([*folders, *options]) == 0
     trained, tested = calls(engine, "train"), calls(engine, "test")
-    assert len(trained) == len(tested) == 18
-    assert len({solver_of(call)[0] for call in trained}) == 18
+    assert len(trained) == len(tested) == RUNS
+    assert len({solver_of(call)[0] for call in trained}) == RUNS
     for call in trained:
         run, solver = solver_of(call)
         assert "max_iter: 7" in solver and "random_seed: 5" in solver
@@ -91,7 +92,7 @@ def test_jobs_run_at_once_and_a_device_has_one_at_a_time(folders, engine, monkey
     spans = {"0": [], "1": []}
     for _, _, began, ended, *words in calls(engine, "trained"):
         spans[words[-1]].append((float(began), float(ended)))
-    assert sum(map(len, spans.values())) == 4
+    assert sum(map(len, spans.values())) == 2 * len(NETWORKS)
     for own in spans.values():
         own.sort()
         assert all(end <= begin for (_, end), (begin, _) in zip(own, own[1:], strict=False))
@@ -102,7 +103,8 @@ def test_jobs_run_at_once_and_a_device_has_one_at_a_time(folders, engine, monkey
 def test_a_failed_run_is_named_and_the_others_go_on(folders, engine, monkeypatch, capsys):
     monkeypatch.setenv("ENGINE_FAILS", "AudioNet_digit_0")
     assert study.main([*folders, "--steps", "train", "--max-iter", "2", "--split", "0", "--jobs", "2", "--cpu"]) == 1
-    assert len(calls(engine, "train")) == 4 and len(calls(engine, "test")) == 3
+    count = 2 * len(NETWORKS)
+    assert len(calls(engine, "train")) == count and len(calls(engine, "test")) == count - 1
     errors = capsys.readouterr().err
     assert "not done: AudioNet_digit_0: no tested run" in errors
     assert "AudioNet_digit_0: training failed (exit status 134)" in errors and "made of cheese" in errors
@@ -112,7 +114,7 @@ def test_one_run_by_its_number(folders, engine):
     assert study.main([*folders, "--steps", "train", "--max-iter", "2", "--run-number", "12"]) == 0
     assert [solver_of(call)[0] for call in calls(engine, "train")] == ["AudioNet_digit_3"]
     with pytest.raises(SystemExit) as misused:
-        study.main([*folders, "--run-number", "18"])
+        study.main([*folders, "--run-number", str(RUNS)])
     assert misused.value.code == 2
 
 
@@ -255,7 +257,7 @@ def test_slurm_gets_three_jobs_that_wait_for_each_other(folders, tmp_path):
     options = [*folders[:-1], str(spaced), "--seed", "3"]
     done = subprocess.run([SLURM, *options], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:3] == ["prepare 101", "train   102 (18 runs)", "results 103"]
+    assert done.stdout.split("\n")[:3] == ["prepare 101", f"train   102 ({RUNS} runs)", "results 103"]
     given = [(tmp_path / f"{n}.arguments").read_text().splitlines() for n in (101, 102, 103)]
     for own, name in zip(given, ("prepare", "train", "results"), strict=True):
         assert own[:3] == ["--parsable", f"--job-name=audiomnist-{name}", f"--chdir={ROOT}"]
@@ -291,7 +293,7 @@ def test_paper_is_an_option_of_train_test(folders, tmp_path):
     command = ["bash", ROOT / "train_test.sh", "--paper", *folders, "--list"]
     done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 18
+    assert len(done.stdout.splitlines()) == RUNS
 
 
 @pytest.mark.slow
@@ -318,9 +320,12 @@ def test_the_whole_study_from_recordings_to_the_page_and_again(tmp_path):
     command = [sys.executable, "-m", "audiomnist", "study", *options]
     first = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
-    assert first.stderr.count(": done after") == 4 and (tmp_path / "out" / "index.html").stat().st_size > 100_000
+    assert (
+        first.stderr.count(": done after") == 2 * len(NETWORKS)
+        and (tmp_path / "out" / "index.html").stat().st_size > 100_000
+    )
     weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/snapshots/*")}
     again = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
-    assert again.returncode == 0 and again.stderr.count("tested before") == 4
+    assert again.returncode == 0 and again.stderr.count("tested before") == 2 * len(NETWORKS)
     assert again.stderr.count("made before from the same inputs") == len(study.catalogue())
     assert weights == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/snapshots/*")}
