@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from audiomnist.arguments import number, positive, real_number, whole_number
 from audiomnist.corpus import demo_corpus, validate
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def read(kind, text):
