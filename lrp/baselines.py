@@ -4,20 +4,27 @@ Every method is a function (network, x, target, dtype, **settings) -> `Explanati
 is as in `Network.relevance`. They do not conserve anything; sum(R)/score is shown all the same.
 """
 
+from __future__ import annotations
+
 import functools
 import inspect
+import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-from lrp.composites import DEFAULT
+from lrp.composites import DEFAULT, Composite
 from lrp.errors import LRPError, NotFiniteError
-from lrp.explanation import Explanation, check_finite, start
+from lrp.explanation import Explanation, Target, check_finite, start
+from lrp.network import Network
 
-METHODS = {}
+METHODS: dict[str, Callable[..., Explanation]] = {}
 OCCLUDED_AT_ONCE = 32  # copies of an item that go through the network together
 
 
-def method(function):
+def method(function: Callable[..., np.ndarray]) -> Callable[..., Explanation]:
     """Decorator: register a function (network, x, target, dtype, **settings) -> values like x as a method.
 
     The method checks x, replaces a target of None by the classes predicted for x, and puts the function's values into
@@ -25,7 +32,9 @@ def method(function):
     """
 
     @functools.wraps(function)
-    def explained(network, x, target=None, dtype=np.float32, **settings):
+    def explained(
+        network: Network, x: ArrayLike, target: Target = None, dtype: DTypeLike = np.float32, **settings: Any
+    ) -> Explanation:
         x = network.check_input(x, dtype)
         scores = network.forward(x, dtype)
         if target is None:
@@ -42,7 +51,7 @@ def method(function):
     return explained
 
 
-def silence(x):
+def silence(x: np.ndarray) -> np.ndarray:
     """What stands for "nothing" in every item of a batch, (N, 1, ...): 0 where values have both signs (waveforms), else
     the item's smallest value (spectrograms in decibels)."""
     axes = tuple(range(1, x.ndim))
@@ -51,31 +60,33 @@ def silence(x):
 
 
 @method
-def gradient(network, x, target, dtype):
+def gradient(network: Network, x: np.ndarray, target: Target, dtype: DTypeLike) -> np.ndarray:
     """The score's gradient with respect to the input (Simonyan et al. 2014)."""
     return network.gradient(x, target, dtype)
 
 
 @method
-def gradient_x_input(network, x, target, dtype):
+def gradient_x_input(network: Network, x: np.ndarray, target: Target, dtype: DTypeLike) -> np.ndarray:
     """Gradient times input (Shrikumar et al. 2016)."""
     return x * network.gradient(x, target, dtype)
 
 
 @method
-def deconvolution(network, x, target, dtype):
+def deconvolution(network: Network, x: np.ndarray, target: Target, dtype: DTypeLike) -> np.ndarray:
     """Gradient whose way through a ReLU is a ReLU of its own (Zeiler and Fergus 2014)."""
     return network.gradient(x, target, dtype, "deconvolution")
 
 
 @method
-def guided_backpropagation(network, x, target, dtype):
+def guided_backpropagation(network: Network, x: np.ndarray, target: Target, dtype: DTypeLike) -> np.ndarray:
     """Gradient that passes a ReLU where both it and the activation are positive (Springenberg et al. 2015)."""
     return network.gradient(x, target, dtype, "guided")
 
 
 @method
-def integrated_gradients(network, x, target, dtype, steps=32, baseline=None):
+def integrated_gradients(
+    network: Network, x: np.ndarray, target: Target, dtype: DTypeLike, steps: int = 32, baseline: float | None = None
+) -> np.ndarray:
     """(x - x') times the mean gradient on the straight line from x' to x (Sundararajan et al. 2017, eq. 1).
 
     steps: points of the midpoint rule. baseline: x' as a number; None is `silence`.
@@ -89,7 +100,15 @@ def integrated_gradients(network, x, target, dtype, steps=32, baseline=None):
 
 
 @method
-def smoothgrad(network, x, target, dtype, samples=16, noise=0.1, seed=0):
+def smoothgrad(
+    network: Network,
+    x: np.ndarray,
+    target: Target,
+    dtype: DTypeLike,
+    samples: int = 16,
+    noise: float = 0.1,
+    seed: int = 0,
+) -> np.ndarray:
     """The mean gradient over noisy copies of the input (Smilkov et al. 2017).
 
     noise: standard deviation, as a share of the item's range. Every item gets the same draws, whatever its company.
@@ -103,13 +122,21 @@ def smoothgrad(network, x, target, dtype, samples=16, noise=0.1, seed=0):
     return (total / samples).astype(dtype)
 
 
-def _starts(length, window, step):
+def _starts(length: int, window: int, step: int) -> list[int]:
     """Where windows begin that cover `length` values, the last one flush with the end."""
     return sorted({*range(0, max(length - window, 0) + 1, step), max(length - window, 0)})
 
 
 @method
-def occlusion(network, x, target, dtype, size=None, stride=None, baseline=None):
+def occlusion(
+    network: Network,
+    x: np.ndarray,
+    target: Target,
+    dtype: DTypeLike,
+    size: tuple[int, int] | None = None,
+    stride: tuple[int, int] | None = None,
+    baseline: float | None = None,
+) -> np.ndarray:
     """How much the score falls when a window is replaced by nothing (Zeiler and Fergus 2014), averaged over the windows
     that cover a value.
 
@@ -146,7 +173,14 @@ def occlusion(network, x, target, dtype, size=None, stride=None, baseline=None):
     return (values / covered).astype(dtype).reshape(-1, *shape)
 
 
-def explain(network, x, how=DEFAULT, target=None, dtype=np.float32, absorbed=False):
+def explain(
+    network: Network,
+    x: ArrayLike,
+    how: str | os.PathLike | Composite = DEFAULT,
+    target: Target = None,
+    dtype: DTypeLike = np.float32,
+    absorbed: bool = False,
+) -> Explanation:
     """The `Explanation` of a batch by a method's name (`METHODS`), or by a composite (name, file or `Composite`).
 
     absorbed: also tell what biases and stabilisers absorbed; gradients and occlusion know of no such thing.

@@ -1,8 +1,12 @@
 """Batches cut into chunks that fit in the memory and travel side by side on threads."""
 
+from __future__ import annotations
+
 import contextlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +17,8 @@ try:
 except ImportError:  # then one item after the other, on as many threads as the BLAS likes
     threadpool_limits = None
 
+Result = TypeVar("Result")
+
 # Items that travel through the network together: enough to read the weights of inner products seldom, few enough to
 # stay in the cache.
 CHUNK = 16
@@ -22,7 +28,7 @@ WORTH_A_THREAD = 10**6
 MEMORY = 512 * 2**20
 
 
-def one_blas_thread():
+def one_blas_thread() -> contextlib.AbstractContextManager:
     """Context in which matrix products use one thread, so that threads of our own can work side by side.
 
     Without threadpoolctl they keep theirs, and there are no threads of our own.
@@ -30,7 +36,9 @@ def one_blas_thread():
     return threadpool_limits(1, user_api="blas") if threadpool_limits else contextlib.nullcontext()
 
 
-def by_chunks(x, values, work, workers=None):
+def by_chunks(
+    x: np.ndarray, values: int, work: Callable[[np.ndarray, int], Result], workers: int | None = None
+) -> list[Result]:
     """[work(chunk, index of its first item)] over the batch x, cut so that what is held at once fits in `MEMORY`.
 
     values: number of values that one item gives in all blobs. Chunks run on `workers` threads: numpy lets go of the
@@ -49,7 +57,7 @@ def by_chunks(x, values, work, workers=None):
     ends = [len(x) * k // count for k in range(count + 1)]
     chunks = [(x[a:b], a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
 
-    def quiet(chunk):
+    def quiet(chunk: tuple[np.ndarray, int]) -> Result:
         with np.errstate(over="ignore", invalid="ignore"):  # of this thread alone
             return work(*chunk)
 

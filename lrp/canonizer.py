@@ -5,13 +5,17 @@ After a linear layer it always is: a (W x + b) + c = (a W) x + (a b + c). Before
 with the shift: W (a x + c) + b = (W a) x + (W c + b). What cannot be folded stays an affine layer of its own.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from lrp.elementwise import Affine, Identity
+from lrp.layer import Layer, Linear
 from lrp.linear import Convolution, Deconvolution, InnerProduct
+from lrp.structure import Node, Structure
 
 
-def canonize(structure):
+def canonize(structure: Structure) -> None:
     """Fold what can be folded and drop layers that only hand their input on; `structure` is changed, its scores not."""
     for node in [node for node in structure.nodes if isinstance(node.layer, Identity)]:
         structure.drop(node)
@@ -27,14 +31,14 @@ def canonize(structure):
             _replace(structure, reader, merged, node)
 
 
-def _replace(structure, neighbour, merged, node):
+def _replace(structure: Structure, neighbour: Node, merged: Linear | None, node: Node) -> None:
     """Put the merged layer, if there is one, in the place of `neighbour` and take `node` out."""
     if merged is not None:
         neighbour.layer = merged
         structure.drop(node)
 
 
-def _with(layer, weights, bias):
+def _with(layer: Convolution | Deconvolution | InnerProduct, weights: np.ndarray, bias: np.ndarray) -> Linear:
     """A linear layer like `layer` with other parameters, in float64 (rounded where float32 is asked for)."""
     if isinstance(layer, InnerProduct):
         new = InnerProduct(weights, bias, layer.axis)
@@ -44,11 +48,11 @@ def _with(layer, weights, bias):
     return new
 
 
-def _per_output(values, count):
+def _per_output(values: np.ndarray, count: int) -> np.ndarray:
     return np.broadcast_to(values.astype(np.float64), (count,))
 
 
-def after(layer, affine):
+def after(layer: Layer, affine: Affine) -> Linear | None:
     """The linear layer that does `layer` and then `affine`, or None where that is not exact."""
     if affine.axis != 1 and affine.scale.ndim + affine.shift.ndim or max(affine.scale.ndim, affine.shift.ndim) > 1:
         return None
@@ -70,7 +74,7 @@ def after(layer, affine):
     return _with(layer, layer.weights * scale.reshape(-1, *(1,) * (layer.weights.ndim - 1)), bias)
 
 
-def before(affine, layer, channels):
+def before(affine: Affine, layer: Layer, channels: int | None) -> Linear | None:
     """The linear layer that does `affine` and then `layer`, or None where that is not exact.
 
     channels: size of axis 1 of the affine layer's input, where it is known, else None.
@@ -83,7 +87,7 @@ def before(affine, layer, channels):
         outputs, per_group = layer.weights.shape[:2]
         group_of = np.repeat(np.arange(layer.group), outputs // layer.group)
 
-        def fit(values):
+        def fit(values: np.ndarray) -> np.ndarray:
             return _per_output(values, per_group * layer.group).reshape(layer.group, per_group)[group_of]
 
         scale, shift = fit(affine.scale)[:, :, None, None], fit(affine.shift)[:, :, None, None]
@@ -93,7 +97,7 @@ def before(affine, layer, channels):
         if affine.scale.ndim + affine.shift.ndim and (not channels or inputs % channels):
             return None
 
-        def fit(values):
+        def fit(values: np.ndarray) -> np.ndarray:
             return np.repeat(values.astype(np.float64), inputs // channels) if values.ndim else values
 
         scale, shift = fit(affine.scale), fit(affine.shift)

@@ -5,15 +5,18 @@ comes before), by its type, then the default. Registered composites are offered 
 are.
 """
 
+from __future__ import annotations
+
 import fnmatch
 import json
 import os
 from dataclasses import MISSING, dataclass, fields
 
 from lrp.errors import LRPError
+from lrp.layer import Linear
 from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
 
-COMPOSITES = {}
+COMPOSITES: dict[str, Composite] = {}
 # What is used where nobody chooses. Flat in the first layer: relevance then does not depend on where the input's zero
 # lies (README.md, "Why the first layer matters", with measurements).
 DEFAULT = "epsilon_plus_flat"
@@ -26,11 +29,11 @@ class Composite:
 
     name: str
     default: Rule = Epsilon()
-    types: tuple = ()
+    types: tuple[tuple[str, Rule], ...] = ()
     first: Rule | None = None
-    names: tuple = ()
+    names: tuple[tuple[str, Rule], ...] = ()
 
-    def rule_for(self, layer, is_first):
+    def rule_for(self, layer: Linear, is_first: bool) -> Rule:
         """The rule of a linear layer."""
         for pattern, rule in self.names:
             if fnmatch.fnmatchcase(layer.name, pattern):
@@ -40,13 +43,13 @@ class Composite:
         return dict(self.types).get(layer.type, self.default)
 
 
-def register(composite):
+def register(composite: Composite) -> Composite:
     """Add a composite to `COMPOSITES`; returns it."""
     COMPOSITES[composite.name] = composite
     return composite
 
 
-def _convolutions(rule):
+def _convolutions(rule: Rule) -> tuple[tuple[str, Rule], ...]:
     return (("Convolution", rule), ("Deconvolution", rule))
 
 
@@ -58,7 +61,7 @@ register(Composite("epsilon_gamma_box", types=_convolutions(Gamma(0.25)), first=
 register(Composite("excitation_backprop", default=ZPlus(bias="exclude")))
 
 
-def _read_rule(value, where):
+def _read_rule(value: object, where: str) -> Rule:
     """A rule from a file: its name, or a table {rule: NAME, setting: value, ...}."""
     settings = dict(value) if isinstance(value, dict) else {"rule": value}
     name = settings.pop("rule", None)
@@ -80,7 +83,7 @@ def _read_rule(value, where):
         raise LRPError(f"{where}: {error}") from None
 
 
-def _parse(path):
+def _parse(path: str) -> object:
     """The tables of a TOML or JSON file."""
     try:
         with open(path, "rb") as file:
@@ -99,7 +102,7 @@ def _parse(path):
         raise LRPError(f"{path}: no valid TOML or JSON found ({error})") from None
 
 
-def read_composite(path):
+def read_composite(path: str | os.PathLike) -> Composite:
     """A composite from a TOML or JSON file with the keys name, default, first, types, names (all optional).
 
     A rule is its name ("ZPlus") or a table with its settings ({rule = "AlphaBeta", alpha = 3, beta = 2}); `types` maps
@@ -123,7 +126,7 @@ def read_composite(path):
     return Composite(**settings)
 
 
-def find_composite(composite):
+def find_composite(composite: str | os.PathLike | Composite) -> Composite:
     """The composite of that name or in that .toml or .json file, or the composite itself; LRPError otherwise."""
     if isinstance(composite, Composite):
         return composite

@@ -9,12 +9,15 @@ Letters: T samples of the waveform x, R their relevance, c = R / x, y Fourier co
 frequencies, M frames.
 """
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lrp.errors import LRPError
 
 
-def _shares(x, relevance):
+def _shares(x: ArrayLike, relevance: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """c = R / x (0 where x is 0), in float64; LRPError for shapes that differ."""
     x, relevance = np.asarray(x, np.float64), np.asarray(relevance, np.float64)
     if x.shape != relevance.shape or x.ndim == 0:
@@ -24,7 +27,7 @@ def _shares(x, relevance):
     return x, np.divide(relevance, x, out=np.zeros_like(x), where=x != 0)
 
 
-def _multiplicity(count):
+def _multiplicity(count: int) -> np.ndarray:
     """How often each of the `count // 2 + 1` coefficients of a real signal counts: with its mirror image twice."""
     times = np.full(count // 2 + 1, 2.0)
     times[0] = 1
@@ -33,7 +36,7 @@ def _multiplicity(count):
     return times
 
 
-def dft_relevance(x, relevance):
+def dft_relevance(x: ArrayLike, relevance: ArrayLike) -> np.ndarray:
     """Relevance of the frequencies of a waveform: (..., T) -> (..., T // 2 + 1), float64.
 
     R_k = Re(y_k sum_n c_n exp(2 pi i k n / T)) m_k / T with y = DFT(x) and m_k = 2 for coefficients that stand for a
@@ -44,12 +47,12 @@ def dft_relevance(x, relevance):
     return np.real(np.fft.rfft(x) * np.conj(np.fft.rfft(shares))) * _multiplicity(count) / count
 
 
-def dft_frequencies(count, rate):
+def dft_frequencies(count: int, rate: float) -> np.ndarray:
     """Frequencies of `dft_relevance` for T = count samples, `rate` of them a second; in Hz."""
     return np.fft.rfftfreq(count, 1 / rate)
 
 
-def window_values(window, length):
+def window_values(window: str | ArrayLike, length: int) -> np.ndarray:
     """A window by name ("hann", "hamming", "rectangular", all periodic), or the array itself; (L,) float64."""
     if isinstance(window, str):
         angle = 2 * np.pi * np.arange(length) / length
@@ -67,14 +70,14 @@ def window_values(window, length):
     return values
 
 
-def frame_starts(count, length, hop):
+def frame_starts(count: int, length: int, hop: int) -> np.ndarray:
     """First samples of the frames that cover T = count samples, from the first that touches sample 0 by `hop`."""
     if not 1 <= hop <= length:
         raise LRPError(f"hop: {hop} found; 1 to the window's {length} samples wanted")
     return np.arange(hop - length, count, hop)
 
 
-def stdft_relevance(x, relevance, window, length, hop):
+def stdft_relevance(x: ArrayLike, relevance: ArrayLike, window: str | ArrayLike, length: int, hop: int) -> np.ndarray:
     """Relevance of a waveform's short-time spectrum: (..., T) -> (..., K, M), float64.
 
     The virtual layer adds up inverse DFTs of windowed frames and divides by the sum of the windows,
@@ -97,7 +100,7 @@ def stdft_relevance(x, relevance, window, length, hop):
         )
     pad = [(0, 0)] * (x.ndim - 1) + [(before, after)]
 
-    def spectra(signal, weights):
+    def spectra(signal: np.ndarray, weights: np.ndarray | float) -> np.ndarray:
         frames = np.lib.stride_tricks.sliding_window_view(np.pad(signal, pad), length, axis=-1)[..., ::hop, :]
         return np.fft.rfft(frames * weights)
 
@@ -105,7 +108,7 @@ def stdft_relevance(x, relevance, window, length, hop):
     return np.swapaxes(product * _multiplicity(length) / length, -1, -2)
 
 
-def stdft_axes(count, length, hop, rate):
+def stdft_axes(count: int, length: int, hop: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """(frequencies in Hz (K,), centres of the frames in s (M,)) of `stdft_relevance` for T = count samples, `rate` of
     them a second."""
     return np.fft.rfftfreq(length, 1 / rate), (frame_starts(count, length, hop) + length / 2) / rate

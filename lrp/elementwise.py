@@ -3,10 +3,16 @@
 One output has one input, so the whole relevance passes (the "pass" rule); only their gradients differ.
 """
 
-import numpy as np
+from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from caffe_proto import caffe_pb2
 from lrp.errors import LRPError
-from lrp.layer import Layer, caffe_type, expect_shape
+from lrp.layer import Above, Arrays, Blobs, Layer, caffe_type, expect_shape
 
 # What the way back through a ReLU does to a gradient: the gradient itself, a ReLU of its own, or both.
 RELU_WAYS = ("gradient", "deconvolution", "guided")
@@ -15,16 +21,18 @@ RELU_WAYS = ("gradient", "deconvolution", "guided")
 class Elementwise(Layer):
     """y = f(x). function(x) -> y; derivative(x, y) -> dy/dx."""
 
-    def __init__(self, function, derivative):
+    def __init__(
+        self, function: Callable[[np.ndarray], np.ndarray], derivative: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> None:
         self.function, self.derivative = function, derivative
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         return [self.function(inputs[0])]
 
-    def gradient(self, inputs, outputs, gradients):
+    def gradient(self, inputs: Arrays, outputs: Arrays, gradients: Above) -> Arrays:
         return [gradients[0] * self.derivative(inputs[0], outputs[0])]
 
-    def relevance(self, inputs, outputs, relevances):
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         return [relevances[0]]
 
 
@@ -33,19 +41,19 @@ class ReLU(Elementwise):
 
     overwrites = True
 
-    def __init__(self, slope=0.0):
+    def __init__(self, slope: float = 0.0) -> None:
         self.slope = slope
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         x = inputs[0]
         if self.slope == 0:
             return [np.maximum(x, 0, out=x if overwrite else None)]
         return [np.maximum(x, 0) + np.asarray(self.slope, x.dtype) * np.minimum(x, 0)]
 
-    def gradient(self, inputs, outputs, gradients):
+    def gradient(self, inputs: Arrays, outputs: Arrays, gradients: Above) -> Arrays:
         return self.modified_gradient(inputs, outputs, gradients, "gradient")
 
-    def modified_gradient(self, inputs, outputs, gradients, relu):
+    def modified_gradient(self, inputs: Arrays, outputs: Arrays, gradients: Above, relu: str) -> Arrays:
         if relu == "deconvolution":
             return [np.maximum(gradients[0], 0)]
         # the sign of the output tells the sign of the input (for slopes >= 0), which may have been overwritten
@@ -58,22 +66,22 @@ class ReLU(Elementwise):
 class Identity(Elementwise):
     """Dropout at test time, and layers that only hand their input on."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(lambda x: x, lambda x, y: np.ones((), x.dtype))
 
 
 class Affine(Elementwise):
     """y = scale * x + shift with scale and shift of shape (), (C,) or any block of axes from `axis` on."""
 
-    def __init__(self, scale, shift, axis=1):
+    def __init__(self, scale: ArrayLike, shift: ArrayLike, axis: int = 1) -> None:
         self.scale, self.shift, self.axis = np.asarray(scale), np.asarray(shift), axis
         super().__init__(self._value, lambda x, y: self._fit(self.scale, x))
 
-    def _fit(self, values, x):
+    def _fit(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
         values = values.astype(x.dtype)
         return values.reshape(values.shape + (1,) * (x.ndim - self.axis - values.ndim)) if values.ndim else values
 
-    def _value(self, x):
+    def _value(self, x: np.ndarray) -> np.ndarray:
         return x * self._fit(self.scale, x) + self._fit(self.shift, x)
 
 
@@ -84,10 +92,10 @@ class LRN(Elementwise):
     is exact.
     """
 
-    def __init__(self, size, alpha, beta, k, within):
+    def __init__(self, size: int, alpha: float, beta: float, k: float, within: bool) -> None:
         self.size, self.alpha, self.beta, self.k, self.within = size, alpha, beta, k, within
 
-    def _window_sum(self, a):
+    def _window_sum(self, a: np.ndarray) -> np.ndarray:
         """Sum over the window of `size` channels, or of size x size values, zeros outside."""
         half = self.size // 2
         for axis in (2, 3) if self.within else (1,):
@@ -99,16 +107,16 @@ class LRN(Elementwise):
             a = (np.take(total, range(self.size, self.size + n), axis=axis) - low).astype(a.dtype)
         return a
 
-    def _scale(self, x):
+    def _scale(self, x: np.ndarray) -> np.ndarray:
         if self.within:
             return 1 + self.alpha / self.size**2 * self._window_sum(x * x)
         return self.k + self.alpha / self.size * self._window_sum(x * x)
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         x = inputs[0]
         return [(x * self._scale(x) ** -self.beta).astype(x.dtype)]
 
-    def gradient(self, inputs, outputs, gradients):
+    def gradient(self, inputs: Arrays, outputs: Arrays, gradients: Above) -> Arrays:
         x, y, g = inputs[0], outputs[0], gradients[0]
         scale = self._scale(x)
         n = self.size**2 if self.within else self.size
@@ -117,19 +125,19 @@ class LRN(Elementwise):
 
 
 @caffe_type("ReLU")
-def read_relu(param, blobs, where):
+def read_relu(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """max(x, 0), or with a slope for negative values."""
     return ReLU(param.relu_param.negative_slope)
 
 
 @caffe_type("PReLU")
-def read_prelu(param, blobs, where):
+def read_prelu(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """ReLU with a learned slope per channel, or one for all."""
     shared = param.prelu_param.channel_shared
     count = blobs[0].size if blobs else 0
     slope = expect_shape(blobs, 0, () if shared else (count,), where, "slope")
 
-    def fit(x):
+    def fit(x: np.ndarray) -> np.ndarray:
         return slope.astype(x.dtype).reshape(slope.shape + (1,) * (x.ndim - 2)) if slope.ndim else slope.astype(x.dtype)
 
     return Elementwise(
@@ -139,7 +147,7 @@ def read_prelu(param, blobs, where):
 
 
 @caffe_type("ELU")
-def read_elu(param, blobs, where):
+def read_elu(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """x for x > 0, else alpha (exp x - 1)."""
     alpha = param.elu_param.alpha
     return Elementwise(
@@ -149,37 +157,37 @@ def read_elu(param, blobs, where):
 
 
 @caffe_type("Sigmoid")
-def read_sigmoid(param, blobs, where):
+def read_sigmoid(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """1 / (1 + exp -x), in the form that does not overflow."""
     return Elementwise(lambda x: 0.5 * np.tanh(0.5 * x) + 0.5, lambda x, y: y * (1 - y))
 
 
 @caffe_type("TanH")
-def read_tanh(param, blobs, where):
+def read_tanh(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """tanh x."""
     return Elementwise(np.tanh, lambda x, y: 1 - y * y)
 
 
 @caffe_type("AbsVal")
-def read_abs(param, blobs, where):
+def read_abs(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """|x|."""
     return Elementwise(np.abs, lambda x, y: np.sign(x))
 
 
 @caffe_type("BNLL")
-def read_bnll(param, blobs, where):
+def read_bnll(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """log(1 + exp x)."""
     return Elementwise(lambda x: np.logaddexp(x, 0).astype(x.dtype), lambda x, y: 0.5 * np.tanh(0.5 * x) + 0.5)
 
 
 @caffe_type("Dropout")
-def read_dropout(param, blobs, where):
+def read_dropout(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """Nothing at test time."""
     return Identity()
 
 
 @caffe_type("Power")
-def read_power(param, blobs, where):
+def read_power(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """(shift + scale x) ^ power; an affine map when power is 1."""
     p = param.power_param
     power, scale, shift = p.power, p.scale, p.shift
@@ -194,7 +202,7 @@ def read_power(param, blobs, where):
 
 
 @caffe_type("BatchNorm")
-def read_batch_norm(param, blobs, where):
+def read_batch_norm(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """(x - mean) / sqrt(variance + eps) per channel, with the stored statistics (caffe: batch_norm_layer.cpp)."""
     channels = (blobs[0].size,) if blobs else (0,)
     mean = expect_shape(blobs, 0, channels, where, "mean").astype(np.float64)
@@ -211,7 +219,7 @@ def read_batch_norm(param, blobs, where):
     return Affine(scale, -mean * factor * scale)
 
 
-def _learned(param, field, blobs, where):
+def _learned(param: caffe_pb2.LayerParameter, field: str, blobs: Blobs, where: str) -> np.ndarray:
     if len(param.bottom) != 1:
         raise LRPError(
             f"{where}: {len(param.bottom)} bottoms found; one wanted ({field} with a computed factor is a "
@@ -222,14 +230,14 @@ def _learned(param, field, blobs, where):
     return blobs[0].astype(np.float64)
 
 
-def _axis(axis, where):
+def _axis(axis: int, where: str) -> int:
     if axis < 0:
         raise LRPError(f"{where}: axis {axis} found; 0 or more wanted")
     return axis
 
 
 @caffe_type("Scale")
-def read_scale(param, blobs, where):
+def read_scale(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """A learned factor per channel, and a shift if there is one."""
     p = param.scale_param
     scale = _learned(param, "scale", blobs, where)
@@ -238,13 +246,13 @@ def read_scale(param, blobs, where):
 
 
 @caffe_type("Bias")
-def read_bias(param, blobs, where):
+def read_bias(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """A learned shift per channel."""
     return Affine(np.ones(()), _learned(param, "bias", blobs, where), _axis(param.bias_param.axis, where))
 
 
 @caffe_type("LRN")
-def read_lrn(param, blobs, where):
+def read_lrn(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """Local response normalisation."""
     p = param.lrn_param
     if p.local_size % 2 == 0:

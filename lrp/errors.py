@@ -1,5 +1,7 @@
 """The errors that every wrong network, input or choice raises."""
 
+from __future__ import annotations
+
 from caffe_proto import UserError
 
 
@@ -13,6 +15,6 @@ class LRPError(UserError, ValueError):
 class NotFiniteError(LRPError):
     """Item `item` of a batch gives numbers that are NaN or infinite; `what` is the message without the item."""
 
-    def __init__(self, item, what):
+    def __init__(self, item: int, what: str) -> None:
         super().__init__(f"item {item}: {what}")
         self.item, self.what = item, what

@@ -1,10 +1,16 @@
 """What is explained (targets: the relevance that is handed in at the scores) and what an explanation holds."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lrp.errors import LRPError, NotFiniteError
+
+# What is explained (see `Network.relevance`).
+Target = int | np.integer | tuple[int, ...] | np.ndarray | None
 
 
 @dataclass
@@ -24,17 +30,17 @@ class Explanation:
     prediction: np.ndarray
     target: np.ndarray
     composite: str
-    rules: dict
-    layers: dict = field(default_factory=dict)
-    absorbed: dict = field(default_factory=dict)
+    rules: dict[str, str]
+    layers: dict[str, np.ndarray] = field(default_factory=dict)
+    absorbed: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
-    def conserved(self):
+    def conserved(self) -> np.ndarray:
         """sum(R) / score for every item, (N,): 1 where no relevance was absorbed."""
         total = self.relevance.reshape(len(self.relevance), -1).sum(axis=1, dtype=np.float64)
         return np.divide(total, self.score, out=np.full(len(total), np.nan), where=self.score != 0)
 
-    def arrays(self):
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """(name, array) of everything that has numbers of the network's making."""
         yield "scores", self.scores
         yield f"relevance by {self.composite}", self.relevance
@@ -45,11 +51,11 @@ class Explanation:
                 yield f"relevance by {self.composite} absorbed by the {kind} of layer {layer}", values
 
 
-def joined(pieces):
+def joined(pieces: Sequence[Explanation]) -> Explanation:
     """One `Explanation` of a batch from those of its chunks, in order."""
     first = pieces[0]
 
-    def together(values):
+    def together(values: Callable[[Explanation], np.ndarray]) -> np.ndarray:
         return np.concatenate([values(piece) for piece in pieces])
 
     return Explanation(
@@ -67,7 +73,7 @@ def joined(pieces):
     )
 
 
-def check_finite(what, values, where):
+def check_finite(what: str, values: np.ndarray, where: str) -> np.ndarray:
     """`values` (N, ...); NotFiniteError for the first item that holds NaN or infinite numbers.
 
     what: their name; where: of which network.
@@ -80,7 +86,7 @@ def check_finite(what, values, where):
     return values
 
 
-def target_of(target, start, count, total):
+def target_of(target: Target, start: int, count: int, total: int) -> Target:
     """The part of `target` that belongs to a chunk of `count` items from `start` on, of `total` items."""
     if target is None or isinstance(target, (int, np.integer, tuple)):
         return target
@@ -93,7 +99,7 @@ def target_of(target, start, count, total):
     return target[start : start + count]
 
 
-def _chosen(scores, target):
+def _chosen(scores: np.ndarray, target: Target) -> np.ndarray:
     """(N, M) class numbers that a target (no relevance of the scores) means for scores (N, classes)."""
     count, classes = scores.shape
     if isinstance(target, tuple):
@@ -108,7 +114,9 @@ def _chosen(scores, target):
     return chosen
 
 
-def start(scores, target, where, of_gradient=False):
+def start(
+    scores: np.ndarray, target: Target, where: str, of_gradient: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(relevance of the scores (N, classes), prediction (N,), target class or -1 (N,)) for scores (N, classes).
 
     target: as in `Network.relevance`. where: the beginning of errors. of_gradient: ones instead of the scores at the

@@ -5,18 +5,30 @@ returns a `Layer`. Layers are constant after loading: activations travel through
 All arrays have Caffe's axis order (N, C, H, W); their memory order is free.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
 import numpy as np
+from numpy.typing import DTypeLike
 
+from caffe_proto import caffe_pb2
 from lrp.errors import LRPError
-from lrp.rules import identity
+from lrp.rules import Selector, identity
 
-READERS = {}
+Shape = tuple[int, ...]
+Arrays = list[np.ndarray]  # one per bottom or top
+Above = list[np.ndarray | None]  # what comes down from the tops; None for one that the scores do not depend on
+Blobs = Sequence[np.ndarray | None]  # a layer's weights; None for one that a file leaves out
+Reader = Callable[[caffe_pb2.LayerParameter, Blobs, str], "Layer"]
+
+READERS: dict[str, Reader] = {}
 
 
-def caffe_type(*names):
+def caffe_type(*names: str) -> Callable[[Reader], Reader]:
     """Decorator: register a function (param, blobs, where) -> Layer as the reader of the Caffe types `names`."""
 
-    def register(reader):
+    def register(reader: Reader) -> Reader:
         for name in names:
             READERS[name] = reader
         return reader
@@ -24,7 +36,7 @@ def caffe_type(*names):
     return register
 
 
-def read_layer(param, blobs, where):
+def read_layer(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """The `Layer` of a Caffe LayerParameter.
 
     blobs: list of weight arrays. where: "file: layer NAME", the beginning of every error. Raises LRPError for a type
@@ -41,7 +53,7 @@ class Layer:
     """A layer without weights of its own: activations, pooling, shaping, merging.
 
     Subclasses give `output_shapes`, `forward`, `gradient` and `relevance`. inputs/outputs are lists of arrays, one per
-    bottom/top; relevances and gradients are lists alike.
+    bottom/top; relevances and gradients are lists alike, with None for a top that the scores do not depend on.
     """
 
     name = type = where = ""
@@ -49,23 +61,23 @@ class Layer:
     #: the forward pass may overwrite its input when nobody else reads it (relevance and gradient do not need it)
     overwrites = False
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         """Shapes of the tops for bottoms of the given shapes."""
         return list(shapes)
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         """The tops, for a list of bottoms."""
         raise NotImplementedError
 
-    def gradient(self, inputs, outputs, gradients):
+    def gradient(self, inputs: Arrays, outputs: Arrays, gradients: Above) -> Arrays:
         """Gradients with respect to the bottoms, given those with respect to the tops."""
         raise NotImplementedError
 
-    def modified_gradient(self, inputs, outputs, gradients, relu):
+    def modified_gradient(self, inputs: Arrays, outputs: Arrays, gradients: Above, relu: str) -> Arrays:
         """`gradient`; where the layer is a ReLU, what `relu` makes of it (`lrp.elementwise.RELU_WAYS`)."""
         return self.gradient(inputs, outputs, gradients)
 
-    def relevance(self, inputs, outputs, relevances):
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         """Relevances of the bottoms, given those of the tops."""
         raise NotImplementedError
 
@@ -82,37 +94,37 @@ class Linear(Layer):
     linear = True
     bias = None
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._prepared = {}
 
-    def weight(self, dtype):
+    def weight(self, dtype: DTypeLike) -> np.ndarray:
         """The weight array, in Caffe's shape."""
         raise NotImplementedError
 
-    def bias_array(self, dtype):
+    def bias_array(self, dtype: DTypeLike) -> np.ndarray:
         """The bias, shaped to broadcast against the output."""
         raise NotImplementedError
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: Shape) -> Shape:
         """Shape of the output for an input of that shape."""
         raise NotImplementedError
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         return [self.output_shape(shapes[0])]
 
-    def join(self, inputs):
+    def join(self, inputs: Arrays) -> np.ndarray:
         """The bottoms as one array x."""
         return inputs[0]
 
-    def part(self, joined):
+    def part(self, joined: np.ndarray) -> Arrays:
         """The bottoms' shares of an array shaped like x."""
         return [joined]
 
-    def prepare(self, weights):
+    def prepare(self, weights: Arrays) -> np.ndarray | Arrays:
         """Working form of a list of weight arrays that are applied together."""
         return weights
 
-    def prepared(self, selectors, dtype):
+    def prepared(self, selectors: Sequence[Selector], dtype: DTypeLike) -> np.ndarray | Arrays:
         """Working form of the weights that the selectors pick (computed once)."""
         key = (tuple(selectors), np.dtype(dtype))
         if key not in self._prepared:
@@ -120,25 +132,25 @@ class Linear(Layer):
             self._prepared[key] = self.prepare([np.asarray(select(weight), dtype) for select in selectors])
         return self._prepared[key]
 
-    def apply(self, x, selectors):
+    def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         """[W_k x for every weight selector k], without bias; fresh arrays."""
         raise NotImplementedError
 
-    def adjoint(self, s, selectors, shape):
+    def adjoint(self, s: Sequence[np.ndarray], selectors: Sequence[Selector], shape: Shape) -> np.ndarray:
         """sum_k W_k^T s_k for arrays s_k of the output's shape; a fresh array of the input's shape `shape`."""
         raise NotImplementedError
 
-    def gradient(self, inputs, outputs, gradients):
+    def gradient(self, inputs: Arrays, outputs: Arrays, gradients: Above) -> Arrays:
         return self.part(self.adjoint([gradients[0]], (identity,), self.join(inputs).shape))
 
-    def dense(self, shape, dtype=np.float64):
+    def dense(self, shape: Shape, dtype: DTypeLike = np.float64) -> np.ndarray:
         """The layer's matrix for one input of `shape` (without batch axis), (outputs, inputs): for small sizes."""
         inputs = np.eye(int(np.prod(shape)), dtype=dtype).reshape(-1, *shape)
         (outputs,) = self.apply(inputs, (identity,))
         return outputs.reshape(len(inputs), -1).T
 
 
-def expect_shape(blobs, index, shape, where, what):
+def expect_shape(blobs: Blobs, index: int, shape: Shape, where: str, what: str) -> np.ndarray:
     """blobs[index] in the wanted shape (legacy 4-axis blobs are squeezed to it); LRPError if it is another one."""
     if index >= len(blobs) or blobs[index] is None:
         raise LRPError(f"{where}: no {what} found in the weights; shape {shape} wanted")

@@ -5,16 +5,29 @@ product has channels as its short side. Arrays keep Caffe's axis order (N, C, H,
 Letters: N items, C channels, H W height and width, O outputs, G groups, K values of one window, P windows of one item.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+from numpy.typing import DTypeLike
 
-from caffe_proto import CaffeFileError
+from caffe_proto import CaffeFileError, caffe_pb2
+from caffe_proto.windows import WindowParameter
 from caffe_proto.windows import window as read_window
 from lrp.errors import LRPError
-from lrp.layer import Linear, caffe_type, expect_shape
+from lrp.layer import Arrays, Blobs, Linear, Shape, caffe_type, expect_shape
+from lrp.rules import Selector
+
+if TYPE_CHECKING:
+    from lrp.pooling import Geometry
+
+Pair = tuple[int, int]  # (for height, for width)
 
 
-def pair(param, name, default, where):
+def pair(param: WindowParameter, name: str, default: int, where: str) -> Pair:
     """(value for height, value for width) of kernel_size, stride, pad or dilation; LRPError names the layer."""
     try:
         return tuple(read_window(param, name, 2, default))
@@ -27,7 +40,7 @@ def pair(param, name, default, where):
 ROWS = 16
 
 
-def rows_times(rows, matrix):
+def rows_times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """rows @ matrix for rows (N, K), in blocks of `ROWS` rows (filled up with zeros)."""
     result = np.empty((len(rows), matrix.shape[1]), np.result_type(rows, matrix))
     for start in range(0, len(rows), ROWS):
@@ -41,7 +54,7 @@ def rows_times(rows, matrix):
     return result
 
 
-def images(x):
+def images(x: np.ndarray) -> np.ndarray:
     """The batch (N, C, H, W) as a contiguous array (N, H, W, C)."""
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
 
@@ -49,15 +62,15 @@ def images(x):
 class Window:
     """Geometry of windows that slide over an image: kernel, stride, pad, dilation, each (height, width)."""
 
-    def __init__(self, kernel, stride=(1, 1), pad=(0, 0), dilation=(1, 1)):
+    def __init__(self, kernel: Pair, stride: Pair = (1, 1), pad: Pair = (0, 0), dilation: Pair = (1, 1)) -> None:
         self.kernel, self.stride, self.pad, self.dilation = kernel, stride, pad, dilation
 
-    def count(self, size, axis):
+    def count(self, size: int, axis: int) -> int:
         """Number of windows along an axis (0 height, 1 width) of `size`: Caffe rounds down."""
         extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1
         return (size + 2 * self.pad[axis] - extent) // self.stride[axis] + 1
 
-    def padded(self, image):
+    def padded(self, image: np.ndarray) -> np.ndarray:
         """The image (H, W, C) inside its frame of zeros; itself when there is none."""
         (top, left), (height, width, channels) = self.pad, image.shape
         if not top and not left:
@@ -66,7 +79,7 @@ class Window:
         frame[top : top + height, left : left + width] = image
         return frame
 
-    def view(self, frame, rows, columns, groups=1):
+    def view(self, frame: np.ndarray, rows: int, columns: int, groups: int = 1) -> np.ndarray:
         """Read-only view (G, rows, columns, kernel height, kernel width, C/G) of all windows of a padded image."""
         (sy, sx), (dy, dx), (kh, kw) = self.stride, self.dilation, self.kernel
         a, b, c = frame.strides
@@ -78,7 +91,7 @@ class Window:
             writeable=False,
         )
 
-    def fold(self, columns, shape):
+    def fold(self, columns: np.ndarray, shape: Shape) -> np.ndarray:
         """Adjoint of `padded` + `view`: adds windows (G, rows, columns, kh, kw, C/G) up to an image (H, W, C)."""
         groups, rows, cols, kh, kw, channels = columns.shape
         (top, left), (height, width, _) = self.pad, shape
@@ -98,17 +111,17 @@ class Convolution(Linear):
     `weights`, `bias`: arrays; window: `Window`; group: G.
     """
 
-    def __init__(self, weights, bias, window, group=1):
+    def __init__(self, weights: np.ndarray, bias: np.ndarray | None, window: Window, group: int = 1) -> None:
         super().__init__()
         self.weights, self.bias, self.window, self.group = weights, bias, window, group
 
-    def weight(self, dtype):
+    def weight(self, dtype: DTypeLike) -> np.ndarray:
         return self.weights.astype(dtype, copy=False)
 
-    def bias_array(self, dtype):
+    def bias_array(self, dtype: DTypeLike) -> np.ndarray:
         return self.bias.astype(dtype, copy=False)[:, None, None]
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: Shape) -> Shape:
         channels = self.weights.shape[1] * self.group
         if len(shape) != 4 or shape[1] != channels:
             raise LRPError(f"{self.where}: an input of shape {tuple(shape)} found; (N, {channels}, H, W) wanted")
@@ -120,7 +133,7 @@ class Convolution(Linear):
             )
         return (shape[0], self.weights.shape[0], rows, columns)
 
-    def prepare(self, weights):
+    def prepare(self, weights: Arrays) -> np.ndarray:
         """(G, K, n O/G): the n weights side by side, window values in the order kh, kw, C/G."""
         g = self.group
         blocks = []
@@ -133,7 +146,7 @@ class Convolution(Linear):
             )
         return np.concatenate(blocks, axis=2)
 
-    def apply(self, x, selectors):
+    def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         n, outputs, rows, columns = self.output_shape(x.shape)
         weights = self.prepared(selectors, x.dtype)
         g, k, width = weights.shape
@@ -150,7 +163,7 @@ class Convolution(Linear):
                     ].reshape(rows, columns, block)
         return [result.transpose(0, 3, 1, 2) for result in results]
 
-    def adjoint(self, s, selectors, shape):
+    def adjoint(self, s: Sequence[np.ndarray], selectors: Sequence[Selector], shape: Shape) -> np.ndarray:
         n, channels, height, width = shape
         weights = self.prepared(selectors, s[0].dtype)
         g, k, _ = weights.shape
@@ -177,22 +190,22 @@ class Convolution(Linear):
 class Deconvolution(Linear):
     """The transpose of a convolution: weight (C, O/G, kh, kw); apply and adjoint change places."""
 
-    def __init__(self, weights, bias, window, group=1):
+    def __init__(self, weights: np.ndarray, bias: np.ndarray | None, window: Window, group: int = 1) -> None:
         super().__init__()
         self.weights, self.bias, self.window, self.group = weights, bias, window, group
         self._convolution = Convolution(weights, None, window, group)
         self._convolution.prepared = self.prepared
 
-    def weight(self, dtype):
+    def weight(self, dtype: DTypeLike) -> np.ndarray:
         return self.weights.astype(dtype, copy=False)
 
-    def bias_array(self, dtype):
+    def bias_array(self, dtype: DTypeLike) -> np.ndarray:
         return self.bias.astype(dtype, copy=False)[:, None, None]
 
-    def prepare(self, weights):
+    def prepare(self, weights: Arrays) -> np.ndarray:
         return self._convolution.prepare(weights)
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 4 or shape[1] != self.weights.shape[0]:
             raise LRPError(
                 f"{self.where}: an input of shape {tuple(shape)} found; (N, {self.weights.shape[0]}, H, W) wanted"
@@ -203,11 +216,11 @@ class Deconvolution(Linear):
         )
         return (shape[0], self.weights.shape[1] * self.group, height, width)
 
-    def apply(self, x, selectors):
+    def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         shape = self.output_shape(x.shape)
         return [self._convolution.adjoint([x], (selector,), shape) for selector in selectors]
 
-    def adjoint(self, s, selectors, shape):
+    def adjoint(self, s: Sequence[np.ndarray], selectors: Sequence[Selector], shape: Shape) -> np.ndarray:
         total = None
         for one, selector in zip(s, selectors, strict=True):
             (back,) = self._convolution.apply(one, (selector,))
@@ -218,17 +231,17 @@ class Deconvolution(Linear):
 class InnerProduct(Linear):
     """z = x W^T + b over everything from `axis` on; weight (O, K)."""
 
-    def __init__(self, weights, bias, axis=1):
+    def __init__(self, weights: np.ndarray, bias: np.ndarray | None, axis: int = 1) -> None:
         super().__init__()
         self.weights, self.bias, self.axis = weights, bias, axis
 
-    def weight(self, dtype):
+    def weight(self, dtype: DTypeLike) -> np.ndarray:
         return self.weights.astype(dtype, copy=False)
 
-    def bias_array(self, dtype):
+    def bias_array(self, dtype: DTypeLike) -> np.ndarray:
         return self.bias.astype(dtype, copy=False)
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: Shape) -> Shape:
         axis = self.axis % len(shape)
         values = int(np.prod(shape[axis:]))
         if axis < 1 or values != self.weights.shape[1]:
@@ -238,16 +251,16 @@ class InnerProduct(Linear):
             )
         return (*shape[:axis], self.weights.shape[0])
 
-    def prepare(self, weights):
+    def prepare(self, weights: Arrays) -> np.ndarray:
         return weights[0] if len(weights) == 1 else np.concatenate(weights)
 
-    def apply(self, x, selectors):
+    def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         shape = self.output_shape(x.shape)
         rows = np.ascontiguousarray(x).reshape(-1, self.weights.shape[1])
         values = rows_times(rows, self.prepared(selectors, x.dtype).T)
         return [np.ascontiguousarray(part).reshape(shape) for part in np.split(values, len(selectors), axis=1)]
 
-    def adjoint(self, s, selectors, shape):
+    def adjoint(self, s: Sequence[np.ndarray], selectors: Sequence[Selector], shape: Shape) -> np.ndarray:
         stacked = np.concatenate([one.reshape(-1, self.weights.shape[0]) for one in s], axis=1)
         return rows_times(stacked, self.prepared(selectors, stacked.dtype)).reshape(shape)
 
@@ -255,27 +268,27 @@ class InnerProduct(Linear):
 class AveragePooling(Linear):
     """Mean over windows; the weight of every value in a window is 1 / the window's size (its frame included)."""
 
-    def __init__(self, pooling):
+    def __init__(self, pooling: Geometry) -> None:
         super().__init__()
         self.pooling = pooling
 
-    def weight(self, dtype):
+    def weight(self, dtype: DTypeLike) -> np.ndarray:
         raise LRPError(f"{self.where}: the weights of average pooling depend on the size of its input")
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: Shape) -> Shape:
         return self.pooling.output_shape(shape, self.where)
 
-    def _weights(self, selectors, shape, dtype):
+    def _weights(self, selectors: Sequence[Selector], shape: Shape, dtype: DTypeLike) -> Arrays:
         return [select((1 / self.pooling.sizes(shape)).astype(dtype)) for select in selectors]
 
-    def apply(self, x, selectors):
+    def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         shape = self.output_shape(x.shape)
         total = np.zeros(shape, x.dtype)
         for windows, values in self.pooling.taps(x.shape):
             total[windows] += x[values]
         return [total * w for w in self._weights(selectors, x.shape, x.dtype)]
 
-    def adjoint(self, s, selectors, shape):
+    def adjoint(self, s: Sequence[np.ndarray], selectors: Sequence[Selector], shape: Shape) -> np.ndarray:
         share = sum(one * w for one, w in zip(s, self._weights(selectors, shape, s[0].dtype), strict=True))
         result = np.zeros(shape, share.dtype)
         for windows, values in self.pooling.taps(shape):
@@ -286,33 +299,33 @@ class AveragePooling(Linear):
 class Sum(Linear):
     """Eltwise SUM: z = sum_m c_m x_m over bottoms, which are stacked on axis 1 to one x (N, M, ...)."""
 
-    def __init__(self, coefficients):
+    def __init__(self, coefficients: Sequence[float]) -> None:
         super().__init__()
         self.weights = np.asarray(coefficients, np.float64)
 
-    def weight(self, dtype):
+    def weight(self, dtype: DTypeLike) -> np.ndarray:
         return self.weights.astype(dtype)
 
-    def join(self, inputs):
+    def join(self, inputs: Arrays) -> np.ndarray:
         """The bottoms, stacked."""
         return np.stack(inputs, axis=1)
 
-    def part(self, joined):
+    def part(self, joined: np.ndarray) -> Arrays:
         """The bottoms' shares of an array shaped like `join`'s result."""
         return [joined[:, index] for index in range(len(self.weights))]
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         if any(tuple(shape) != tuple(shapes[0]) for shape in shapes):
             raise LRPError(f"{self.where}: inputs of shapes {', '.join(map(str, shapes))} found; equal shapes wanted")
         return [shapes[0]]
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: Shape) -> Shape:
         return (shape[0], *shape[2:])
 
-    def apply(self, x, selectors):
+    def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         return [np.tensordot(x, w, axes=(1, 0)) for w in (self.prepared((s,), x.dtype)[0] for s in selectors)]
 
-    def adjoint(self, s, selectors, shape):
+    def adjoint(self, s: Sequence[np.ndarray], selectors: Sequence[Selector], shape: Shape) -> np.ndarray:
         result = np.zeros(shape, s[0].dtype)
         for one, selector in zip(s, selectors, strict=True):
             w = self.prepared((selector,), one.dtype)[0]
@@ -321,7 +334,7 @@ class Sum(Linear):
 
 
 @caffe_type("Convolution", "Deconvolution")
-def read_convolution(param, blobs, where):
+def read_convolution(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Convolution | Deconvolution:
     """Two-dimensional (de)convolution."""
     p = param.convolution_param
     if p.axis != 1:
@@ -347,7 +360,7 @@ def read_convolution(param, blobs, where):
 
 
 @caffe_type("InnerProduct")
-def read_inner_product(param, blobs, where):
+def read_inner_product(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> InnerProduct:
     """Fully connected layer; a transposed weight is turned round."""
     p = param.inner_product_param
     if not blobs:

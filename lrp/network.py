@@ -4,18 +4,25 @@
 calls leave nothing behind. What it consists of is a `lrp.structure.Structure`; `lrp.passes` goes through it.
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-from caffe_proto import read_net, read_weights
+from caffe_proto import caffe_pb2, read_net, read_weights
 from lrp import passes
-from lrp.batches import by_chunks
+from lrp.batches import Result, by_chunks
 from lrp.canonizer import canonize
-from lrp.composites import DEFAULT, find_composite
+from lrp.composites import DEFAULT, Composite, find_composite
 from lrp.elementwise import RELU_WAYS
 from lrp.errors import LRPError
-from lrp.explanation import Explanation, check_finite, joined, start, target_of
+from lrp.explanation import Explanation, Target, check_finite, joined, start, target_of
+from lrp.layer import Linear, Shape
+from lrp.rules import Rule
 from lrp.structure import read_structure
 
 
@@ -27,7 +34,13 @@ class Network:
     last blob. merge: fold affine layers into linear neighbours. Raises LRPError or caffe_proto.CaffeFileError.
     """
 
-    def __init__(self, model, weights, output=None, merge=True):
+    def __init__(
+        self,
+        model: str | os.PathLike | caffe_pb2.NetParameter,
+        weights: str | os.PathLike | Mapping[str, Sequence[np.ndarray | None]],
+        output: str | None = None,
+        merge: bool = True,
+    ) -> None:
         by_path = isinstance(model, (str, os.PathLike))
         net = read_net(model) if by_path else model
         self.model = os.fspath(model) if by_path else (net.name or "network")
@@ -43,7 +56,9 @@ class Network:
             self.structure.shapes((1, *declared[1:]))
 
     @classmethod
-    def from_pycaffe(cls, net, prototxt, output=None, merge=True):
+    def from_pycaffe(
+        cls, net: Any, prototxt: str | os.PathLike, output: str | None = None, merge: bool = True
+    ) -> Network:
         """The network of a pycaffe Net (of any engine); its parameters are copied.
 
         net: an object with `params`, {layer name: blobs with `.data`}; prototxt: the file that it was made from, which
@@ -55,20 +70,20 @@ class Network:
         return cls(prototxt, weights, output, merge)
 
     @property
-    def linear_layers(self):
+    def linear_layers(self) -> list[Linear]:
         """The layers that rules apply to, bottom to top."""
         return [layer for layer, _ in self.structure.linear_layers()]
 
-    def rules(self, composite):
+    def rules(self, composite: str | os.PathLike | Composite) -> dict[str, Rule]:
         """{layer name: rule} of a composite (name or `Composite`) on this network's linear layers."""
         composite = find_composite(composite)
         return {layer.name: composite.rule_for(layer, first) for layer, first in self.structure.linear_layers()}
 
-    def classes(self, shape):
+    def classes(self, shape: Shape) -> int:
         """Number of scores for a batch of that shape."""
         return self.structure.shapes((1, *shape[1:]))[self.structure.output][-1]
 
-    def check_input(self, x, dtype=np.float32):
+    def check_input(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> np.ndarray:
         """The batch as an array of `dtype`; LRPError for a wrong shape or values that are not finite."""
         x = np.asarray(x)
         if x.dtype.kind not in "fiu":
@@ -83,25 +98,32 @@ class Network:
             )
         return x
 
-    def _by_chunks(self, x, work, workers):
+    def _by_chunks(self, x: np.ndarray, work: Callable[[np.ndarray, int], Result], workers: int | None) -> list[Result]:
         """[work(chunk, index of its first item)] over the batch x (see `by_chunks`)."""
         return by_chunks(x, self.structure.values(x.shape), work, workers)
 
-    def forward(self, x, dtype=np.float32, workers=None):
+    def forward(self, x: ArrayLike, dtype: DTypeLike = np.float32, workers: int | None = None) -> np.ndarray:
         """Scores (N, classes) of a batch x (N, ...): the values before softmax, in `dtype`.
 
         workers: see `relevance`. Raises NotFiniteError for scores that are NaN or infinite.
         """
         x = self.check_input(x, dtype)
 
-        def scores(part, first):
+        def scores(part: np.ndarray, first: int) -> np.ndarray:
             return passes.forward(self.structure, part)[0][self.structure.output]
 
         return check_finite("scores", np.concatenate(self._by_chunks(x, scores, workers)), self.where)
 
     def relevance(
-        self, x, target=None, composite=DEFAULT, dtype=np.float32, layers=False, absorbed=False, workers=None
-    ):
+        self,
+        x: ArrayLike,
+        target: Target = None,
+        composite: str | os.PathLike | Composite = DEFAULT,
+        dtype: DTypeLike = np.float32,
+        layers: bool = False,
+        absorbed: bool = False,
+        workers: int | None = None,
+    ) -> Explanation:
         """Relevance of a batch x (N, ...).
 
         target: None (each item's predicted class); a class number; a tuple of class numbers (explained together); an
@@ -117,7 +139,7 @@ class Network:
         rules = self.rules(composite)
         names = {name: repr(rule) for name, rule in rules.items()}
 
-        def explain(part, first):
+        def explain(part: np.ndarray, first: int) -> Explanation:
             values, denominators = passes.forward(self.structure, part, rules)
             scores = values[self.structure.output]
             above, *classes = start(scores, target_of(target, first, len(part), len(x)), self.where)
@@ -131,7 +153,14 @@ class Network:
             check_finite(what, values, self.where)
         return made
 
-    def gradient(self, x, target=None, dtype=np.float32, relu="gradient", workers=None):
+    def gradient(
+        self,
+        x: ArrayLike,
+        target: Target = None,
+        dtype: DTypeLike = np.float32,
+        relu: str = "gradient",
+        workers: int | None = None,
+    ) -> np.ndarray:
         """Gradient of the target's score with respect to the batch x; an array of its shape.
 
         target: as in `relevance` (a given relevance of the scores weighs their gradients). relu: what happens at ReLU
@@ -142,7 +171,7 @@ class Network:
             raise LRPError(f"ReLU: way back {relu!r} found; one of {', '.join(RELU_WAYS)} wanted")
         x = self.check_input(x, dtype)
 
-        def explain(part, first):
+        def explain(part: np.ndarray, first: int) -> np.ndarray:
             values, _ = passes.forward(self.structure, part)
             chosen = target_of(target, first, len(part), len(x))
             above, _, _ = start(values[self.structure.output], chosen, self.where, of_gradient=True)

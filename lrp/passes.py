@@ -1,9 +1,24 @@
 """The ways through a network: up with values, and down with relevance or gradients, which is one traversal."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
 from lrp import propagation
+from lrp.layer import Above, Arrays
+from lrp.propagation import Denominators
+from lrp.rules import Rule
+from lrp.structure import Node, Structure
+
+# (node, inputs, outputs, what comes down from the tops) -> what goes down to the bottoms
+Step = Callable[[Node, Arrays, Arrays, Above], Arrays]
 
 
-def forward(structure, x, rules=None):
+def forward(
+    structure: Structure, x: np.ndarray, rules: Mapping[str, Rule] | None = None
+) -> tuple[dict[int, np.ndarray], dict[int, Denominators]]:
     """Values of all blobs, {number: array}, for a batch x, and the denominators {blob number: `Denominators`}.
 
     rules: {layer name: rule} of the linear layers, or None where no relevance will be asked for.
@@ -21,7 +36,7 @@ def forward(structure, x, rules=None):
     return values, denominators
 
 
-def backward(structure, values, start, step):
+def backward(structure: Structure, values: Mapping[int, np.ndarray], start: np.ndarray, step: Step) -> np.ndarray:
     """What arrives at the input when `start`, of the scores' shape, is carried down.
 
     values: of all blobs. step(node, inputs, outputs, above) -> below carries it through one layer: lists of arrays, one
@@ -38,7 +53,7 @@ def backward(structure, values, start, step):
     return arrived[structure.input]
 
 
-def gradient(structure, values, start, relu):
+def gradient(structure: Structure, values: Mapping[int, np.ndarray], start: np.ndarray, relu: str) -> np.ndarray:
     """Gradient of the input, where `start` is that of the scores. relu: one of `lrp.elementwise.RELU_WAYS`."""
     return backward(
         structure,
@@ -48,13 +63,21 @@ def gradient(structure, values, start, relu):
     )
 
 
-def relevance(structure, values, start, rules, denominators, by_layer=None, absorbed=None):
+def relevance(
+    structure: Structure,
+    values: Mapping[int, np.ndarray],
+    start: np.ndarray,
+    rules: Mapping[str, Rule],
+    denominators: dict[int, Denominators],
+    by_layer: dict[str, np.ndarray] | None = None,
+    absorbed: dict[str, dict[str, np.ndarray]] | None = None,
+) -> np.ndarray:
     """Relevance of the input, where `start` is that of the scores; `denominators` is used up.
 
     by_layer, absorbed: dicts that receive what `Explanation.layers` and `Explanation.absorbed` hold, or None.
     """
 
-    def step(node, inputs, outputs, above):
+    def step(node: Node, inputs: Arrays, outputs: Arrays, above: Above) -> Arrays:
         layer = node.layer
         if by_layer is not None:
             for top, one in zip(node.tops, above, strict=True):

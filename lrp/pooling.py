@@ -1,22 +1,31 @@
 """Pooling with Caffe's geometry: output sizes round up, windows are clipped at the border; MAX and AVE."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import EllipsisType
+
 import numpy as np
 
+from caffe_proto import caffe_pb2
 from lrp.errors import LRPError
-from lrp.layer import Layer, caffe_type
-from lrp.linear import AveragePooling, pair
+from lrp.layer import Above, Arrays, Blobs, Layer, Shape, caffe_type
+from lrp.linear import AveragePooling, Pair, pair
+
+Places = tuple[EllipsisType, slice, slice]  # index of rows and columns
+Tap = tuple[Places, Places]  # (of windows, of values)
 
 
 class Geometry:
     """Where pooling windows lie. kernel, stride, pad: (height, width); None as kernel means the whole image."""
 
-    def __init__(self, kernel, stride, pad, round_up=True):
+    def __init__(self, kernel: Pair | None, stride: Pair, pad: Pair, round_up: bool = True) -> None:
         self.kernel, self.stride, self.pad, self.round_up = kernel, stride, pad, round_up
 
-    def _kernel(self, shape):
+    def _kernel(self, shape: Shape) -> Pair:
         return self.kernel or (shape[2], shape[3])
 
-    def output_shape(self, shape, where=""):
+    def output_shape(self, shape: Shape, where: str = "") -> Shape:
         """(N, C, rows, columns) for an input (N, C, H, W): ceil((size + 2 pad - kernel) / stride) + 1, clipped so that
         no window starts beyond the padded image if there is padding (caffe: pooling_layer.cpp, Reshape)."""
         kernel = self._kernel(shape)
@@ -42,7 +51,7 @@ class Geometry:
                 )
         return (*shape[:2], *counts)
 
-    def _axis_taps(self, axis, size, count, k):
+    def _axis_taps(self, axis: int, size: int, count: int, k: int) -> Iterator[tuple[slice, slice]]:
         """For each offset in the window: (slice of windows, slice of values) along one axis, clipped to the image."""
         s, p = self.stride[axis], self.pad[axis]
         for offset in range(k):
@@ -52,7 +61,7 @@ class Geometry:
                 start = first * s - p + offset
                 yield slice(first, last + 1), slice(start, start + (last - first) * s + 1, s)
 
-    def taps(self, shape):
+    def taps(self, shape: Shape) -> Iterator[Tap]:
         """Pairs of indices (windows, values): values[index] is the same place within each of those windows.
 
         Together the pairs name every (window, value) pair once, in row-major order within a window.
@@ -63,7 +72,7 @@ class Geometry:
             for column, x in self._axis_taps(1, shape[3], columns, kernel[1]):
                 yield (..., row, column), (..., y, x)
 
-    def sizes(self, shape):
+    def sizes(self, shape: Shape) -> np.ndarray:
         """Divisor of average pooling for every window, (rows, columns): the window clipped to the padded image."""
         _, _, rows, columns = self.output_shape(shape)
         lengths = []
@@ -77,13 +86,13 @@ class Geometry:
 class MaxPooling(Layer):
     """Maximum over windows. Relevance and gradient go to the winner; winners that tie share equally."""
 
-    def __init__(self, pooling):
+    def __init__(self, pooling: Geometry) -> None:
         self.pooling = pooling
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         return [self.pooling.output_shape(shapes[0], self.where)]
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         x = inputs[0]
         shape = self.pooling.output_shape(x.shape, self.where)
         y = np.empty_like(x, shape=shape)
@@ -92,7 +101,7 @@ class MaxPooling(Layer):
             np.maximum(y[windows], x[values], out=y[windows])
         return [y]
 
-    def relevance(self, inputs, outputs, relevances):
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         x, y = inputs[0], outputs[0]
         taps = list(self.pooling.taps(x.shape))
         result = np.zeros_like(x)
@@ -101,7 +110,7 @@ class MaxPooling(Layer):
         return [result]
 
     @staticmethod
-    def _share(x, y, relevance, result, taps):
+    def _share(x: np.ndarray, y: np.ndarray, relevance: np.ndarray, result: np.ndarray, taps: Sequence[Tap]) -> None:
         """Add the relevance (C, rows, columns) of one item's windows to their winners in `result` (C, H, W)."""
         winners, ties = [], np.zeros_like(y, dtype=np.uint8 if len(taps) < 256 else np.uint32)
         for windows, values in taps:
@@ -116,7 +125,7 @@ class MaxPooling(Layer):
 
 
 @caffe_type("Pooling")
-def read_pooling(param, blobs, where):
+def read_pooling(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> MaxPooling | AveragePooling:
     """MAX or AVE pooling."""
     p = param.pooling_param
     kernel = None if p.global_pooling else pair(p, "kernel_size", 0, where)

@@ -5,11 +5,16 @@ R_x = sum_t sum_k x_k * (w_k^T s_t). Products with the same x_k travel through t
 stacked), products whose x_k is all zero (x- after a ReLU) are left out.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from lrp.rules import Product, Term, identity, negative, ones, positive
+from lrp.layer import Linear
+from lrp.rules import Product, Rule, Term, identity, negative, ones, positive
 
 PLAIN = Term((Product(identity, identity),), bias=identity)  # W x + b
 
@@ -21,16 +26,16 @@ class Denominators:
     rule sees it (with or without bias), or None where no term asks for its sign.
     """
 
-    def __init__(self, terms, z, gate):
+    def __init__(self, terms: tuple[Term, ...], z: list[np.ndarray], gate: np.ndarray | None) -> None:
         self.terms, self.z, self.gate = terms, z, gate
 
 
-def _sign(x):
+def _sign(x: np.ndarray) -> tuple[bool, bool]:
     """(x has positive values, x has negative values)."""
     return bool(x.max(initial=0) > 0), bool(x.min(initial=0) < 0)
 
 
-def _resolve(products, sign):
+def _resolve(products: Sequence[Product], sign: tuple[bool, bool]) -> tuple[Product, ...]:
     """The products that matter for an input of that sign: x- of an input without negative values is left out, and x+
     of an input without negative values is x itself (so that nothing is copied and routes can be shared)."""
     has_positive, has_negative = sign
@@ -44,19 +49,19 @@ def _resolve(products, sign):
     return tuple(resolved)
 
 
-def _nonzero(terms, x):
+def _nonzero(terms: Sequence[Term], x: np.ndarray) -> list[tuple[Product, ...]]:
     """The products of each term, resolved for the signs that occur in x (looked at only if a product asks for them)."""
     signed = any(product.x in (positive, negative) for term in terms for product in term.products)
     return [_resolve(term.products, _sign(x)) if signed else tuple(term.products) for term in terms]
 
 
-def _bias_of(layer, term, rule, dtype):
+def _bias_of(layer: Linear, term: Term, rule: Rule, dtype: DTypeLike) -> np.ndarray | None:
     if layer.bias is None or term.bias is None or rule.bias == "exclude":
         return None
     return term.bias(layer.bias_array(dtype))
 
 
-def _sums(layer, x, sums):
+def _sums(layer: Linear, x: np.ndarray, sums: Sequence[Sequence[Product]]) -> list[np.ndarray]:
     """[sum_k w_k x_k] for every tuple of products in `sums`; each x_k is selected and passed through the layer once."""
     routes = {}
     for index, products in enumerate(sums):
@@ -73,7 +78,7 @@ def _sums(layer, x, sums):
     return [np.zeros(layer.output_shape(x.shape), x.dtype) if total is None else total for total in totals]
 
 
-def forward(layer, x, rule=None):
+def forward(layer: Linear, x: np.ndarray, rule: Rule | None = None) -> tuple[np.ndarray, Denominators | None]:
     """Output of a linear layer for the batch x and, if a rule is given, its `Denominators`.
 
     Returns (z, denominators); z = W x + b has the dtype of x. Denominators is None without a rule.
@@ -109,7 +114,7 @@ def forward(layer, x, rule=None):
     return output, Denominators(terms, z, gate)
 
 
-def _quotient(relevance, z, stabiliser):
+def _quotient(relevance: np.ndarray, z: np.ndarray, stabiliser: float) -> np.ndarray:
     """R / (z + e sign z), with 0 where the denominator is 0."""
     if stabiliser == 0:
         return np.divide(relevance, z, out=np.zeros_like(z), where=z != 0)
@@ -118,7 +123,7 @@ def _quotient(relevance, z, stabiliser):
     return np.divide(relevance, denominator, out=denominator)
 
 
-def _renormalise(shares, z, factors):
+def _renormalise(shares: Sequence[np.ndarray], z: Sequence[np.ndarray], factors: Sequence[float]) -> None:
     """Where denominators are zero, divide the shares by the sum of the other terms' factors, in place; where that sum
     is zero, nothing is changed."""
     # which terms are there, a bit each, so that every output's divisor is looked up and not added up
@@ -134,7 +139,14 @@ def _renormalise(shares, z, factors):
         share /= divisor
 
 
-def backward(layer, x, relevance, rule, denominators, account=None):
+def backward(
+    layer: Linear,
+    x: np.ndarray,
+    relevance: np.ndarray,
+    rule: Rule,
+    denominators: Denominators,
+    account: dict[str, np.ndarray] | None = None,
+) -> np.ndarray:
     """Relevance of the input x of a linear layer, given that of its output.
 
     relevance: array of the output's shape. account: None, or a dict that receives the relevance absorbed by the

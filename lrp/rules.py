@@ -17,11 +17,14 @@ argument, and are functions of a module or frozen dataclasses, because a layer k
 selector. Letters: x input, w weight, b bias, z output, R relevance.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from numbers import Real
 from types import UnionType
-from typing import Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -34,31 +37,34 @@ GUARD = 1e-9
 # The three treatments of the bias (see `Rule`).
 BiasTreatment = Literal["keep", "exclude", "spread"]
 
-RULES = {}
+RULES: dict[str, type[Rule]] = {}
+
+Selector = Callable[[np.ndarray], np.ndarray]
+AnyRule = TypeVar("AnyRule", bound="Rule")
 
 
 # --- selectors -------------------------------------------------------------------------------------------------------
-def identity(a):
+def identity(a: np.ndarray) -> np.ndarray:
     """a itself."""
     return a
 
 
-def positive(a):
+def positive(a: np.ndarray) -> np.ndarray:
     """a+ = max(a, 0)."""
     return np.maximum(a, 0)
 
 
-def negative(a):
+def negative(a: np.ndarray) -> np.ndarray:
     """a- = min(a, 0)."""
     return np.minimum(a, 0)
 
 
-def square(a):
+def square(a: np.ndarray) -> np.ndarray:
     """a squared."""
     return np.square(a)
 
 
-def ones(a):
+def ones(a: np.ndarray) -> np.ndarray:
     """Ones in the shape of a."""
     return np.ones_like(a)
 
@@ -68,9 +74,9 @@ class GammaBoost:
     """a + gamma * a+ (or a-, with `side=negative`): the selector of the gamma rule."""
 
     gamma: float
-    side: object = positive
+    side: Selector = positive
 
-    def __call__(self, a):
+    def __call__(self, a: np.ndarray) -> np.ndarray:
         return a + np.asarray(self.gamma, dtype=a.dtype) * self.side(a)
 
 
@@ -84,7 +90,7 @@ class AboveBound:
     end: str
     value: float | None
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         if self.value is not None:
             return x - np.asarray(self.value, dtype=x.dtype)
         return x - (np.min if self.end == "low" else np.max)(x, axis=tuple(range(1, x.ndim)), keepdims=True)
@@ -94,8 +100,8 @@ class AboveBound:
 class Product(NamedTuple):
     """One product w_k x_k: a selector for the input and one for the weight."""
 
-    x: object
-    w: object
+    x: Selector
+    w: Selector
 
 
 class Term(NamedTuple):
@@ -105,18 +111,18 @@ class Term(NamedTuple):
     "positive"/"negative": only outputs whose plain z has that sign take part.
     """
 
-    products: tuple
-    bias: object = None
+    products: tuple[Product, ...]
+    bias: Selector | None = None
     factor: float = 1.0
     where: str | None = None
 
 
-def setting(default, least):
-    """A number among a rule's settings that is not below `least`."""
+def setting(default: float, least: float) -> Any:
+    """A number among a rule's settings that is not below `least` (a dataclass field, which stands for the number)."""
     return field(default=default, metadata={"least": least})
 
 
-def rule(cls):
+def rule(cls: type[AnyRule]) -> type[AnyRule]:
     """Class decorator: make a frozen dataclass of the rule and register it under its name in `RULES`."""
     cls = dataclass(frozen=True)(cls)
     cls._types = get_type_hints(cls)
@@ -143,11 +149,11 @@ class Rule:
     #: not where that sum is zero
     renormalises = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for one in fields(self):
             self._check(one.name, self._types[one.name], one.metadata.get("least"))
 
-    def _check(self, name, kind, least):
+    def _check(self, name: str, kind: Any, least: float | None) -> None:
         """LRPError unless setting `name` is of its type; a number also finite and not below `least`."""
         value, kinds = getattr(self, name), get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
         if value is None and type(None) in kinds:
@@ -169,7 +175,7 @@ class Rule:
         if not good:
             raise LRPError(f"rule {type(self).__name__}: {name} {value!r} found; {wanted} wanted")
 
-    def terms(self):
+    def terms(self) -> tuple[Term, ...]:
         """The terms of the rule, a tuple of `Term`."""
         raise NotImplementedError
 
@@ -182,10 +188,11 @@ class Epsilon(Rule):
     bias: BiasTreatment = "keep"
 
     @property
-    def stabiliser(self):
+    def stabiliser(self) -> float:
+        """epsilon, in units of the layer's output."""
         return self.epsilon
 
-    def terms(self):
+    def terms(self) -> tuple[Term, ...]:
         return (Term((Product(identity, identity),), bias=identity),)
 
 
@@ -196,7 +203,7 @@ class Zero(Rule):
     bias: BiasTreatment = "keep"
     stabiliser = 0.0
 
-    def terms(self):
+    def terms(self) -> tuple[Term, ...]:
         return (Term((Product(identity, identity),), bias=identity),)
 
 
@@ -211,7 +218,7 @@ class Gamma(Rule):
     gamma: float = setting(0.25, least=0)
     bias: BiasTreatment = "keep"
 
-    def terms(self):
+    def terms(self) -> tuple[Term, ...]:
         up, down = GammaBoost(self.gamma, positive), GammaBoost(self.gamma, negative)
         return (
             Term((Product(positive, up), Product(negative, down)), bias=up, where="positive"),
@@ -225,7 +232,7 @@ class ZPlus(Rule):
 
     bias: BiasTreatment = "keep"
 
-    def terms(self):
+    def terms(self) -> tuple[Term, ...]:
         return (Term((Product(positive, positive), Product(negative, negative)), bias=positive),)
 
 
@@ -243,7 +250,7 @@ class AlphaBeta(Rule):
     bias: BiasTreatment = "keep"
     one_sided: Literal["conserve", "textbook"] = "conserve"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-12:
             raise LRPError(
@@ -252,14 +259,16 @@ class AlphaBeta(Rule):
             )
 
     @property
-    def sums_to_output(self):
+    def sums_to_output(self) -> bool:
+        """Whether both terms are there."""
         return self.beta > 0
 
     @property
-    def renormalises(self):
+    def renormalises(self) -> bool:
+        """Whether an output of one sign gives its whole relevance to the side that exists."""
         return self.one_sided == "conserve" and self.beta > 0
 
-    def terms(self):
+    def terms(self) -> tuple[Term, ...]:
         plus = Term((Product(positive, positive), Product(negative, negative)), bias=positive, factor=self.alpha)
         minus = Term((Product(positive, negative), Product(negative, positive)), bias=negative, factor=-self.beta)
         return (plus, minus) if self.beta > 0 else (plus,)
@@ -277,12 +286,12 @@ class ZBox(Rule):
     low: float | None = None
     high: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise LRPError(f"rule ZBox: low {self.low:g} and high {self.high:g} found; low < high wanted")
 
-    def terms(self):
+    def terms(self) -> tuple[Term, ...]:
         return (
             Term((Product(AboveBound("low", self.low), positive), Product(AboveBound("high", self.high), negative))),
         )
@@ -292,7 +301,7 @@ class ZBox(Rule):
 class WSquare(Rule):
     """The w^2 rule: shares in proportion to the squared weights (Montavon et al. 2017, eq. 12)."""
 
-    def terms(self):
+    def terms(self) -> tuple[Term, ...]:
         return (Term((Product(ones, square),)),)
 
 
@@ -300,5 +309,5 @@ class WSquare(Rule):
 class Flat(Rule):
     """The flat rule: equal shares for all inputs that an output sees (Lapuschkin et al. 2019)."""
 
-    def terms(self):
+    def terms(self) -> tuple[Term, ...]:
         return (Term((Product(ones, ones),)),)

@@ -3,28 +3,32 @@
 Flatten, Reshape, Concat, Slice, Split, Eltwise (SUM is linear; PROD, MAX), and the layers at which explanation starts.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from caffe_proto import caffe_pb2
 from lrp.errors import LRPError
-from lrp.layer import Layer, caffe_type
+from lrp.layer import Above, Arrays, Blobs, Layer, Shape, caffe_type
 from lrp.linear import Sum
 
 
 class Reshaping(Layer):
     """New shape, same values. target(shape) -> shape."""
 
-    def __init__(self, target):
+    def __init__(self, target: Callable[[Shape], Shape]) -> None:
         self.target = target
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         return [self.target(shapes[0])]
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         return [inputs[0].reshape(self.target(inputs[0].shape))]
 
-    def relevance(self, inputs, outputs, relevances):
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         return [relevances[0].reshape(inputs[0].shape)]
 
     gradient = relevance
@@ -33,16 +37,16 @@ class Reshaping(Layer):
 class Split(Layer):
     """Copies; their relevances (gradients) add up."""
 
-    def __init__(self, tops):
+    def __init__(self, tops: int) -> None:
         self.tops = tops
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         return [shapes[0]] * self.tops
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         return [inputs[0]] * self.tops
 
-    def relevance(self, inputs, outputs, relevances):
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         total = np.zeros_like(inputs[0])
         for one in relevances:
             if one is not None:
@@ -55,10 +59,10 @@ class Split(Layer):
 class Concat(Layer):
     """Bottoms one after the other along an axis; each gets back its part."""
 
-    def __init__(self, axis):
+    def __init__(self, axis: int) -> None:
         self.axis = axis
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         axis = self.axis % len(shapes[0])
         others = {tuple(shape[:axis]) + tuple(shape[axis + 1 :]) for shape in shapes}
         if len(others) > 1:
@@ -68,10 +72,10 @@ class Concat(Layer):
             )
         return [(*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])]
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         return [np.concatenate(inputs, axis=self.axis)]
 
-    def relevance(self, inputs, outputs, relevances):
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         ends = np.cumsum([x.shape[self.axis] for x in inputs])[:-1]
         return list(np.split(relevances[0], ends, axis=self.axis))
 
@@ -81,10 +85,10 @@ class Concat(Layer):
 class Slice(Layer):
     """Cuts along an axis, at points or into equal parts; tops that nobody explains count as zero."""
 
-    def __init__(self, axis, points, tops):
+    def __init__(self, axis: int, points: Sequence[int], tops: int) -> None:
         self.axis, self.points, self.tops = axis, points, tops
 
-    def _points(self, shape):
+    def _points(self, shape: Shape) -> Sequence[int]:
         size = shape[self.axis % len(shape)]
         points = self.points or [size * k // self.tops for k in range(1, self.tops)]
         if (not self.points and size % self.tops) or [0, *points, size] != sorted({0, *points, size}):
@@ -94,15 +98,15 @@ class Slice(Layer):
             )
         return points
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         shape, axis = shapes[0], self.axis % len(shapes[0])
         points = [0, *self._points(shape), shape[axis]]
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in zip(points[:-1], points[1:], strict=True)]
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         return np.split(inputs[0], self._points(inputs[0].shape), axis=self.axis)
 
-    def relevance(self, inputs, outputs, relevances):
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         parts = [np.zeros_like(out) if one is None else one for out, one in zip(outputs, relevances, strict=True)]
         return [np.concatenate(parts, axis=self.axis)]
 
@@ -112,13 +116,13 @@ class Slice(Layer):
 class Maximum(Layer):
     """Eltwise MAX: relevance goes to the largest bottom; bottoms that tie share equally."""
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         return [np.maximum.reduce(inputs)]
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         return [shapes[0]]
 
-    def relevance(self, inputs, outputs, relevances):
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         winners = [x == outputs[0] for x in inputs]
         share = relevances[0] / np.maximum(sum(won.astype(outputs[0].dtype) for won in winners), 1)
         return [share * won for won in winners]
@@ -129,16 +133,16 @@ class Maximum(Layer):
 class Product(Layer):
     """Eltwise PROD: every factor gets an equal share of the relevance (none is more of a cause than another)."""
 
-    def forward(self, inputs, overwrite=False):
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         return [np.multiply.reduce(inputs)]
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         return [shapes[0]]
 
-    def relevance(self, inputs, outputs, relevances):
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         return [relevances[0] / np.asarray(len(inputs), relevances[0].dtype)] * len(inputs)
 
-    def gradient(self, inputs, outputs, gradients):
+    def gradient(self, inputs: Arrays, outputs: Arrays, gradients: Above) -> Arrays:
         results = []
         for index in range(len(inputs)):
             others = inputs[:index] + inputs[index + 1 :]
@@ -151,11 +155,11 @@ class Head(Layer):
 
 
 @caffe_type("Flatten")
-def read_flatten(param, blobs, where):
+def read_flatten(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Reshaping:
     """Merges the axes from `axis` to `end_axis`."""
     p = param.flatten_param
 
-    def target(shape):
+    def target(shape: Shape) -> Shape:
         first, last = p.axis % len(shape), p.end_axis % len(shape)
         return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
 
@@ -163,12 +167,12 @@ def read_flatten(param, blobs, where):
 
 
 @caffe_type("Reshape")
-def read_reshape(param, blobs, where):
+def read_reshape(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Reshaping:
     """Replaces axes by `shape`: 0 copies, one -1 is inferred (caffe: reshape_layer.cpp)."""
     p = param.reshape_param
     dims = list(p.shape.dim)
 
-    def target(shape):
+    def target(shape: Shape) -> Shape:
         first = p.axis if p.axis >= 0 else len(shape) + p.axis + 1
         last = len(shape) if p.num_axes == -1 else first + p.num_axes
         middle = [shape[first + i] if dim == 0 else dim for i, dim in enumerate(dims)]
@@ -186,27 +190,27 @@ def read_reshape(param, blobs, where):
 
 
 @caffe_type("Split")
-def read_split(param, blobs, where):
+def read_split(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Split:
     """Copies."""
     return Split(len(param.top))
 
 
 @caffe_type("Concat")
-def read_concat(param, blobs, where):
+def read_concat(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Concat:
     """Concatenation."""
     p = param.concat_param
     return Concat(p.concat_dim if p.HasField("concat_dim") else p.axis)
 
 
 @caffe_type("Slice")
-def read_slice(param, blobs, where):
+def read_slice(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Slice:
     """Cuts."""
     p = param.slice_param
     return Slice(p.slice_dim if p.HasField("slice_dim") else p.axis, list(p.slice_point), len(param.top))
 
 
 @caffe_type("Eltwise")
-def read_eltwise(param, blobs, where):
+def read_eltwise(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Sum | Maximum | Product:
     """SUM (linear), PROD or MAX of the bottoms."""
     p = param.eltwise_param
     if p.operation == p.SUM:
@@ -232,6 +236,6 @@ def read_eltwise(param, blobs, where):
     "ArgMax",
     "Silence",
 )
-def read_head(param, blobs, where):
+def read_head(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Head:
     """What comes after the scores."""
     return Head()

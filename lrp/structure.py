@@ -1,5 +1,8 @@
 """What a network consists of: its layers in order, and the blobs between them."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +13,7 @@ import lrp.pooling
 import lrp.shaping  # noqa: F401 (importing these modules registers their layer types)
 from caffe_proto import caffe_pb2, filter_net, net_state
 from lrp.errors import LRPError
-from lrp.layer import Layer, read_layer
+from lrp.layer import Blobs, Layer, Linear, Shape, read_layer
 from lrp.shaping import Head
 
 DATA_TYPES = ("Input", "HDF5Data", "Data", "MemoryData", "ImageData", "WindowData", "DummyData")
@@ -22,8 +25,8 @@ class Node:
     """A layer in its place: blobs are numbered in the order of their making (in-place layers make new ones too)."""
 
     layer: Layer
-    bottoms: list
-    tops: list
+    bottoms: list[int]
+    tops: list[int]
 
 
 @dataclass
@@ -35,26 +38,26 @@ class Structure:
     beginning of errors.
     """
 
-    nodes: list
-    names: dict
+    nodes: list[Node]
+    names: dict[int, str]
     input: int
     output: int
-    declared: tuple | None
+    declared: Shape | None
     where: str
 
-    def readers(self, number):
+    def readers(self, number: int) -> list[Node]:
         """The nodes that read a blob."""
         return [node for node in self.nodes if number in node.bottoms]
 
-    def maker(self, number):
+    def maker(self, number: int) -> Node | None:
         """The node that makes a blob; None for the input."""
         return next((node for node in self.nodes if number in node.tops), None)
 
-    def only_read_by_one(self, number):
+    def only_read_by_one(self, number: int) -> bool:
         """Whether nobody but one layer needs a blob's values."""
         return number != self.output and len(self.readers(number)) == 1
 
-    def drop(self, node):
+    def drop(self, node: Node) -> None:
         """Take a layer with one bottom and one top out; who read its top reads its bottom."""
         top, bottom = node.tops[0], node.bottoms[0]
         self.nodes.remove(node)
@@ -63,13 +66,13 @@ class Structure:
         if self.output == top:
             self.output = bottom
 
-    def may_overwrite(self, node):
+    def may_overwrite(self, node: Node) -> bool:
         """Whether a layer that can work in place may: its input is a linear layer's output that nobody else reads."""
         bottom = node.bottoms[0]
         maker = self.maker(bottom) if node.layer.overwrites else None
         return maker is not None and maker.layer.linear and self.only_read_by_one(bottom)
 
-    def shapes(self, shape):
+    def shapes(self, shape: Shape) -> dict[int, Shape]:
         """{blob number: shape} for an input of that shape; raises LRPError where layers do not fit together."""
         shapes = {self.input: tuple(shape)}
         for node in self.nodes:
@@ -77,18 +80,18 @@ class Structure:
             shapes.update(zip(node.tops, map(tuple, tops), strict=True))
         return shapes
 
-    def channels(self, number):
+    def channels(self, number: int) -> int | None:
         """Size of axis 1 of a blob, where the input's shape is declared, else None."""
         if self.declared is None:
             return None
         shape = self.shapes((1, *self.declared[1:]))[number]
         return shape[1] if len(shape) > 1 else None
 
-    def values(self, shape):
+    def values(self, shape: Shape) -> int:
         """Number of values in all blobs of one item of a batch of `shape`."""
         return sum(int(np.prod(one)) for one in self.shapes((1, *shape[1:])).values())
 
-    def linear_layers(self):
+    def linear_layers(self) -> list[tuple[Linear, bool]]:
         """[(layer, whether no other linear layer comes before it)], bottom to top."""
         reached, found = set(), []  # blobs that some linear layer comes before
         for node in self.nodes:
@@ -100,7 +103,9 @@ class Structure:
         return found
 
 
-def _blobs(param, blobs, owners):
+def _blobs(
+    param: caffe_pb2.LayerParameter, blobs: Mapping[str, Blobs], owners: dict[str, np.ndarray]
+) -> list[np.ndarray | None]:
     """The layer's weights; blobs that an HDF5 file leaves out because they are shared come from their owner."""
     own = list(blobs.get(param.name, []))
     for index, spec in enumerate(param.param):
@@ -114,7 +119,9 @@ def _blobs(param, blobs, owners):
     return own
 
 
-def read_structure(net, blobs, where, output=None):
+def read_structure(
+    net: caffe_pb2.NetParameter, blobs: Mapping[str, Blobs], where: str, output: str | None = None
+) -> Structure:
     """The `Structure` of a NetParameter in its TEST phase.
 
     blobs: {layer name: [arrays]}. where: the beginning of errors. output: name of the blob with the scores; default:
@@ -124,7 +131,7 @@ def read_structure(net, blobs, where, output=None):
     current, names, nodes, leaves, owners = {}, {}, [], {}, {}
     head = None
 
-    def make(top):
+    def make(top: str) -> int:
         number = len(names)
         names[number], current[top] = top, number
         return number

@@ -4,12 +4,17 @@ Two readings of the paper's formula exist; both are here, and two more (`FORMULA
 the recording's complex short-time spectrum, which is inverted with the recording's own phase.
 """
 
+from __future__ import annotations
+
 import io
+import os
 import wave
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from audiomnist.signal.geometry import SAMPLE_RATE, SPECTROGRAM
+from audiomnist.signal.geometry import SAMPLE_RATE, SPECTROGRAM, Geometry
 from caffe_proto import write_file
 from lrp.errors import LRPError
 
@@ -24,19 +29,19 @@ FORMULAS = {
 DEFAULT = "relu(R)*x"
 
 
-def _formula(name):
+def _formula(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     if name not in FORMULAS:
         raise LRPError(f"audible: formula {name!r} found; one of {', '.join(FORMULAS)} wanted")
     return FORMULAS[name]
 
 
-def normalised(signal):
+def normalised(signal: np.ndarray) -> np.ndarray:
     """The signal (T,) with its largest magnitude at `PEAK`; silence stays silence."""
     peak = np.abs(signal).max(initial=0)
     return signal * (PEAK / peak) if peak > 0 else signal
 
 
-def of_waveform(x, relevance, formula=DEFAULT):
+def of_waveform(x: ArrayLike, relevance: ArrayLike, formula: str = DEFAULT) -> np.ndarray:
     """Audible relevance of a waveform network: x and R of any shape with T values -> (T,) float64, peak-normalised."""
     x, relevance = np.asarray(x, np.float64).ravel(), np.asarray(relevance, np.float64).ravel()
     if x.shape != relevance.shape:
@@ -46,11 +51,11 @@ def of_waveform(x, relevance, formula=DEFAULT):
     return normalised(_formula(formula)(relevance, x))
 
 
-def _window(length):
+def _window(length: int) -> np.ndarray:
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
 
 
-def spectrum(signal, geometry=SPECTROGRAM):
+def spectrum(signal: np.ndarray, geometry: Geometry = SPECTROGRAM) -> np.ndarray:
     """Complex short-time spectrum (window // 2 + 1, frames) of a signal (T,), frames centred at multiples of the hop
     from the first to the last sample: all frequencies and frames, those too that the geometry's input leaves out."""
     window, hop = geometry.window, geometry.hop
@@ -59,7 +64,7 @@ def spectrum(signal, geometry=SPECTROGRAM):
     return np.fft.rfft(windows * _window(window)).T
 
 
-def inverse(coefficients, count, geometry=SPECTROGRAM):
+def inverse(coefficients: np.ndarray, count: int, geometry: Geometry = SPECTROGRAM) -> np.ndarray:
     """The signal (T,), T = count, whose `spectrum` is nearest to the coefficients.
 
     Weighted overlap-add (Griffin and Lim 1984, eq. 6).
@@ -75,7 +80,9 @@ def inverse(coefficients, count, geometry=SPECTROGRAM):
     return (total / np.maximum(weight, 1e-12))[before : before + count]
 
 
-def of_spectrogram(signal, relevance, formula=DEFAULT, geometry=SPECTROGRAM):
+def of_spectrogram(
+    signal: ArrayLike, relevance: ArrayLike, formula: str = DEFAULT, geometry: Geometry = SPECTROGRAM
+) -> np.ndarray:
     """Audible relevance of a spectrogram network: the recording's padded signal (T,) and R (1, frequencies, frames) ->
     (T,) float64, peak-normalised.
 
@@ -98,14 +105,20 @@ def of_spectrogram(signal, relevance, formula=DEFAULT, geometry=SPECTROGRAM):
     return normalised(inverse(_formula(formula)(mask, coefficients), signal.size, geometry))
 
 
-def of_input(data, signal, relevance, formula=DEFAULT, geometry=SPECTROGRAM):
+def of_input(
+    data: ArrayLike,
+    signal: ArrayLike | None,
+    relevance: ArrayLike,
+    formula: str = DEFAULT,
+    geometry: Geometry = SPECTROGRAM,
+) -> np.ndarray:
     """Audible relevance (T,) of an input (1, H, W) with that geometry; `signal`: the recording, for a spectrogram."""
     if geometry.is_spectrogram:
         return of_spectrogram(signal, relevance, formula, geometry)
     return of_waveform(data, relevance, formula)
 
 
-def wav_bytes(signal, rate=SAMPLE_RATE):
+def wav_bytes(signal: ArrayLike, rate: int = SAMPLE_RATE) -> bytes:
     """A WAV file (`rate` Hz, mono, 16 bit) with the signal (T,) in -1..1."""
     samples = np.clip(np.rint(np.asarray(signal) * 32767), -32768, 32767).astype("<i2")
     buffer = io.BytesIO()
@@ -117,6 +130,6 @@ def wav_bytes(signal, rate=SAMPLE_RATE):
     return buffer.getvalue()
 
 
-def write_wav(path, signal, rate=SAMPLE_RATE):
+def write_wav(path: str | os.PathLike, signal: ArrayLike, rate: int = SAMPLE_RATE) -> None:
     """Write the signal (T,) in -1..1 as a WAV file of `rate` Hz, whole or not at all."""
     write_file(path, wav_bytes(signal, rate))

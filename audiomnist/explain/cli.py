@@ -7,16 +7,22 @@ A list is worked off in parts. A stopped run continues where it was when the sam
 lie in `<first of --save, --report, --output, --audible>.partial` until everything is done.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
+
+import numpy as np
 
 from audiomnist.arguments import positive
 from audiomnist.door import door
 from audiomnist.explain import audible, drawing
 from audiomnist.explain.command import how, labels
-from audiomnist.explain.inputs import joined, named, read_list, read_recording, sound
+from audiomnist.explain.inputs import Recording, joined, named, read_list, read_recording, sound
 from audiomnist.explain.progress import Part, Progress, code_hash
 from audiomnist.explain.results import (
     attributes,
@@ -31,13 +37,14 @@ from caffe_proto import remove_leftovers
 from lrp.baselines import METHODS, explain
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
 from lrp.errors import LRPError
+from lrp.explanation import Explanation
 from lrp.network import Network
 
 DTYPES = ("float32", "float64")
 AT_ONCE = 16  # recordings of a list that make a part
 
 
-def _target(text):
+def _target(text: str) -> str | int:
     if text in ("predicted", "label"):
         return text
     if not text.isdecimal():
@@ -45,7 +52,7 @@ def _target(text):
     return int(text)
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     """The options."""
     p = argparse.ArgumentParser(prog="lrp", description="Relevance of recordings for a trained network.")
     p.add_argument("--model", required=True, metavar="FILE", help="deploy prototxt")
@@ -97,14 +104,14 @@ def parser():
     return p
 
 
-def targets(option, recording, classes, column):
+def targets(option: str | int, recording: Recording, classes: int, column: int | None) -> np.ndarray | int | None:
     """The target for `explain` that the options mean for one recording."""
     if option == "predicted":
         return None
     return labels(recording, classes, column) if option == "label" else option
 
 
-def absorbed_line(explanation, item):
+def absorbed_line(explanation: Explanation, item: int) -> str:
     """What biases and stabilisers kept of one item's score: in all, and the shares of single layers."""
     parts = []
     for kind, name in (("bias", "biases"), ("stabiliser", "stabilisers")):
@@ -120,7 +127,7 @@ def absorbed_line(explanation, item):
 class Run:
     """What one call of the command does; recordings are explained in parts, whose results are written at the end."""
 
-    def __init__(self, options):
+    def __init__(self, options: argparse.Namespace) -> None:
         """Check the options, read the network, make folders. Raises LRPError, CaffeFileError or OSError."""
         self.options = options
         if options.output and not options.list:
@@ -147,11 +154,11 @@ class Run:
         self.progress = Progress(first, self._settings()) if len(self.paths) > AT_ONCE else None  # last: it is held
 
     @cached_property
-    def weights_hash(self):
+    def weights_hash(self) -> str:
         """SHA-256 of the weights."""
         return file_hash(self.options.weights)
 
-    def _check_names(self):
+    def _check_names(self) -> None:
         """LRPError if two recordings of the list would be drawn under one name."""
         known = {}
         for path in self.paths:
@@ -162,7 +169,7 @@ class Run:
                     "recordings with different names wanted"
                 )
 
-    def _settings(self):
+    def _settings(self) -> dict[str, Any]:
         """What decides the content of a part, beside its recordings."""
         o = self.options
         return {
@@ -181,7 +188,7 @@ class Run:
             **{name: getattr(o, name) and os.path.abspath(getattr(o, name)) for name in ("output", "audible")},
         }
 
-    def _place(self, path, extension, recording, item):
+    def _place(self, path: str, extension: str, recording: Recording, item: int) -> str:
         """Where the picture or sound of an item goes: `path` itself, or a file in that folder; numbered where its
         recording has several items."""
         source = recording.sources[item]
@@ -192,7 +199,7 @@ class Run:
         count, before = recording.sources.count(source), recording.sources[:item].count(source)
         return f"{stem}{extension}" if count == 1 else f"{stem}_{before}{extension}"
 
-    def _files(self, recording, item):
+    def _files(self, recording: Recording, item: int) -> dict[str, str]:
         """The files that an item gives, {option: path}."""
         places = {"output": ".png", "audible": ".wav"}
         return {
@@ -201,7 +208,7 @@ class Run:
             if getattr(self.options, name)
         }
 
-    def _listen(self, path, recording, item, explanation):
+    def _listen(self, path: str, recording: Recording, item: int, explanation: Explanation) -> None:
         o, one = self.options, recording.item(item)
         heard = sound(one, o.seed)
         if heard is None:
@@ -212,7 +219,7 @@ class Run:
         signal = audible.of_input(one.data[0], heard, explanation.relevance[item], o.formula, one.geometry)
         audible.write_wav(path, signal, one.geometry.sample_rate)
 
-    def _explain(self, recording):
+    def _explain(self, recording: Recording) -> tuple[list[Explanation], list[dict[str, Any]]]:
         """(explanations by the composites, the report's entries) of a group of recordings that are alike."""
         o = self.options
         target = targets(o.target, recording, self.network.classes(recording.data.shape), o.label_column)
@@ -223,7 +230,9 @@ class Run:
         items = range(len(recording.sources)) if self.report else ()
         return explanations, [self.report.entry(recording.item(item), self.composites) for item in items]
 
-    def _put(self, recording, explanations, entries, part):
+    def _put(
+        self, recording: Recording, explanations: Sequence[Explanation], entries: Sequence[dict[str, Any]], part: Part
+    ) -> None:
         """Add the results of a group of recordings to a `Part`; draws their pictures."""
         o = self.options
         part.entries.extend(entries)
@@ -255,7 +264,7 @@ class Run:
                 if explanation.absorbed:
                     part.lines.append(absorbed_line(explanation, item))
 
-    def _part(self, paths):
+    def _part(self, paths: Sequence[str]) -> tuple[str | None, Part]:
         """(key, `Part`) of some recordings: found, or made and kept. Of a kept one the columns are left in the file.
 
         The key is None where the whole list is one part, which is not kept.
@@ -285,7 +294,7 @@ class Run:
             part.groups = []
         return key, part
 
-    def _save(self, parts):
+    def _save(self, parts: Sequence[tuple[str | None, Part]]) -> None:
         """Write the columns of all parts [(key, part)] to --save."""
         about = {**parts[0][1].about, "weights": str(self.options.weights), "weights_sha256": self.weights_hash}
         about |= made_by()
@@ -298,7 +307,7 @@ class Run:
                 for made in self.progress.read(key).groups if key else part.groups:
                     writer.append(made)
 
-    def carry_out(self):
+    def carry_out(self) -> None:
         """Explain everything; prints a line for each recording and composite, and where the report is."""
         from tqdm import tqdm
 
@@ -322,14 +331,14 @@ class Run:
         if self.progress:
             self.progress.remove()
 
-    def stopped(self):
+    def stopped(self) -> str:
         """What is left behind when the run ends early."""
         if self.progress and self.progress.started:
             return f"the same command continues (finished parts are in {self.progress.folder})"
         return "nothing was left half-written"
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed, 130 stopped (argparse exits with 2: misused)."""
     p = parser()
     options = p.parse_args(arguments)
@@ -342,7 +351,7 @@ def main(arguments=None):
     runs = []
 
     @door("lrp", lambda: runs[0].stopped() if runs else "nothing was written")
-    def work(_):
+    def work(_: list[str] | None) -> None:
         runs.append(Run(options))
         try:
             runs[0].carry_out()

@@ -1,16 +1,19 @@
 """What the package's commands share: kinds of options, targets, and errors as one sentence and an exit code."""
 
+from __future__ import annotations
+
 import argparse
 import os
 
 import numpy as np
 
+from audiomnist.explain.inputs import Recording
 from lrp.baselines import METHODS
 from lrp.composites import COMPOSITES
 from lrp.errors import LRPError
 
 
-def how(text):
+def how(text: str) -> str:
     """The name of a composite or method, or a composite's file."""
     if text not in METHODS and text not in COMPOSITES and os.path.splitext(text)[1].lower() not in (".toml", ".json"):
         known = ", ".join([*COMPOSITES, *METHODS])
@@ -18,7 +21,7 @@ def how(text):
     return text
 
 
-def labels(recording, classes, column):
+def labels(recording: Recording, classes: int, column: int | None) -> np.ndarray:
     """(N,) class numbers that a `Recording` is labelled with, for a network of so many classes.
 
     column: which of its labels; None is 1 (the gender) for two classes, else 0 (the digit). Raises LRPError.

@@ -4,15 +4,25 @@ Red speaks for the target, blue against it, white is neither; the colour scale i
 made without pyplot, so that nothing global is touched.
 """
 
+from __future__ import annotations
+
 import os
 import re
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from audiomnist.signal.geometry import SPECTROGRAM, WAVEFORM, study_geometry
+from audiomnist.signal.geometry import SPECTROGRAM, WAVEFORM, Geometry, study_geometry
 from caffe_proto import atomic_file
 from lrp.errors import LRPError
+from lrp.explanation import Explanation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 COLOURS = "seismic"
 CLIP = 99.9  # percentile of |R| at which colours saturate: relevance has long tails
@@ -20,7 +30,7 @@ ZOOM = 0.05  # s
 FORMATS = (".png", ".svg", ".pdf")
 
 
-def rule_summary(rules):
+def rule_summary(rules: Mapping[str, str]) -> str:
     """{layer name: rule repr} in one line, neighbours with one rule put together: "conv1-conv5 ZPlus(...), ..."."""
     parts = []
     for rule, members in groupby(rules.items(), key=lambda item: item[1]):
@@ -29,13 +39,13 @@ def rule_summary(rules):
     return ", ".join(parts)
 
 
-def caption(explanation, index=0, classes=None):
+def caption(explanation: Explanation, index: int = 0, classes: Sequence[str] | None = None) -> str:
     """Two lines about one item: prediction, target, composite and sum(R)/score; and the rules.
 
     classes: names of the classes, in order, or None.
     """
 
-    def name(number):
+    def name(number: int) -> str:
         if number < 0:
             return "several classes"
         return f"{number}" if classes is None else f"{classes[number]} ({number})"
@@ -48,14 +58,14 @@ def caption(explanation, index=0, classes=None):
     return f"{first}\n{rule_summary(explanation.rules)}" if explanation.rules else first
 
 
-def limit(relevance):
+def limit(relevance: np.ndarray) -> float:
     """The |R| at which the symmetric colour scale ends: a high percentile of |R|, or 1 if all relevance is zero."""
     magnitudes = np.abs(relevance)
     end = np.percentile(magnitudes, CLIP) or magnitudes.max()
     return float(end) or 1.0
 
 
-def _overlay(axes, relevance, end, extent):
+def _overlay(axes: Axes, relevance: np.ndarray, end: float, extent: tuple[float, float, float, float]) -> None:
     """Relevance as colour whose opacity is its size."""
     import matplotlib
 
@@ -65,7 +75,7 @@ def _overlay(axes, relevance, end, extent):
     axes.imshow(colours, origin="lower", aspect="auto", extent=extent, interpolation="nearest")
 
 
-def _colourbar(figure, axes, end):
+def _colourbar(figure: Figure | SubFigure, axes: Axes | Sequence[Axes], end: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -73,7 +83,14 @@ def _colourbar(figure, axes, end):
     bar.set_label("relevance R")
 
 
-def draw_spectrogram(figure, axes, data, relevance, colourbar=True, geometry=SPECTROGRAM):
+def draw_spectrogram(
+    figure: Figure | SubFigure,
+    axes: Axes,
+    data: np.ndarray,
+    relevance: np.ndarray,
+    colourbar: bool = True,
+    geometry: Geometry = SPECTROGRAM,
+) -> None:
     """Relevance (1, frequencies, frames) over the grey spectrogram `data` of that shape, in dB."""
     extent = geometry.extent(*data.shape[-2:])
     axes.imshow(data[0], origin="lower", aspect="auto", cmap="gray_r", extent=extent)
@@ -84,7 +101,9 @@ def draw_spectrogram(figure, axes, data, relevance, colourbar=True, geometry=SPE
         _colourbar(figure, axes, end)
 
 
-def _coloured_samples(axes, time, data, relevance, end, width):
+def _coloured_samples(
+    axes: Axes, time: np.ndarray, data: np.ndarray, relevance: np.ndarray, end: float, width: float
+) -> None:
     """The waveform as a line whose pieces carry the colour of their sample's relevance."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
@@ -102,14 +121,22 @@ def _coloured_samples(axes, time, data, relevance, end, width):
     axes.set(xlabel="time (s)", ylabel="scaled amplitude")
 
 
-def zoom_window(relevance, length):
+def zoom_window(relevance: np.ndarray, length: int) -> int:
     """Start of the `length` samples that hold the most |R|."""
     total = np.concatenate([[0], np.cumsum(np.abs(relevance), dtype=np.float64)])
     length = min(length, len(relevance))
     return int(np.argmax(total[length:] - total[:-length]))
 
 
-def draw_waveform(figure, axes, data, relevance, zoom=None, colourbar=True, geometry=WAVEFORM):
+def draw_waveform(
+    figure: Figure | SubFigure,
+    axes: Axes,
+    data: np.ndarray,
+    relevance: np.ndarray,
+    zoom: Axes | None = None,
+    colourbar: bool = True,
+    geometry: Geometry = WAVEFORM,
+) -> None:
     """Relevance (1, 1, T) as the colour of the waveform `data`; `zoom`: axes for the stretch with the most of it."""
     data, relevance = data.ravel(), relevance.ravel()
     time = np.arange(len(data)) / geometry.sample_rate
@@ -126,7 +153,9 @@ def draw_waveform(figure, axes, data, relevance, zoom=None, colourbar=True, geom
         _colourbar(figure, [axes] if zoom is None else [axes, zoom], end)
 
 
-def draw_image(figure, axes, data, relevance, colourbar=True):
+def draw_image(
+    figure: Figure | SubFigure, axes: Axes, data: np.ndarray, relevance: np.ndarray, colourbar: bool = True
+) -> None:
     """Relevance (C, H, W) of any other input, summed over channels, over the grey mean of its channels."""
     axes.imshow(data.mean(axis=0), cmap="gray_r", aspect="auto", origin="lower")
     total = relevance.sum(axis=0)
@@ -137,12 +166,20 @@ def draw_image(figure, axes, data, relevance, colourbar=True):
         _colourbar(figure, axes, end)
 
 
-def draw(data, relevance, text="", title="", geometry=None):
+def draw(
+    data: ArrayLike, relevance: np.ndarray, text: str = "", title: str = "", geometry: Geometry | None = None
+) -> Figure:
     """A matplotlib Figure of one item's relevance (C, H, W) over its input (C, H, W); geometry: see `compare`."""
     return compare(data, [relevance], [text], title, geometry)
 
 
-def compare(data, relevances, texts, title="", geometry=None):
+def compare(
+    data: ArrayLike,
+    relevances: Sequence[np.ndarray],
+    texts: Sequence[str],
+    title: str = "",
+    geometry: Geometry | None = None,
+) -> Figure:
     """A Figure of several relevances (C, H, W) of one input (C, H, W), each with its own caption and colour scale.
 
     geometry: where the input's values lie; default: the study's own for inputs of its shapes. Without one they are an
@@ -188,14 +225,14 @@ def compare(data, relevances, texts, title="", geometry=None):
     return figure
 
 
-def draw_spectrogram_alone(axes, data, geometry=SPECTROGRAM):
+def draw_spectrogram_alone(axes: Axes, data: np.ndarray, geometry: Geometry = SPECTROGRAM) -> None:
     """The grey spectrogram (1, frequencies, frames) in dB by itself."""
     extent = geometry.extent(*data.shape[-2:])
     axes.imshow(data[0], origin="lower", aspect="auto", cmap="gray_r", extent=extent)
     axes.set(xlabel="time (s)", ylabel="frequency (Hz)", title="input (dB)")
 
 
-def _wrapped(text, width=150):
+def _wrapped(text: str, width: int = 150) -> str:
     """Captions broken between rules where they are too long for the picture."""
     lines = []
     for line in text.split("\n"):
@@ -211,7 +248,7 @@ def _wrapped(text, width=150):
     return "\n".join(lines)
 
 
-def check_format(path):
+def check_format(path: str | os.PathLike) -> str:
     """The extension of a picture's name; LRPError unless it is one that can be written."""
     extension = os.path.splitext(path)[1].lower()
     if extension not in FORMATS:
@@ -219,7 +256,7 @@ def check_format(path):
     return extension
 
 
-def write(figure, path):
+def write(figure: Figure, path: str | os.PathLike) -> None:
     """Write a Figure as PNG, SVG or PDF (by the extension), whole or not at all; same figure, same bytes."""
     import matplotlib
 

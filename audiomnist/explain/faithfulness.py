@@ -6,12 +6,18 @@ accuracy fall fastest, so its area under the curve is smallest. Works with the f
     audiomnist deletion --model DEPLOY --weights X --list FILE [--limit N] --output CURVES.png [--save FILE.csv]
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from audiomnist.arguments import positive
 from audiomnist.door import door
@@ -22,6 +28,9 @@ from lrp.baselines import explain, silence
 from lrp.composites import DEFAULT
 from lrp.errors import LRPError
 from lrp.network import Network
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 SEEDS = (0, 1, 2, 3, 4)
@@ -37,17 +46,17 @@ class Curve:
     spread: np.ndarray
 
     @property
-    def area(self):
+    def area(self) -> float:
         """Area under the accuracy curve over the shares, divided by their range: the mean accuracy."""
         return float(np.trapezoid(self.accuracy, self.shares) / (self.shares[-1] - self.shares[0]))
 
 
-def by_amplitude(x):
+def by_amplitude(x: np.ndarray) -> np.ndarray:
     """Distance from silence of every value of a batch (N, C, H, W)."""
     return np.abs(x - silence(x))
 
 
-def deletion(x, order, share):
+def deletion(x: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
     """The batch (N, C, H, W) with a share (0 to 1) of each item's values, those with the largest `order` (of the same
     shape; ties by place), replaced by silence."""
     count = int(round(share * x[0].size))
@@ -57,7 +66,14 @@ def deletion(x, order, share):
     return result.reshape(x.shape)
 
 
-def curve(forward, x, labels, orders, name, shares=SHARES):
+def curve(
+    forward: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+    labels: np.ndarray,
+    orders: Sequence[np.ndarray],
+    name: str,
+    shares: Sequence[float] = SHARES,
+) -> Curve:
     """The `Curve` of one order, or the mean over several (random ones).
 
     forward: (N, C, H, W) -> scores (N, classes); labels: (N,) true classes; orders: list of arrays like x.
@@ -74,7 +90,14 @@ def curve(forward, x, labels, orders, name, shares=SHARES):
     return Curve(name, shares, accuracies.mean(axis=0), accuracies.std(axis=0))
 
 
-def compare(forward, x, labels, relevances, shares=SHARES, seeds=SEEDS):
+def compare(
+    forward: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+    labels: np.ndarray,
+    relevances: Mapping[str, ArrayLike],
+    shares: Sequence[float] = SHARES,
+    seeds: Sequence[int] = SEEDS,
+) -> list[Curve]:
     """Curves for every relevance {name: array like x}, for the amplitude, and at random (mean over `seeds`)."""
     random = [np.stack([np.random.default_rng(seed).random(x.shape[1:])] * len(x)) for seed in seeds]
     named = [
@@ -85,7 +108,7 @@ def compare(forward, x, labels, relevances, shares=SHARES, seeds=SEEDS):
     return [curve(forward, x, labels, orders, name, shares) for name, orders in named]
 
 
-def draw(curves):
+def draw(curves: Iterable[Curve]) -> Figure:
     """A matplotlib Figure of curves; the area under each is in its legend."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -115,7 +138,7 @@ def draw(curves):
     return figure
 
 
-def write_csv(path, curves):
+def write_csv(path: str | os.PathLike, curves: Iterable[Curve]) -> None:
     """Write curves as a table: order, share, accuracy, standard deviation over seeds, area of the order's curve."""
     table = io.StringIO()
     writer = csv.writer(table)
@@ -126,7 +149,7 @@ def write_csv(path, curves):
     write_file(path, table.getvalue())
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     """The options."""
     p = argparse.ArgumentParser(prog="audiomnist deletion", description=__doc__.split("\n")[0])
     p.add_argument("--model", required=True, metavar="FILE", help="deploy prototxt")
@@ -147,7 +170,7 @@ def parser():
     return p
 
 
-def run(options):
+def run(options: argparse.Namespace) -> None:
     """Measure as the options say; prints the area under each curve."""
     if options.output:
         drawing.check_format(options.output)
@@ -170,7 +193,7 @@ def run(options):
 
 
 @door("deletion")
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     p = parser()
     options = p.parse_args(arguments)

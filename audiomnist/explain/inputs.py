@@ -1,7 +1,10 @@
 """Recordings for a network: preprocessed HDF5 files and WAV files."""
 
+from __future__ import annotations
+
 import contextlib
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,22 +24,22 @@ class Recording:
 
     data: np.ndarray
     label: np.ndarray | None
-    sources: tuple
+    sources: tuple[str, ...]
     geometry: Geometry | None
 
     @property
-    def path(self):
+    def path(self) -> str:
         """The first source."""
         return self.sources[0]
 
-    def item(self, index):
+    def item(self, index: int) -> Recording:
         """One of the recordings."""
         one = slice(index, index + 1)
         label = None if self.label is None else self.label[one]
         return Recording(self.data[one], label, self.sources[one], self.geometry)
 
 
-def read_hdf5(path):
+def read_hdf5(path: str | os.PathLike) -> Recording:
     """A preprocessed file: dataset `data` (N, C, H, W), `label` (N, L) if there is one, and the geometry that its
     attributes give. Raises LRPError."""
     import h5py
@@ -64,7 +67,7 @@ def read_hdf5(path):
     return Recording(data.astype(np.float32), label, (os.fspath(path),) * len(data), geometry)
 
 
-def read_wav(path, shape, seed=0):
+def read_wav(path: str | os.PathLike, shape: Sequence[int], seed: int = 0) -> Recording:
     """A WAV file, preprocessed as for the network whose input has `shape` (C, H, W).
 
     seed: of the random position of the recording in its second (a function of seed and file name). Raises LRPError.
@@ -83,7 +86,7 @@ def read_wav(path, shape, seed=0):
     return Recording(made[name].astype(np.float32), None, (os.fspath(path),), NETWORKS[name].geometry)
 
 
-def read_recording(path, shape=None, seed=0):
+def read_recording(path: str | os.PathLike, shape: Sequence[int] | None = None, seed: int = 0) -> Recording:
     """The recording at `path`, told by its extension; `shape` (C, H, W) of the network's input. Raises LRPError."""
     extension = os.path.splitext(path)[1].lower()
     if extension in WAV:
@@ -110,7 +113,7 @@ def read_recording(path, shape=None, seed=0):
     return recording
 
 
-def sound(recording, seed=0):
+def sound(recording: Recording, seed: int = 0) -> np.ndarray | None:
     """The recording (of one item) as a waveform (T,) at its geometry's rate, of any scale, or None where it cannot be
     found.
 
@@ -135,7 +138,7 @@ def sound(recording, seed=0):
     return None
 
 
-def read_list(path):
+def read_list(path: str | os.PathLike) -> list[str]:
     """The files that a list names, one a line; relative ones are relative to the list's folder. Raises LRPError."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -151,7 +154,7 @@ def read_list(path):
 
 
 @contextlib.contextmanager
-def named(sources):
+def named(sources: Sequence[str]) -> Iterator[None]:
     """Context in which a NotFiniteError about an item of a batch becomes an LRPError that names its file.
 
     sources: the items' files, in order.
@@ -162,7 +165,7 @@ def named(sources):
         raise LRPError(f"{sources[error.item]}: {error.what}") from None
 
 
-def joined(recordings):
+def joined(recordings: Iterable[Recording]) -> Iterator[Recording]:
     """Neighbouring recordings that are alike (shape of data and labels, geometry) put together, in order."""
     groups = []
     for recording in recordings:

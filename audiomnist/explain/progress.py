@@ -6,6 +6,8 @@ all, under a name that is made from its recordings' names and contents; settings
 with other settings is refused, and so is a second one while the first one lives.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl
@@ -13,7 +15,9 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,11 +28,14 @@ from audiomnist.explain.results import file_hash, string_kind
 from caffe_proto import atomic_hdf5, remove_leftovers, write_file
 from lrp.errors import LRPError
 
+if TYPE_CHECKING:
+    import h5py
+
 SETTINGS, LOCK = "settings.json", ".lock"
 _PART = re.compile(r"[0-9a-f]{64}\.hdf5")
 
 
-def code_hash():
+def code_hash() -> str:
     """SHA-256 over the modules that make a part's content (relevance, preprocessing of WAV files, pictures): parts that
     other code made are not mixed with this one's."""
     digest = hashlib.sha256()
@@ -47,11 +54,11 @@ class Part:
     `audiomnist.explain.results.columns`, one dict for each group of recordings that are alike. about: its `attributes`.
     """
 
-    lines: list = field(default_factory=list)
-    files: list = field(default_factory=list)
-    entries: list = field(default_factory=list)
-    groups: list = field(default_factory=list)
-    about: dict = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[dict[str, np.ndarray]] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 TEXTS = ("lines", "files", "entries", "about")  # of a Part, stored as JSON
@@ -65,7 +72,7 @@ class Progress:
     of a run with other settings or somebody else's files.
     """
 
-    def __init__(self, output, settings):
+    def __init__(self, output: str | os.PathLike, settings: Mapping[str, Any]) -> None:
         self.folder = os.fspath(output).rstrip(os.sep) + ".partial"
         self.settings = json.loads(json.dumps(settings))
         self._lock = None
@@ -78,7 +85,7 @@ class Progress:
             self._let_go()
             raise
 
-    def _check_owner(self):
+    def _check_owner(self) -> None:
         remove_leftovers(self.folder)
         names = set(os.listdir(self.folder)) - {LOCK}
         if names and SETTINGS not in names:
@@ -87,7 +94,7 @@ class Progress:
                 "unfinished run's parts wanted"
             )
 
-    def _hold(self):
+    def _hold(self) -> None:
         self._lock = open(os.path.join(self.folder, LOCK), "a")  # noqa: SIM115 (held until the run ends)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,7 +102,7 @@ class Progress:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else the file system has no locks
                 raise LRPError(f"{self.folder}: another run is working on this output; one at a time wanted") from None
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         path = os.path.join(self.folder, SETTINGS)
         found = {}
         with (
@@ -115,12 +122,12 @@ class Progress:
             )
 
     @property
-    def started(self):
+    def started(self) -> bool:
         """Whether something is kept."""
         return os.path.isdir(self.folder) and any(map(_PART.fullmatch, os.listdir(self.folder)))
 
     @staticmethod
-    def key(paths):
+    def key(paths: Iterable[str | os.PathLike]) -> str:
         """The name of the part that these recordings make."""
         digest = hashlib.sha256()
         for path in paths:
@@ -128,10 +135,10 @@ class Progress:
             digest.update(json.dumps([os.fspath(path), content]).encode())
         return digest.hexdigest()
 
-    def _path(self, key):
+    def _path(self, key: str) -> str:
         return os.path.join(self.folder, f"{key}.hdf5")
 
-    def keep(self, key, part):
+    def keep(self, key: str, part: Part) -> None:
         """Store a `Part`."""
         with atomic_hdf5(self._path(key)) as stream:
             for name in TEXTS:
@@ -140,7 +147,7 @@ class Progress:
                 for name, values in made.items():
                     stream.file.create_dataset(f"groups/{number}/{name}", data=values, dtype=string_kind(values))
 
-    def read(self, key):
+    def read(self, key: str) -> Part | None:
         """The `Part` of that name, or None where it has not been made or has been damaged since: it is made again."""
         import h5py
 
@@ -157,13 +164,13 @@ class Progress:
         except (OSError, KeyError, ValueError):
             return None
 
-    def remove(self):
+    def remove(self) -> None:
         """Forget all parts: everything is done. What is not this run's own stays."""
         for name in filter(_PART.fullmatch, os.listdir(self.folder)):
             os.unlink(os.path.join(self.folder, name))
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Let go of the folder, so that the same command can go on. Without parts it is removed."""
         if self._lock and not self.started:
             remove_leftovers(self.folder)
@@ -174,12 +181,12 @@ class Progress:
                 os.rmdir(self.folder)
         self._let_go()
 
-    def _let_go(self):
+    def _let_go(self) -> None:
         if self._lock:
             self._lock.close()
             self._lock = None
 
 
-def _values(stored):
+def _values(stored: h5py.Dataset) -> np.ndarray:
     """A dataset as an array; text as objects."""
     return np.asarray(stored.asstr()[()], object) if stored.dtype.kind == "O" else stored[()]

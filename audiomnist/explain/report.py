@@ -4,35 +4,42 @@ Every recording comes with its relevance for every class under every composite (
 audible heatmaps; the page switches between them. The script is in report.html.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from audiomnist.explain import audible, drawing
-from audiomnist.explain.inputs import named, sound
+from audiomnist.explain.inputs import Recording, named, sound
+from audiomnist.signal.geometry import Geometry
 from caffe_proto import write_file
 from lrp.baselines import METHODS, explain
-from lrp.composites import find_composite
+from lrp.composites import Composite, find_composite
 from lrp.errors import LRPError
+from lrp.network import Network
 
 PAGE = Path(__file__).with_name("report.html")
 PLACE = "/*DATA*/"
 LARGEST = 200 * 2**20  # bytes of a page that a browser still opens willingly
 
 
-def _base64(values):
+def _base64(values: bytes) -> str:
     return base64.b64encode(values).decode("ascii")
 
 
-def _eight_bits(values, end):
+def _eight_bits(values: ArrayLike, end: float) -> str:
     """Values as int8, `end` at 127; base64."""
     return _base64(np.clip(np.rint(127 * np.asarray(values, np.float64) / end), -127, 127).astype(np.int8).tobytes())
 
 
-def _place(shape, geometry):
+def _place(shape: tuple[int, ...], geometry: Geometry) -> dict[str, Any]:
     """{start, end: of the picture in s; hertz: its lower and upper edge, or None for a waveform}."""
     if not geometry.is_spectrogram:
         return {"start": 0.0, "end": shape[2] / geometry.sample_rate, "hertz": None}
@@ -46,21 +53,25 @@ class Report:
     network: the `Network` to explain; seed: of the position of WAV files; count: how many entries there will be.
     """
 
-    def __init__(self, folder, network, seed=0, dtype="float32", count=1):
+    def __init__(
+        self, folder: str | os.PathLike, network: Network, seed: int = 0, dtype: DTypeLike = "float32", count: int = 1
+    ) -> None:
         self.folder, self.network, self.seed, self.dtype = os.fspath(folder), network, seed, dtype
         self.count, self.size, self.entries = count, 0, []
 
     @staticmethod
-    def _wav(signal, geometry):
+    def _wav(signal: np.ndarray, geometry: Geometry) -> str:
         """A signal (T,) in -1..1 as a WAV file, base64."""
         return _base64(audible.wav_bytes(signal, geometry.sample_rate))
 
-    def _audible(self, data, relevance, signal, geometry):
+    def _audible(
+        self, data: np.ndarray, relevance: np.ndarray, signal: np.ndarray | None, geometry: Geometry
+    ) -> str | None:
         if signal is None:
             return None
         return self._wav(audible.of_input(data, signal, relevance, geometry=geometry), geometry)
 
-    def entry(self, recording, composites):
+    def entry(self, recording: Recording, composites: Iterable[str | os.PathLike | Composite]) -> dict[str, Any]:
         """One `Recording` (one item) explained for every class by every composite (name, file, `Composite` or
         baseline), as a JSON value."""
         data, geometry = recording.data[0], recording.geometry
@@ -104,7 +115,7 @@ class Report:
             "sound": None if signal is None else self._wav(audible.normalised(signal), geometry),
         }
 
-    def add(self, entry):
+    def add(self, entry: dict[str, Any]) -> None:
         """Put an `entry` on the page; LRPError as soon as the page can be seen to become too large."""
         self.entries.append(entry)
         self.size += len(json.dumps(entry, allow_nan=False))
@@ -115,7 +126,7 @@ class Report:
                 f"{LARGEST // 2**20} MB at most wanted (fewer recordings with --limit, or fewer composites)"
             )
 
-    def write(self):
+    def write(self) -> str:
         """Write the page, whole or not at all; returns its path."""
         if not self.entries:
             raise LRPError(f"{self.folder}: no recordings found; at least one wanted for a report")

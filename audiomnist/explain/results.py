@@ -1,16 +1,25 @@
 """Explanations as HDF5 files."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from audiomnist.signal.geometry import Geometry
 from caffe_proto import atomic_hdf5
+from caffe_proto.atomic import HDF5Stream
 from lrp.errors import LRPError
+from lrp.explanation import Explanation
 
 
-def file_hash(path):
+def file_hash(path: str | os.PathLike) -> str:
     """SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -19,7 +28,12 @@ def file_hash(path):
     return digest.hexdigest()
 
 
-def columns(explanation, data, label=None, sources=None):
+def columns(
+    explanation: Explanation,
+    data: ArrayLike,
+    label: ArrayLike | None = None,
+    sources: Iterable[str | os.PathLike] | None = None,
+) -> dict[str, np.ndarray]:
     """{dataset: array} of an `Explanation` of the inputs `data` (N, C, H, W), their labels (N, L) and file names.
 
     relevance (N, C, H, W), scores (N, classes), score, prediction, target (N,); input (N, C, H, W) float32; label
@@ -42,7 +56,7 @@ def columns(explanation, data, label=None, sources=None):
     return made
 
 
-def attributes(explanation, geometry=None):
+def attributes(explanation: Explanation, geometry: Geometry | None = None) -> dict[str, str | int]:
     """{attribute: value} that goes with `columns`: composite; rules, {layer name: rule} as JSON; where there are
     columns of absorbed relevance, absorbed_layers, their layers as JSON; and the inputs' geometry, where it is known,
     under the names that their files have it (`audiomnist.signal.geometry`)."""
@@ -52,7 +66,7 @@ def attributes(explanation, geometry=None):
     return made | (geometry.attributes() if geometry else {})
 
 
-def check_same_attributes(source, made, known):
+def check_same_attributes(source: str, made: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """LRPError unless a recording's `attributes` are those of the recordings before; source: its file."""
     for name in [*known, *made]:
         if made.get(name) != known.get(name):
@@ -60,7 +74,7 @@ def check_same_attributes(source, made, known):
             raise LRPError(f"{source}: {found} found; {wanted} wanted, as the recordings before have it")
 
 
-def check_alike(made, known):
+def check_alike(made: Mapping[str, np.ndarray], known: Collection[str]) -> None:
     """LRPError unless the columns `made` have the names `known` of the recordings before."""
     where = made["source"][0] if "source" in made else "recording"
     for name in made:
@@ -71,7 +85,7 @@ def check_alike(made, known):
             raise LRPError(f"{where}: no {name} found; one wanted, as the recordings before have one")
 
 
-def string_kind(values):
+def string_kind(values: np.ndarray) -> np.dtype:
     """The HDF5 type for an array: text for objects, else its own."""
     import h5py
 
@@ -81,11 +95,11 @@ def string_kind(values):
 class Writer:
     """Appends `columns` to an HDF5 file that is being written; its datasets grow along their first axis."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: HDF5Stream) -> None:
         self.stream = stream
         self.file = stream.file
 
-    def append(self, made):
+    def append(self, made: Mapping[str, np.ndarray]) -> None:
         """Add the columns of further recordings; LRPError if they have others than the recordings before, WriteError if
         the disk did not take those before."""
         self.stream.check()
@@ -108,7 +122,7 @@ class Writer:
 
 
 @contextlib.contextmanager
-def writing(path, about):
+def writing(path: str | os.PathLike, about: Mapping[str, Any]) -> Iterator[Writer]:
     """Context manager: a `Writer` for the HDF5 file `path`, which appears when all was written, or not at all.
 
     about: {name: value}, the file's attributes; of the command line they are `attributes`, weights (its path),
