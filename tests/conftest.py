@@ -15,9 +15,10 @@ BVLC = Path(__file__).with_name("bvlc.sh")
 
 def pytest_configure():
     must_be_there()
-    # a shell without job control starts background commands with SIGINT ignored, which all their children inherit
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # a shell without job control starts background commands with both ignored, which all their children inherit
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -328,7 +328,7 @@ OBSTACLES = {
         layer { name: "hush" type: "Silence" bottom: "in" }""",
     "is a user's Python code": NET
     + """layer { name: "py" type: "Python" bottom: "ip2" top: "py" python_param {
-        module: "tests.test_graph" layer: "Seen" } } layer { name: "hush" type: "Silence" bottom: "py" }""",
+        module: "tests.caffe.test_graph" layer: "Seen" } } layer { name: "hush" type: "Silence" bottom: "py" }""",
     "the labels of layer 'loss' (SoftmaxWithLoss) are computed by layer 'power' (Power)": NET.replace(
         'layer { name: "loss"',
         'layer { name: "power" type: "Power" bottom: "label" top: "power" } layer { name: "loss"',
