@@ -27,7 +27,7 @@ class Classifier(Net):
         self,
         model_file: str | os.PathLike,
         pretrained_file: str | os.PathLike,
-        image_dims: Sequence[int] | None = None,
+        image_dims: Sequence[int] | np.ndarray | None = None,
         mean: np.ndarray | None = None,
         input_scale: float | None = None,
         raw_scale: float | None = None,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,19 @@ from caffe.solver import Solver
 CAPACITY = 200  # replays between two readings; pinned row numbers and results are kept for so many
 TOLERANCE = 1e-4  # of the largest element: what a replay may differ by from plain passes (sums in another order)
 WARM_UPS = 2  # plain runs before the capture: libraries choose and load kernels in the first one
+
+
+class Graph(Protocol):
+    """What captures on a kind of device (KINDS): `kind(function, generators)` captures, as CudaGraph does."""
+
+    def __init__(self, function: Callable[[], None], generators: Iterable[torch.Generator]): ...
+
+    def replay(self) -> None:
+        """Do the captured operations once more."""
+
+    @staticmethod
+    def warm_up(function: Callable[[], None], strict: bool) -> None:
+        """Run `function()` as it must be run before a capture; `strict`: what waits for the device raises."""
 
 
 class CudaGraph:
@@ -170,7 +184,7 @@ class Replay:
         self.results.index_copy_(0, self.slot, numbers[None])
         self.slot.add_(1)
 
-    def prepare(self, kind: type[CudaGraph], rates: Sequence[float] = ()) -> float:
+    def prepare(self, kind: type[Graph], rates: Sequence[float] = ()) -> float:
         """Capture with `kind`; returns by how much a replay differs from plain passes. All state is as before."""
         generators = [current().random.generator(current().device)]
         positions = [layer.position() for layer in self.layers]
@@ -297,7 +311,7 @@ def _from_slots(feeds):
         yield
 
 
-def accelerate(solver: Solver, kind: type[CudaGraph]) -> None:
+def accelerate(solver: Solver, kind: type[Graph]) -> None:
     """Let `solver` replay its iterations and test passes, captured by `kind`, where that can be done.
 
     The solver must be complete (restored, connected); training goes on by solver.step. The log says what is replayed.

@@ -212,7 +212,7 @@ def _pixels(picture):
     return np.asarray(picture.convert("RGB")) / np.iinfo(np.uint8).max
 
 
-def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_order: int = 1) -> np.ndarray:
     """An image H x W x K resized to new_dims = (H', W'), float32.
 
     One or three channels: smoothed before a reduction, then interpolated between pixel centres and clipped to the
@@ -237,7 +237,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     return (np.clip(resized, 0, 1) * (high - low) + low).astype(np.float32)
 
 
-def oversample(images: Iterable[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Iterable[np.ndarray], crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Ten crops of each image: corners (top left, top right, bottom left, bottom right), centre, and all five mirrored.
 
     images: iterable of arrays H x W x K, all of one size. crop_dims: (h, w). Returns (10 * N, h, w, K) float32.
