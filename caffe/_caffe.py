@@ -1,5 +1,7 @@
 """The functions and raw classes of pycaffe's extension module, under its name (docs/engine.md section 6.1)."""
 
+from __future__ import annotations
+
 import time
 
 import torch
@@ -27,17 +29,17 @@ from caffe_proto.caffe_pb2 import LayerParameter, SolverParameter
 RawBlobVec = StringVec = IntVec = DtypeVec = NetVec = BoolVec = list
 
 
-def init_log(level=0, stderr=False):
+def init_log(level: int = 0, stderr: bool = False) -> None:
     """Log lines of at least `level` (0 INFO, 1 WARNING, 2 ERROR, 3 FATAL); they always go to stderr."""
     glog.set_minimum(level)
 
 
-def log(message):
+def log(message: str) -> None:
     """Write one INFO line."""
     glog.info(message)
 
 
-def has_nccl():
+def has_nccl() -> bool:
     """False: several GPUs are driven by the command line, not through pycaffe's NCCL class."""
     return False
 
@@ -59,16 +61,18 @@ class Timer:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def start(self):
+    def start(self) -> None:
+        """Start, or start anew."""
         self._started = self._now()
 
-    def stop(self):
+    def stop(self) -> None:
+        """Stop, if the timer runs; `ms` keeps the time."""
         if self._started is not None:
             self._ms = 1000.0 * (self._now() - self._started)
             self._started = None
 
     @property
-    def ms(self):
+    def ms(self) -> float:
         """Milliseconds between start and stop (stops the timer if it runs)."""
         self.stop()
         return self._ms

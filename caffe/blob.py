@@ -3,8 +3,12 @@
 Layers read and write torch tensors (`value`, `grad`); pycaffe users see live numpy views (`data`, `diff`).
 """
 
-import math
+from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 
 from caffe.context import current
@@ -27,7 +31,7 @@ class Storage:
         self.tensor = None
         self.host = None
 
-    def get(self, shape):
+    def get(self, shape: torch.Size) -> torch.Tensor:
         """The tensor in `shape` on the current device; moves or allocates it if needed."""
         tensor, device = self.tensor, current().device
         if tensor is None:
@@ -41,7 +45,7 @@ class Storage:
             tensor = tensor.view(shape)
         return tensor
 
-    def set(self, tensor):
+    def set(self, tensor: torch.Tensor) -> None:
         """Take `tensor` as the new content (by reference, unless a numpy view must be kept alive)."""
         host = self.host
         if host is not None and tensor.device.type == "cpu" and host.numel() == tensor.numel():
@@ -51,7 +55,7 @@ class Storage:
         else:
             self.tensor, self.host = tensor, None
 
-    def array(self, shape):
+    def array(self, shape: torch.Size) -> np.ndarray:
         """A live C-contiguous numpy view; the content moves to the CPU."""
         tensor = self.tensor
         if tensor is None:
@@ -59,7 +63,7 @@ class Storage:
         self.tensor = self.host = tensor.cpu().contiguous().view(shape)
         return self.host.numpy()
 
-    def resize(self, shape, count):
+    def resize(self, shape: torch.Size, count: int) -> None:
         """Reinterpret the content in a new shape; what no longer fits is dropped, growth starts from zeros."""
         if self.tensor is None:
             return
@@ -82,7 +86,7 @@ class Blob:
 
     __slots__ = ("_shape", "_count", "_data", "_diff", "__weakref__")
 
-    def __init__(self, shape=()):
+    def __init__(self, shape: Sequence[int] = ()):
         self._shape = torch.Size(())
         self._count = 1
         self._data, self._diff = Storage(), Storage()
@@ -90,20 +94,21 @@ class Blob:
 
     # -- shape ---------------------------------------------------------------------------------------------------
     @property
-    def shape(self):
+    def shape(self) -> torch.Size:
         """Shape as a torch.Size (a tuple of ints)."""
         return self._shape
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Number of elements."""
         return self._count
 
     @property
-    def num_axes(self):
+    def num_axes(self) -> int:
+        """Number of axes; 0 for a scalar."""
         return len(self._shape)
 
-    def reshape(self, *shape):
+    def reshape(self, *shape: int) -> None:
         """Change the shape; `reshape()` makes a scalar. Content follows Caffe's rule (see Storage.resize)."""
         if tuple(shape) == self._shape:
             return
@@ -116,18 +121,18 @@ class Blob:
         self._diff.resize(shape, count)
         self._shape, self._count = shape, count
 
-    def axis(self, index):
+    def axis(self, index: int) -> int:
         """Canonical axis of `index` in [-num_axes, num_axes); raises CaffeError outside."""
         if not -len(self._shape) <= index < len(self._shape):
             raise CaffeError(f"axis {index} out of range for {len(self._shape)}-D Blob with shape {self.shape_string}")
         return index % len(self._shape)
 
-    def count_from(self, start, end=None):
+    def count_from(self, start: int, end: int | None = None) -> int:
         """Product of the dimensions start..end-1 (end: the last)."""
         return math.prod(self._shape[start:end])
 
     @property
-    def shape_string(self):
+    def shape_string(self) -> str:
         """The shape as Caffe prints it: `64 1 28 28 (50176)`."""
         return "".join(f"{n} " for n in self._shape) + f"({self._count})"
 
@@ -142,34 +147,36 @@ class Blob:
 
     # -- torch side ----------------------------------------------------------------------------------------------
     @property
-    def value(self):
+    def value(self) -> torch.Tensor:
+        """The content as a float32 tensor in `shape` on the current device; assigning replaces it."""
         return self._data.get(self._shape)
 
     @value.setter
-    def value(self, tensor):
+    def value(self, tensor: torch.Tensor) -> None:
         self._data.set(tensor)
 
     @property
-    def grad(self):
+    def grad(self) -> torch.Tensor:
+        """The gradient as a float32 tensor in `shape` on the current device; assigning replaces it."""
         return self._diff.get(self._shape)
 
     @grad.setter
-    def grad(self, tensor):
+    def grad(self, tensor: torch.Tensor) -> None:
         self._diff.set(tensor)
 
     @property
-    def has_grad(self):
+    def has_grad(self) -> bool:
         """False while the gradient was never written (it then reads as zeros)."""
         return self._diff.tensor is not None
 
-    def add_grad(self, tensor):
+    def add_grad(self, tensor: torch.Tensor) -> None:
         """Accumulate into the gradient, as layers do for their parameters."""
         if self._diff.tensor is None:
             self._diff.set(tensor.reshape(self._shape))
         else:
             self.grad.add_(tensor.reshape(self._shape))
 
-    def clear_grad(self):
+    def clear_grad(self) -> None:
         """Set the gradient to zero (the memory is given back unless a numpy view is alive)."""
         if self._diff.host is not None:
             self._diff.host.zero_()
@@ -177,34 +184,36 @@ class Blob:
         else:
             self._diff.tensor = None
 
-    def release_value(self):
+    def release_value(self) -> None:
         """Give the data's memory back; it reads as zeros until written (kept if a numpy view is alive)."""
         if self._data.host is None:
             self._data.tensor = None
 
-    def share_data(self, other):
+    def share_data(self, other: Blob) -> None:
         """Alias the data of `other` (equal counts, any shape)."""
         check(self._count == other.count, f"cannot share data of {other.shape_string} with {self.shape_string}")
         self._data = other._data
 
-    def share_diff(self, other):
+    def share_diff(self, other: Blob) -> None:
         """Alias the gradient of `other` (equal counts, any shape)."""
         check(self._count == other.count, f"cannot share diff of {other.shape_string} with {self.shape_string}")
         self._diff = other._diff
 
     # -- numpy side ----------------------------------------------------------------------------------------------
     @property
-    def data(self):
+    def data(self) -> np.ndarray:
+        """The content as a live, writable float32 array in `shape` (C order); it moves to the CPU."""
         return self._data.array(self._shape)
 
     @property
-    def diff(self):
+    def diff(self) -> np.ndarray:
+        """The gradient as a live, writable float32 array in `shape` (C order); it moves to the CPU."""
         return self._diff.array(self._shape)
 
 
 class BlobVec(list):
     """A list of blobs, as pycaffe shows parameters; `add_blob` lets Python layers make parameters."""
 
-    def add_blob(self, *shape):
+    def add_blob(self, *shape: int) -> None:
         """Append a new zero blob of this shape."""
         self.append(Blob(shape))

@@ -4,18 +4,28 @@ The result of the convolution, the largest array of such networks, stays in cach
 Kept for the backward pass are the pooled values and, as small integers, the winners.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
+from caffe.blob import Blob
 from caffe.convolution import chunks
+
+if TYPE_CHECKING:
+    from caffe.layers.vision import Convolution, Pooling
 
 aten = torch.ops.aten
 
 
-def make_block(convolution, pooling, bottom, middle, top, propagate_down):
+def make_block(
+    convolution: Convolution, pooling: Pooling, bottom: Blob, middle: Blob, top: Blob, propagate_down: bool
+) -> Block | None:
     """The block of these two layers and the ReLU between them, None where it does not pay.
 
     Windows side by side read every value once: there the layers one after the other are as quick, and small enough.
@@ -41,17 +51,20 @@ class Block:
     propagate_down: is the gradient of `bottom` wanted?
     """
 
-    def __init__(self, convolution, pooling, bottom, middle, top, propagate_down):
+    def __init__(
+        self, convolution: Convolution, pooling: Pooling, bottom: Blob, middle: Blob, top: Blob, propagate_down: bool
+    ):
         self.convolution, self.pooling = convolution, pooling
         self.bottom, self.middle, self.top, self.propagate_down = bottom, middle, top, propagate_down
 
     kind = "block"
 
-    def chunks(self):
+    def chunks(self) -> list[slice]:
         """Slices of the batch."""
         return chunks(self.middle.shape[0], 4 * self.middle.count_from(1))
 
-    def forward(self):
+    def forward(self) -> None:
+        """Compute the value of `top` from that of `bottom`, chunk by chunk; TRAIN keeps the winners."""
         self.pooling.reshape([self.middle], [self.top])
         training, shape = self.convolution.training, self.top.shape
         y = torch.empty(shape, memory_format=torch.channels_last)
@@ -65,7 +78,8 @@ class Block:
                 self.winner[chunk] = winner
         self.top.value = y
 
-    def backward(self):
+    def backward(self) -> None:
+        """From the gradient of `top`: add those of the parameters, and overwrite that of `bottom` if it is wanted."""
         bias = torch.zeros(self.middle.shape[1])
         if self.propagate_down:  # the gradient for the input comes quickest from the whole batch
             gradient = torch.empty(self.middle.shape, memory_format=torch.channels_last)
@@ -85,22 +99,23 @@ class Block:
                     weight += self.convolution.gradients(x, piece, False, bias=False)[1].reshape(weight.shape)
         self.add(weight, bias)
 
-    def masked(self, chunk, bias):
+    def masked(self, chunk: slice, bias: torch.Tensor) -> torch.Tensor:
         """The top's gradient for `chunk` behind the ReLU; its sum is added to the gradient of the bias."""
         gradient = aten.threshold_backward(self.top.grad[chunk], self.top.value[chunk], 0)
         bias.add_(gradient.sum([0, 2, 3]))
         return gradient
 
-    def add(self, *grads):
+    def add(self, *grads: torch.Tensor) -> None:
         """Add the gradients of weights and bias to their blobs where they are wanted."""
         wanted = self.convolution.param_propagate_down
         self.convolution.add_gradients(*(g if w else None for g, w in zip(grads, wanted, strict=False)))
 
-    def release(self):
+    def release(self) -> None:
+        """Give back the winners."""
         self.winner = None
 
 
-def maximum(tensors, out):
+def maximum(tensors: Sequence[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
     """Element-wise maximum of the sequence `tensors`, written to `out`; of one tensor, that tensor."""
     first, *others = tensors
     for tensor in others:
@@ -121,11 +136,12 @@ class SingleChannelBlock(Block):
 
     kind = "single-channel block"
 
-    def geometry(self):
+    def geometry(self) -> tuple[int, int, int, int, int]:
+        """(window k, step s and windows per signal of the pooling, kernel width, samples before the pooling)."""
         k, s, out = self.pooling.kernel[1], self.pooling.stride[1], self.pooling.out[1]
         return k, s, out, self.convolution.kernel[1], self.middle.shape[3]
 
-    def unfold(self, first, rows):
+    def unfold(self, first: int, rows: int) -> torch.Tensor:
         """(N, rows, width) windows of the padded signals from sample `first` in steps of the pooling."""
         _, s, _, width, _ = self.geometry()
         signal, pad = self.bottom.value[:, 0, 0], self.convolution.pad[1]
@@ -133,7 +149,7 @@ class SingleChannelBlock(Block):
         signal = functional.pad(signal, (pad, max(pad, reach - pad - signal.shape[1])))
         return signal[:, first:].unfold(1, width, s)[:, :rows]
 
-    def candidates(self):
+    def candidates(self) -> tuple[Callable[[int], None], list[torch.Tensor]]:
         """(function that computes image n's candidates, list of their k (out, channels) views)."""
         k, s, out, width, sizes = self.geometry()
         rows = out + (k - 1) // s
@@ -151,7 +167,7 @@ class SingleChannelBlock(Block):
 
         return compute, [phases[j % s, j // s : j // s + out] for j in range(k)]
 
-    def forward(self):
+    def forward(self) -> None:
         self.pooling.reshape([self.middle], [self.top])
         compute, candidates = self.candidates()
         y = torch.empty(self.top.shape, memory_format=torch.channels_last)
@@ -160,7 +176,7 @@ class SingleChannelBlock(Block):
             torch.clamp_min(maximum(candidates, best), 0, out=best)
         self.top.value = y
 
-    def backward(self):
+    def backward(self) -> None:
         k, _, out, width, _ = self.geometry()
         compute, candidates = self.candidates()
         y, dy = (t.permute(0, 2, 3, 1)[:, 0].contiguous() for t in (self.top.value, self.top.grad))

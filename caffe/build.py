@@ -3,7 +3,10 @@
 The result is made of frozen records: one Node a layer, one NamedBlob a blob, one Parameter a parameter blob.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from google.protobuf import text_format
@@ -31,7 +34,8 @@ class Node:
     propagate_down: list[bool]  # per bottom: is its gradient wanted?
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """The layer's name."""
         return self.param.name
 
 
@@ -70,15 +74,15 @@ class Structure:
 class Draft:
     """A record that is not finished: the fields as attributes, and `need_backward` of blobs while it is worked out."""
 
-    def __init__(self, **fields):
+    def __init__(self, **fields: Any):
         self.__dict__.update(fields)
 
-    def freeze(self, record):
+    def freeze(self, record: type) -> Any:
         """The finished `record` (a dataclass)."""
         return record(**{field: getattr(self, field) for field in record.__dataclass_fields__})
 
 
-def read_structure(param):
+def read_structure(param: caffe_pb2.NetParameter) -> tuple[caffe_pb2.NetParameter, Structure]:
     """(NetParameter with its splits, Structure) of NetParameter `param`, whose state says phase, level and stages."""
     phase = param.state.phase
     param = filter_net(param, glog.info)
@@ -87,14 +91,14 @@ def read_structure(param):
     return param, Builder(phase).build(param)
 
 
-def say(message):
+def say(message: str) -> None:
     """Log an INFO line (the root alone)."""
     if current().is_root:
         glog.info(message, above=1)
 
 
 # -- splits ----------------------------------------------------------------------------------------------------------
-def insert_splits(param):
+def insert_splits(param: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     """The NetParameter with a Split layer after every blob that is used more than once."""
     producer = {}  # blob name -> (layer index, top index) of its latest production
     uses = {}  # (layer index, top index) -> number of bottoms that read it
@@ -147,7 +151,7 @@ def insert_splits(param):
 class Builder:
     """Builds a structure layer by layer, as Caffe does and logs it."""
 
-    def __init__(self, phase):
+    def __init__(self, phase: int):
         self.phase = phase
         self.nodes, self.blobs, self.parameters = [], [], []  # Drafts
         self.inputs = []
@@ -155,7 +159,8 @@ class Builder:
         self.owners = {}  # parameter name -> index of the parameter that owns it
         self.memory = 0
 
-    def build(self, param):
+    def build(self, param: caffe_pb2.NetParameter) -> Structure:
+        """The Structure of NetParameter `param`, filtered and split; raises CaffeError for what does not fit."""
         for layer_param in param.layer:
             self._add(layer_param)
         self._decide_backward(param.force_backward)

@@ -1,5 +1,10 @@
 """Image classification with any network: crops, preprocessing and averaged predictions."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 import caffe.io
@@ -20,13 +25,13 @@ class Classifier(Net):
 
     def __init__(
         self,
-        model_file,
-        pretrained_file,
-        image_dims=None,
-        mean=None,
-        input_scale=None,
-        raw_scale=None,
-        channel_swap=None,
+        model_file: str | os.PathLike,
+        pretrained_file: str | os.PathLike,
+        image_dims: Sequence[int] | np.ndarray | None = None,
+        mean: np.ndarray | None = None,
+        input_scale: float | None = None,
+        raw_scale: float | None = None,
+        channel_swap: Sequence[int] | None = None,
     ):
         super().__init__(model_file, TEST, weights=pretrained_file)
         in_ = self.inputs[0]
@@ -34,7 +39,7 @@ class Classifier(Net):
         self.crop_dims = np.array(self.blobs[in_].data.shape[2:])
         self.image_dims = self.crop_dims if image_dims is None or len(image_dims) == 0 else image_dims
 
-    def predict(self, inputs, oversample=True):
+    def predict(self, inputs: Iterable[np.ndarray], oversample: bool = True) -> np.ndarray:
         """Predictions (N, classes) for N images: the net's first output, per image.
 
         inputs: iterable of arrays H x W x K. With `oversample` the mean over ten crops (caffe.io.oversample), else the
@@ -54,7 +59,13 @@ class Classifier(Net):
         return predictions
 
 
-def input_transformer(net, mean, input_scale, raw_scale, channel_swap):
+def input_transformer(
+    net: Net,
+    mean: np.ndarray | None,
+    input_scale: float | None,
+    raw_scale: float | None,
+    channel_swap: Sequence[int] | None,
+) -> caffe.io.Transformer:
     """The Transformer from images H x W x K to the first input of `net`; settings that are None are left out."""
     in_ = net.inputs[0]
     transformer = caffe.io.Transformer({in_: net.blobs[in_].data.shape})

@@ -3,11 +3,14 @@
 Flags are written as gflags takes them: -name=value, --name=value or -name value. All output is glog lines on stderr.
 """
 
+from __future__ import annotations
+
 import argparse
 import ctypes
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -34,7 +37,7 @@ commands:
   time            benchmark model execution time"""
 
 
-def action(function):
+def action(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     """Decorator: make a function of the parsed flags a command of its name without the trailing underscore."""
     ACTIONS[function.__name__.rstrip("_")] = function
     return function
@@ -46,7 +49,7 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(1)
 
 
-def make_parser():
+def make_parser() -> argparse.ArgumentParser:
     """The parser of all flags; every flag's default stands in its help."""
     parser = _Parser(
         prog="caffe",
@@ -77,7 +80,7 @@ def make_parser():
     return parser
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 misused or an error in a Python layer, 134 fatal)."""
     parser = make_parser()
     flags = parser.parse_args(argv)
@@ -111,7 +114,7 @@ def main(argv=None):
         return INTERRUPTED_STATUS
 
 
-def keep_memory():
+def keep_memory() -> None:
     """Tell glibc to keep freed memory: giving it back and faulting it in again is most of AudioNet's time.
 
     mallopt M_MMAP_THRESHOLD (-3) and M_TRIM_THRESHOLD (-1) at their largest; other C libraries are left alone.
@@ -125,7 +128,7 @@ def keep_memory():
 
 
 # -- devices ---------------------------------------------------------------------------------------------------------
-def gpu_ids(text):
+def gpu_ids(text: str) -> list[int]:
     """The GPU ids that flag -gpu names."""
     if text == "all":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -137,13 +140,14 @@ def gpu_ids(text):
         raise CaffeError(f"-gpu: found '{text}'; wanted ids such as 0,1 or 'all'") from None
 
 
-def stages(text):
+def stages(text: str) -> list[str]:
+    """The stages that flag -stage names."""
     return text.split(",") if text else []
 
 
 # -- train -----------------------------------------------------------------------------------------------------------
 @action
-def train(flags):
+def train(flags: argparse.Namespace) -> int:
     """Train or finetune a model."""
     check(flags.solver, "Need a solver definition to train.")
     check(
@@ -181,7 +185,7 @@ def train(flags):
 
 # -- test ------------------------------------------------------------------------------------------------------------
 @action
-def test(flags):
+def test(flags: argparse.Namespace) -> int:
     """Score a model."""
     check(flags.model, "Need a model definition to score.")
     check(flags.weights, "Need model weights to score.")
@@ -255,7 +259,7 @@ def _now():
 
 
 @action
-def time_(flags):
+def time_(flags: argparse.Namespace) -> int:
     """Benchmark a model, layer by layer."""
     check(flags.model, "Need a model definition to time.")
     check(flags.phase in ("", "TRAIN", "TEST"), 'phase must be "TRAIN" or "TEST"')
@@ -326,7 +330,7 @@ YES_NO = (15, 17)
 
 
 @action
-def device_query(flags):
+def device_query(flags: argparse.Namespace) -> int:
     """Show GPU diagnostic information."""
     glog.info(f"Querying GPUs {flags.gpu}")
     for index in gpu_ids(flags.gpu):

@@ -4,12 +4,15 @@ A Context may be given to nets and solvers. What is given none computes in the d
 itself and which caffe.set_mode_gpu() and its siblings (caffe.mode) change.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +59,7 @@ class Settings:
     progress: str | None = None
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """What the CAFFE_* variables say; CaffeError names one that says something unknown."""
         return cls(
             tf32=bool(switch(environment, "CAFFE_TF32", "float32", "TF32")),
@@ -85,13 +88,13 @@ class RandomState:
     def __init__(self):
         self.seed(int(np.random.SeedSequence().generate_state(1)[0]))
 
-    def seed(self, seed, order=None):
+    def seed(self, seed: int, order: int | None = None) -> None:
         """Restart every stream from `seed` (an int >= 0), the one of draw_seed from `order` if given."""
         self._seed = int(seed)
         self._order = torch.Generator().manual_seed(self._seed if order is None else int(order))
         self._generators = {}
 
-    def generator(self, on=CPU):
+    def generator(self, on: torch.device = CPU) -> torch.Generator:
         """The torch.Generator of device `on`, made from the seed on first use."""
         key = str(on)
         if key not in self._generators:
@@ -99,7 +102,7 @@ class RandomState:
             self._generators[key].manual_seed(self._seed)
         return self._generators[key]
 
-    def renew(self, on):
+    def renew(self, on: torch.device) -> torch.Generator:
         """A new generator for device `on`, in the state that generator() gives it first.
 
         For a generator that took part in a capture that failed: CUDA's refuse to work after that.
@@ -107,15 +110,15 @@ class RandomState:
         self._generators.pop(str(on), None)
         return self.generator(on)
 
-    def draw_seed(self):
+    def draw_seed(self) -> int:
         """A 63-bit seed for a stream of data order, the same for all solvers that train together."""
         return int(torch.randint(0, 2**63 - 1, (1,), generator=self._order).item())
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """Everything needed to continue: {device name: uint8 array of the generator's state}, and the seed."""
         return {"seed": self._seed, "generators": {k: g.get_state().numpy() for k, g in self._generators.items()}}
 
-    def restore(self, state):
+    def restore(self, state: dict[str, Any]) -> None:
         """Continue from a state() of before; generators of devices that are absent here start from the seed."""
         self.seed(state["seed"])
         for name, values in state["generators"].items():
@@ -136,7 +139,14 @@ class Context:
     snapshots. capturing: True while operations are recorded for a graph, when nothing may wait for the device.
     """
 
-    def __init__(self, device=CPU, random=None, settings=None, solver_count=1, solver_rank=0):
+    def __init__(
+        self,
+        device: torch.device = CPU,
+        random: RandomState | None = None,
+        settings: Settings | None = None,
+        solver_count: int = 1,
+        solver_rank: int = 0,
+    ):
         self.device, self.gpu = device, device.index or 0
         self.random = RandomState() if random is None else random
         self.solver_count, self.solver_rank, self.multiprocess = solver_count, solver_rank, False
@@ -152,10 +162,11 @@ class Context:
 
     @property
     def is_root(self) -> bool:
+        """True for the root: the only solver, or the one of rank 0."""
         return self.solver_rank == 0
 
     @contextlib.contextmanager
-    def capture(self):
+    def capture(self) -> Iterator[None]:
         """A `with` block in which capturing is True."""
         self.capturing = True
         try:
@@ -180,7 +191,7 @@ def current() -> Context:
 
 
 @contextlib.contextmanager
-def use(context: Context | None):
+def use(context: Context | None) -> Iterator[None]:
     """A `with` block in which `context` is the current one of this thread (None: it stays as it is)."""
     before = _thread.context
     if context is not None:

@@ -4,7 +4,10 @@ Images are (N, channels, height, width) tensors, in torch's channels_last memory
 windows has one row per output position.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
@@ -14,7 +17,7 @@ CHUNK_BYTES = 8 * 2**20  # of intermediate results at a time
 LONG_ROW = 64  # fewest positions in a row of an image for products row by row
 
 
-def channels_last(tensor):
+def channels_last(tensor: torch.Tensor) -> torch.Tensor:
     """`tensor` (four axes) in torch's channels_last memory format, with strides that say so.
 
     With one channel both formats have the same bytes, and torch takes such a tensor for a plain one: what comes out of
@@ -25,7 +28,7 @@ def channels_last(tensor):
     return tensor.as_strided(tensor.shape, (height * width * channels, 1, width * channels, channels))
 
 
-def is_single_channel(channels, kernel, dilation):
+def is_single_channel(channels: int, kernel: Sequence[int], dilation: Sequence[int]) -> bool:
     """True for one input channel and few weights per output.
 
     Convolution kernels waste their width there: the matrix of windows times the weights is twice as quick, image by
@@ -34,13 +37,20 @@ def is_single_channel(channels, kernel, dilation):
     return channels == 1 and math.prod(kernel) <= SINGLE_CHANNEL_KERNEL and list(dilation) == [1, 1]
 
 
-def chunks(images, image_bytes):
+def chunks(images: int, image_bytes: int) -> list[slice]:
     """Slices of a batch of `images` images, of which each needs `image_bytes` of intermediate results."""
     step = max(1, CHUNK_BYTES // image_bytes)
     return [slice(start, min(start + step, images)) for start in range(0, images, step)]
 
 
-def unfold(x, out, kernel, stride, pad, dilation):
+def unfold(
+    x: torch.Tensor,
+    out: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    dilation: Sequence[int],
+) -> torch.Tensor:
     """The windows of padded images `x` as a view (N, out_h, out_w, kernel_h, kernel_w, channels)."""
     image = functional.pad(x.permute(0, 2, 3, 1), (0, 0, pad[1], pad[1], pad[0], pad[0]))
     n, h, w, c = image.stride()
@@ -48,12 +58,22 @@ def unfold(x, out, kernel, stride, pad, dilation):
     return image.as_strided((len(image), *out, *kernel, image.shape[3]), steps)
 
 
-def single_channel_unfold(x, out, kernel, stride, pad):
+def single_channel_unfold(
+    x: torch.Tensor, out: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
+) -> torch.Tensor:
     """(N, out_h * out_w, kernel elements) windows of one-channel images (N, 1, H, W)."""
     return unfold(x, out, kernel, stride, pad, (1, 1)).reshape(len(x), -1, math.prod(kernel))
 
 
-def single_channel_result(x, out, weight, bias, stride, pad, relu):
+def single_channel_result(
+    x: torch.Tensor,
+    out: Sequence[int],
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    pad: Sequence[int],
+    relu: bool,
+) -> torch.Tensor:
     """The convolution of one-channel images `x` with `weight` (outputs, 1, kh, kw); `relu`: with a ReLU.
 
     `out` are the sizes (out_h, out_w) of the result.
@@ -69,7 +89,9 @@ def single_channel_result(x, out, weight, bias, stride, pad, relu):
     return y
 
 
-def single_channel_gradients(x, dy, kernel, stride, pad):
+def single_channel_gradients(
+    x: torch.Tensor, dy: torch.Tensor, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of weights (outputs, kernel elements) and bias (outputs,) for `dy`, that of single_channel_result."""
     seen = single_channel_unfold(x, dy.shape[2:], kernel, stride, pad)
     seen = functional.pad(seen, (0, 1), value=1.0)  # the last column is the bias
@@ -77,7 +99,7 @@ def single_channel_gradients(x, dy, kernel, stride, pad):
     return total[:-1].T, total[-1]
 
 
-def products_pay():
+def products_pay() -> bool:
     """True where matrix products beat oneDNN's gradients of weights: on CPUs without AVX-512.
 
     With AVX2 the kernel for channels_last runs at a fifth to two thirds of a matrix product's rate.
@@ -85,7 +107,15 @@ def products_pay():
     return torch.backends.cpu.get_cpu_capability() != "AVX512"
 
 
-def weight_gradient(x, dy, kernel, stride, pad, dilation, group):
+def weight_gradient(
+    x: torch.Tensor,
+    dy: torch.Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    dilation: Sequence[int],
+    group: int,
+) -> torch.Tensor:
     """The gradient (outputs, channels / group, kh, kw) of a convolution's weights for images `x` and gradient `dy`."""
     if kernel[0] == 1 and pad[0] == 0 and list(stride) == [1, 1] and dy.shape[3] >= LONG_ROW:
         return _by_shifts(x, dy, kernel[1], pad[1], dilation[1], group)

@@ -6,11 +6,13 @@ extent k that moves in steps of s over an input padded by p, input position x is
 (x + p - (k - 1) / 2) / s.
 """
 
+from __future__ import annotations
+
 from collections import deque
 
 import numpy as np
 
-from caffe.net_spec import layers
+from caffe.net_spec import Function, Top, layers
 
 PASS_THROUGH_LAYERS = (
     "AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Exp", "Log", "LRN", "MVN", "Power", "PReLU",
@@ -22,6 +24,7 @@ WINDOW_PARAMS = {
     "Im2col": "convolution_param",
     "Pooling": "pooling_param",
 }
+Map = tuple[int | None, float | np.ndarray, float | np.ndarray]
 IDENTITY = (None, 1, 0)
 
 
@@ -33,7 +36,7 @@ class AxisMismatchException(Exception):
     """Two maps that start at different axes were composed."""
 
 
-def window_map(fn):
+def window_map(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """(axis, kernel extent, stride, pad) of a sliding-window layer, the last three as float arrays.
 
     Only the forms for all axes are understood (`kernel_size`, not `kernel_h`). The extent counts dilation.
@@ -51,7 +54,7 @@ def window_map(fn):
     return params.get("axis", 1), (kernel - 1) * dilation + 1, stride, pad
 
 
-def coord_map(fn):
+def coord_map(fn: Function) -> Map:
     """The map from the bottom of layer `fn` (a net_spec Function) to its top; raises UndefinedMapException."""
     if fn.type_name in ("Convolution", "Pooling", "Im2col"):
         axis, extent, stride, pad = window_map(fn)
@@ -67,7 +70,7 @@ def coord_map(fn):
     raise UndefinedMapException(f"{fn.type_name} does not map coordinates")
 
 
-def compose(base_map, next_map):
+def compose(base_map: Map, next_map: Map) -> Map:
     """The map `base_map` after `next_map`; raises AxisMismatchException if both name an axis and they differ."""
     axis1, a1, b1 = base_map
     axis2, a2, b2 = next_map
@@ -76,13 +79,13 @@ def compose(base_map, next_map):
     return axis2 if axis1 is None else axis1, a1 * a2, a1 * b2 + b1
 
 
-def inverse(coord_map):
+def inverse(coord_map: Map) -> Map:
     """The map back: x = (y - b) / a."""
     axis, a, b = coord_map
     return axis, 1 / a, -b / a
 
 
-def coord_map_from_to(top_from, top_to):
+def coord_map_from_to(top_from: Top, top_to: Top) -> Map:
     """The map from the coordinates of `top_from` to those of `top_to`, through their nearest common ancestor.
 
     Raises RuntimeError if no chain of spatial layers joins them, and AxisMismatchException.
@@ -106,7 +109,7 @@ def coord_map_from_to(top_from, top_to):
     raise RuntimeError("Could not compute map between tops; are they connected by spatial layers?")
 
 
-def crop(top_from, top_to):
+def crop(top_from: Top, top_to: Top) -> Top:
     """A Crop of `top_from` to the size of `top_to` and aligned with it.
 
     Raises AssertionError unless the two differ by a shift of whole, non-negative steps.

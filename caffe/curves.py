@@ -1,12 +1,18 @@
 """What a training run leaves beside its snapshots: learning curves as CSV and picture, and a line on the terminal."""
 
+from __future__ import annotations
+
 import csv
 import io
 import os
 import sys
+from typing import TextIO
+
+import numpy as np
 
 from caffe import glog
 from caffe.context import current
+from caffe.solver import Solver
 from caffe_proto import write_file
 
 COLUMNS = ("iteration", "kind", "name", "value")
@@ -19,7 +25,7 @@ class LearningCurve:
     A resumed run keeps the rows up to its first iteration.
     """
 
-    def __init__(self, solver):
+    def __init__(self, solver: Solver):
         self.stem = f"{solver.param.snapshot_prefix}_curve"
         self.every = solver.param.display or 1
         self.rows = self._earlier(solver.iter)
@@ -35,22 +41,25 @@ class LearningCurve:
             glog.warning(f"{self.stem}.csv: cannot be continued ({error}); the curve starts at iteration {iteration}")
             return []
 
-    def trained(self, solver, loss, rate):
+    def trained(self, solver: Solver, loss: float, rate: float) -> None:
+        """Take loss and learning rate of the iteration just done, if it is one of those that are shown."""
         iteration = solver.iter - 1
         if iteration % self.every == 0:
             self.rows.append((iteration, "train", "loss", loss))
             self.rows.append((iteration, "train", "lr", rate))
 
-    def tested(self, solver, index, means):
+    def tested(self, solver: Solver, index: int, means: list[tuple[str, float, np.ndarray]]) -> None:
+        """Take the mean outputs [(name, loss weight, values)] of test net number `index`."""
         for name, _, values in means:
             for k, value in enumerate(values):
                 label = name if len(values) == 1 else f"{name}[{k}]"
                 self.rows.append((solver.iter, f"test{index}", label, float(value)))
 
-    def snapshotted(self, solver):
+    def snapshotted(self, solver: Solver) -> None:
+        """Write the CSV file."""
         self._attempt(self._write_csv)  # what a killed run goes on from has its curve as well
 
-    def write(self):
+    def write(self) -> None:
         """Write CSV and picture, each atomically; where that fails the log says so, and the run is none the worse."""
         self._attempt(self._write_csv)
         self._attempt(self._write_picture)
@@ -112,7 +121,7 @@ class LearningCurve:
         write_file(f"{self.stem}.png", picture.getvalue())
 
 
-def progress_stream():
+def progress_stream() -> TextIO | None:
     """Where progress is drawn: the file of the settings (a terminal), else stderr if it is one, else None."""
     path = current().settings.progress
     if not path:
@@ -127,7 +136,7 @@ def progress_stream():
 class ProgressLine:
     """A line on the terminal `stream` with iteration, loss, speed and time left."""
 
-    def __init__(self, solver, stream):
+    def __init__(self, solver: Solver, stream: TextIO):
         from tqdm import tqdm
 
         self.bar = tqdm(
@@ -135,16 +144,20 @@ class ProgressLine:
         )
         glog.set_line_hook(self.bar.clear)
 
-    def trained(self, solver, loss, rate):
+    def trained(self, solver: Solver, loss: float, rate: float) -> None:
+        """Count the iteration just done and show its loss."""
         self.bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
         self.bar.update(1)
 
-    def tested(self, solver, index, means):
+    def tested(self, solver: Solver, index: int, means: list[tuple[str, float, np.ndarray]]) -> None:
+        """Draw the line again, below the lines of the test."""
         self.bar.refresh()
 
-    def snapshotted(self, solver):
+    def snapshotted(self, solver: Solver) -> None:
+        """Nothing: the line does not show snapshots."""
         pass
 
-    def close(self):
+    def close(self) -> None:
+        """Take the line off the terminal."""
         glog.set_line_hook(None)
         self.bar.close()

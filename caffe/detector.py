@@ -1,5 +1,11 @@
 """Classification of image windows (R-CNN style: each window warped to the input size, with surrounding context)."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 
 import caffe.io
@@ -17,19 +23,21 @@ class Detector(Net):
 
     def __init__(
         self,
-        model_file,
-        pretrained_file,
-        mean=None,
-        input_scale=None,
-        raw_scale=None,
-        channel_swap=None,
-        context_pad=None,
+        model_file: str | os.PathLike,
+        pretrained_file: str | os.PathLike,
+        mean: np.ndarray | None = None,
+        input_scale: float | None = None,
+        raw_scale: float | None = None,
+        channel_swap: Sequence[int] | None = None,
+        context_pad: int | None = None,
     ):
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = input_transformer(self, mean, input_scale, raw_scale, channel_swap)
         self.configure_crop(context_pad)
 
-    def detect_windows(self, images_windows):
+    def detect_windows(
+        self, images_windows: Iterable[tuple[str | os.PathLike, Iterable[Sequence[float]]]]
+    ) -> list[dict[str, Any]]:
         """Predictions for windows of images.
 
         images_windows: iterable of (image file, iterable of windows (ymin, xmin, ymax, xmax) in pixels).
@@ -50,7 +58,7 @@ class Detector(Net):
             detection["prediction"] = prediction
         return detections
 
-    def detect_selective_search(self, image_fnames):
+    def detect_selective_search(self, image_fnames: Iterable[str]) -> list[dict[str, Any]]:
         """`detect_windows` over the windows that the external selective search package proposes for each file."""
         try:
             import selective_search_ijcv_with_python as selective_search
@@ -62,7 +70,7 @@ class Detector(Net):
         windows = selective_search.get_windows(image_fnames, cmd="selective_search_rcnn")
         return self.detect_windows(zip(image_fnames, windows, strict=True))
 
-    def crop(self, im, window):
+    def crop(self, im: np.ndarray, window: Sequence[float] | np.ndarray) -> np.ndarray:
         """The window of image `im` (H x W x K), or with context the input-sized crop around it.
 
         With context: the window grown about its centre so that, warped to the input's size, `context_pad` pixels remain
@@ -92,7 +100,7 @@ class Detector(Net):
         )
         return crop
 
-    def configure_crop(self, context_pad):
+    def configure_crop(self, context_pad: int | None) -> None:
         """Set the context, and the fill value of crops: the mean, taken back to the space of unprocessed images."""
         in_ = self.inputs[0]
         back = np.argsort(self.transformer.transpose[in_])  # input axes in image order

@@ -5,12 +5,19 @@
 The format is that of OUT's extension (png, svg, pdf, ...; `dot` for Graphviz's own text, which needs no Graphviz).
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from caffe_proto import CaffeFileError, caffe_pb2, filter_net, net_state, read_net, write_file
 from caffe_proto.windows import given_window
+
+if TYPE_CHECKING:
+    import pydot
 
 LAYER_STYLE_DEFAULT = {"shape": "record", "fillcolor": "#6495ED", "style": "filled"}
 NEURON_LAYER_STYLE = {"shape": "record", "fillcolor": "#90EE90", "style": "filled"}
@@ -27,17 +34,17 @@ _ESCAPED = str.maketrans({'"': '\\"', "\\": "\\\\"})  # what would end a quoted 
 LEARNED_LAYERS = ("Convolution", "Deconvolution", "InnerProduct")  # those whose lr_mult `display_lrm` shows
 
 
-def get_pooling_types_dict():
+def get_pooling_types_dict() -> dict[int, str]:
     """{value: name} of the pooling methods."""
     return {value: name for name, value in caffe_pb2.PoolingParameter.PoolMethod.items()}
 
 
-def choose_color_by_layertype(layertype):
+def choose_color_by_layertype(layertype: str) -> str:
     """Fill colour of a layer of this type."""
     return LAYER_COLORS.get(layertype, LAYER_STYLE_DEFAULT["fillcolor"])
 
 
-def get_edge_label(layer):
+def get_edge_label(layer: caffe_pb2.LayerParameter) -> str:
     """Label of the edges from a layer to its tops: batch size or number of outputs, where it has them."""
     if layer.type == "Data":
         return f"Batch {layer.data_param.batch_size}"
@@ -48,13 +55,13 @@ def get_edge_label(layer):
     return EMPTY_LABEL
 
 
-def get_layer_lr_mult(layer):
+def get_layer_lr_mult(layer: caffe_pb2.LayerParameter) -> tuple[float, float]:
     """(weight, bias) learning rate multipliers of a layer."""
     mults = [spec.lr_mult for spec in layer.param[:2]]
     return tuple(mults + [1.0] * (2 - len(mults)))
 
 
-def get_layer_label(layer, rankdir, display_lrm=False):
+def get_layer_label(layer: caffe_pb2.LayerParameter, rankdir: str, display_lrm: bool = False) -> str:
     """Label of a layer's box, in quotes: name, type, geometry; on one line for vertical graphs, else on several.
 
     layer: LayerParameter. display_lrm: add the learning rate multipliers of convolutions and inner products.
@@ -90,7 +97,13 @@ def _extent(param, field, default):
     return str(sizes[0]) if len(set(sizes)) == 1 else "x".join(map(str, sizes))
 
 
-def get_pydot_graph(caffe_net, rankdir, label_edges=True, phase=None, display_lrm=False):
+def get_pydot_graph(
+    caffe_net: caffe_pb2.NetParameter,
+    rankdir: str,
+    label_edges: bool = True,
+    phase: int | None = None,
+    display_lrm: bool = False,
+) -> pydot.Dot:
     """The pydot.Dot graph of a NetParameter.
 
     rankdir: direction of the graph, one of LR, RL, TB, BT. phase: TRAIN or TEST draws the layers of a net in that
@@ -133,7 +146,13 @@ def _pydot():
     return pydot
 
 
-def draw_net(caffe_net, rankdir, ext="png", phase=None, display_lrm=False):
+def draw_net(
+    caffe_net: caffe_pb2.NetParameter,
+    rankdir: str,
+    ext: str = "png",
+    phase: int | None = None,
+    display_lrm: bool = False,
+) -> bytes:
     """The picture of a NetParameter as bytes in format `ext` (png, svg, pdf, ...; raw: Graphviz text).
 
     Raises ImportError without pydot and FileNotFoundError without Graphviz's program `dot` (not needed for raw).
@@ -146,7 +165,13 @@ def draw_net(caffe_net, rankdir, ext="png", phase=None, display_lrm=False):
         ) from None
 
 
-def draw_net_to_file(caffe_net, filename, rankdir="LR", phase=None, display_lrm=False):
+def draw_net_to_file(
+    caffe_net: caffe_pb2.NetParameter,
+    filename: str | os.PathLike,
+    rankdir: str = "LR",
+    phase: int | None = None,
+    display_lrm: bool = False,
+) -> None:
     """Write the picture of a NetParameter to `filename`, in the format of its extension."""
     ext = os.path.splitext(filename)[1].lstrip(".")
     if not ext:
@@ -159,7 +184,7 @@ def draw_net_to_file(caffe_net, filename, rankdir="LR", phase=None, display_lrm=
     write_file(filename, picture)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status (0 done, 1 failed)."""
     parser = argparse.ArgumentParser(prog="python -m caffe.draw", description="Draw a network as a picture.")
     parser.add_argument("net", help="network definition (prototxt)")

@@ -1,5 +1,7 @@
 """The error that stops a run: what BVLC Caffe reports with a fatal log line."""
 
+from __future__ import annotations
+
 from caffe_proto import UserError
 
 
@@ -7,7 +9,7 @@ class CaffeError(UserError, RuntimeError):
     """A net, solver or command cannot go on; the message is one sentence (where: what was found; what was wanted)."""
 
 
-def check(condition, message):
+def check(condition: object, message: str) -> None:
     """Raise CaffeError(message) unless `condition` holds."""
     if not condition:
         raise CaffeError(message)

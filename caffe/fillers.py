@@ -3,10 +3,14 @@
 All run on the CPU generator, in layer and blob order, so that a seed gives the same weights for CPU and GPU runs.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 
 import torch
 
+from caffe.blob import Blob
 from caffe.context import current
 from caffe.errors import CaffeError, check
 from caffe_proto import caffe_pb2
@@ -14,13 +18,15 @@ from caffe_proto import caffe_pb2
 FILLERS = {}
 
 
-def filler(function):
+def filler(
+    function: Callable[[torch.Tensor, caffe_pb2.FillerParameter], None],
+) -> Callable[[torch.Tensor, caffe_pb2.FillerParameter], None]:
     """Decorator: make a filler known under its function name. It gets (tensor on the CPU, FillerParameter)."""
     FILLERS[function.__name__] = function
     return function
 
 
-def fill(blob, param, where="blob"):
+def fill(blob: Blob, param: caffe_pb2.FillerParameter, where: str = "blob") -> None:
     """Fill the data of `blob` as FillerParameter `param` says; `where` names the owner in errors."""
     if param.type not in FILLERS:
         raise CaffeError(f"{where}: Unknown filler name: {param.type} (known fillers: {', '.join(sorted(FILLERS))})")
@@ -37,7 +43,7 @@ def fill(blob, param, where="blob"):
     blob.value.copy_(values)
 
 
-def fan(values, param):
+def fan(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> float:
     """The `n` of xavier and msra: fan_in = count/shape(0), fan_out = count/shape(1), or their mean."""
     count, shape = values.numel(), values.shape
     fan_in = count / shape[0] if len(shape) > 0 else count
@@ -50,17 +56,20 @@ def fan(values, param):
 
 
 @filler
-def constant(values, param):
+def constant(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+    """Every number is `value`."""
     values.fill_(param.value)
 
 
 @filler
-def uniform(values, param):
+def uniform(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+    """Uniform between `min` and `max`."""
     values.uniform_(param.min, param.max, generator=current().random.generator())
 
 
 @filler
-def gaussian(values, param):
+def gaussian(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+    """Normal with `mean` and `std`; with `sparse` each number is kept with probability sparse / shape[0], else 0."""
     check(param.std > 0, f"found std {param.std:g}; wanted a positive one")
     values.normal_(param.mean, param.std, generator=current().random.generator())
     if param.sparse >= 0:
@@ -71,25 +80,29 @@ def gaussian(values, param):
 
 
 @filler
-def xavier(values, param):
+def xavier(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+    """Uniform in +-sqrt(3 / n), where n is fan(); Glorot and Bengio 2010."""
     bound = math.sqrt(3.0 / fan(values, param))
     values.uniform_(-bound, bound, generator=current().random.generator())
 
 
 @filler
-def msra(values, param):
+def msra(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+    """Normal with mean 0 and variance 2 / n, where n is fan(); He et al. 2015."""
     values.normal_(0.0, math.sqrt(2.0 / fan(values, param)), generator=current().random.generator())
 
 
 @filler
-def positive_unitball(values, param):
+def positive_unitball(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+    """Uniform in [0, 1], then divided so that each item of axis 0 has the sum 1; CaffeError for a scalar."""
     check(values.dim() > 0, "found a scalar; wanted at least one axis")
     values.uniform_(0.0, 1.0, generator=current().random.generator())
     values.div_(values.flatten(1).sum(1).reshape((-1,) + (1,) * (values.dim() - 1)))
 
 
 @filler
-def bilinear(values, param):
+def bilinear(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+    """Kernels of bilinear interpolation, for upsampling; CaffeError unless there are 4 axes and a square kernel."""
     check(
         values.dim() == 4 and values.shape[2] == values.shape[3],
         f"found shape {tuple(values.shape)}; wanted 4 axes and a square kernel",

@@ -3,14 +3,20 @@
 Each raises CaffeError, whose text says which number it is, in which iteration, and what became of the snapshots.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from caffe import glog
+from caffe.blob import Blob
 from caffe.errors import CaffeError, check
+from caffe.net import Net
 
 
-def check_loss(iteration, loss, net, replayed):
+def check_loss(iteration: int, loss: float, net: Net, replayed: bool) -> None:
     """Check the training loss; a plain iteration also names the first blob that is not finite.
 
     replayed: the iteration was done by a graph, and its update has been made already.
@@ -29,7 +35,7 @@ def check_loss(iteration, loss, net, replayed):
     )
 
 
-def first_not_finite(net):
+def first_not_finite(net: Net) -> str:
     """A sentence that names the first blob that is not finite, from another forward pass over the same data."""
     for node in net.nodes:
         if node.bottoms:
@@ -43,7 +49,7 @@ def first_not_finite(net):
     return "All blobs are finite: look at the loss weights."
 
 
-def check_weights(iteration, net, history=()):
+def check_weights(iteration: int, net: Net, history: Sequence[Blob] = ()) -> None:
     """Check the parameters of `net` and the history blobs, and name the first that is not finite.
 
     The loss alone does not show them: a ReLU that oneDNN does as it writes a convolution makes NaN 0 (caffe.fusion).
@@ -66,7 +72,7 @@ def check_weights(iteration, net, history=()):
         )
 
 
-def check_output(iteration, name, values):
+def check_output(iteration: int, name: str, values: float | np.ndarray) -> None:
     """Check one number, or the numbers of an output, which the message calls `name`."""
     for value in np.ravel(values):
         check(
@@ -76,7 +82,7 @@ def check_output(iteration, name, values):
         )
 
 
-def check_scores(iteration, kind, scores):
+def check_scores(iteration: int, kind: str, scores: list[tuple[str, float, np.ndarray]]) -> None:
     """Check the outputs [(name, weight, values)] of the net of this kind (Train, Test)."""
     for name, _, values in scores:
         check_output(iteration, f"{kind.lower()} net output {name}", values)

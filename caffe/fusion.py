@@ -12,13 +12,15 @@ looked for where it comes from: data and weights are checked on loading, weights
 snapshot (caffe.finite), the scores that are compared with labels in `caffe test`.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 from caffe.context import current
-from caffe.plan import Step
+from caffe.plan import Plan, Step
 
 
-def fuse(plan):
+def fuse(plan: Plan) -> Plan:
     """`plan` with fewer steps: layers say themselves which functions they can apply, and which they are.
 
     See Layer.as_epilogue, Layer.epilogues, Layer.gradient_epilogues and Layer.make_block.

@@ -4,10 +4,14 @@
 that is written.
 """
 
+from __future__ import annotations
+
 import datetime
 import os
 import sys
 import threading
+from collections.abc import Callable
+from typing import SupportsFloat
 
 SEVERITIES = "IWEF"
 
@@ -26,12 +30,12 @@ def _minimum_from_environment():
 _log = _Log()
 
 
-def set_minimum(level):
+def set_minimum(level: int) -> None:
     """Write only lines of at least this severity: 0 INFO, 1 WARNING, 2 ERROR, 3 FATAL."""
     _log.minimum = int(level)
 
 
-def set_line_hook(hook):
+def set_line_hook(hook: Callable[[], object] | None) -> None:
     """Call `hook()` before every written line (a progress line clears itself there); None removes it."""
     _log.before_line = hook
 
@@ -51,26 +55,26 @@ def _write(severity, message, depth):
     sys.stderr.flush()
 
 
-def info(message, above=0):
+def info(message: str, above: int = 0) -> None:
     """Write an INFO line of the caller's place, or of the place so many calls above."""
     _write(0, message, 2 + above)
 
 
-def warning(message):
+def warning(message: str) -> None:
     """Write a WARNING line."""
     _write(1, message, 2)
 
 
-def error(message):
+def error(message: str) -> None:
     """Write an ERROR line."""
     _write(2, message, 2)
 
 
-def fatal(message):
+def fatal(message: str) -> None:
     """Write a FATAL line (the caller decides how to stop)."""
     _write(3, message, 2)
 
 
-def g(number):
+def g(number: SupportsFloat) -> str:
     """A number as C's %g prints it: `0.5`, `1e-05`, `nan`."""
     return f"{float(number):g}"

@@ -9,8 +9,12 @@ Before a graph is used it must do from the same state what the plain passes do. 
 or differs, runs plainly, and the log says why.
 """
 
+from __future__ import annotations
+
 import contextlib
 import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,10 +22,26 @@ import torch
 from caffe import glog
 from caffe.context import current
 from caffe.errors import CaffeError
+from caffe.net import Net
+from caffe.plan import Plan
+from caffe.solver import Solver
 
 CAPACITY = 200  # replays between two readings; pinned row numbers and results are kept for so many
 TOLERANCE = 1e-4  # of the largest element: what a replay may differ by from plain passes (sums in another order)
 WARM_UPS = 2  # plain runs before the capture: libraries choose and load kernels in the first one
+
+
+class Graph(Protocol):
+    """What captures on a kind of device (KINDS): `kind(function, generators)` captures, as CudaGraph does."""
+
+    def __init__(self, function: Callable[[], None], generators: Iterable[torch.Generator]): ...
+
+    def replay(self) -> None:
+        """Do the captured operations once more."""
+
+    @staticmethod
+    def warm_up(function: Callable[[], None], strict: bool) -> None:
+        """Run `function()` as it must be run before a capture; `strict`: what waits for the device raises."""
 
 
 class CudaGraph:
@@ -32,7 +52,7 @@ class CudaGraph:
 
     failed = []  # torch's allocator goes on asking graphs whose capture failed: they must live on
 
-    def __init__(self, function, generators):
+    def __init__(self, function: Callable[[], None], generators: Iterable[torch.Generator]):
         self.graph = torch.cuda.CUDAGraph()
         if hasattr(self.graph, "register_generator_state"):  # else torch does it by itself
             for generator in generators:
@@ -44,11 +64,12 @@ class CudaGraph:
             self.failed.append(self.graph)
             raise
 
-    def replay(self):
+    def replay(self) -> None:
+        """Do the captured operations once more; nothing waits for the device."""
         self.graph.replay()
 
     @staticmethod
-    def warm_up(function, strict):
+    def warm_up(function: Callable[[], None], strict: bool) -> None:
         """Run `function()` as CUDA wants it before a capture: on a stream of its own.
 
         If `strict`, what waits for the device raises RuntimeError: a capture would fail there and leave a mess.
@@ -84,7 +105,14 @@ class Replay:
     `rates` is the number of learning rates that it takes, as 0-d tensors.
     """
 
-    def __init__(self, plan, function, state, passes=1, rates=0):
+    def __init__(
+        self,
+        plan: Plan,
+        function: Callable[[Sequence[torch.Tensor]], torch.Tensor],
+        state: Iterable[torch.Tensor],
+        passes: int = 1,
+        rates: int = 0,
+    ):
         device = current().device
         pinned = device.type == "cuda"
         self.net, self.function, self.passes = plan.net, function, passes
@@ -106,24 +134,24 @@ class Replay:
         self.graph = None
 
     @property
-    def full(self):
+    def full(self) -> bool:
         """True when the results must be read before the next launch."""
         return self.count == CAPACITY
 
-    def launch(self, rates=()):
+    def launch(self, rates: Sequence[float] = ()) -> None:
         """Give the graph the next rows and these learning rates and start a replay; nothing waits for the device."""
         self._feed(rates)
         self.graph.replay()
         self.count += 1
 
-    def read(self):
+    def read(self) -> np.ndarray:
         """Results of the launches since the last reading, (launches, width) float32; waits for the device."""
         found = self.results[: self.count].cpu().numpy()
         self.count = 0
         self.slot.zero_()
         return found
 
-    def read_tests(self):
+    def read_tests(self) -> list[tuple[torch.Tensor, list[tuple[str, float, np.ndarray]]]]:
         """[(loss as a 0-d tensor, Net.output_scores())] of the test passes since the last reading."""
         net, found = self.net, []
         outputs = [net.named_blobs[k] for k in net._outputs]
@@ -156,7 +184,7 @@ class Replay:
         self.results.index_copy_(0, self.slot, numbers[None])
         self.slot.add_(1)
 
-    def prepare(self, kind, rates=()):
+    def prepare(self, kind: type[Graph], rates: Sequence[float] = ()) -> float:
         """Capture with `kind`; returns by how much a replay differs from plain passes. All state is as before."""
         generators = [current().random.generator(current().device)]
         positions = [layer.position() for layer in self.layers]
@@ -196,7 +224,7 @@ class Replay:
                 layer.restore_position(position)
 
 
-def difference(a, b):
+def difference(a: torch.Tensor, b: torch.Tensor) -> float:
     """Largest |a - b| as a share of the largest |a|; inf where one is not finite."""
     if not a.numel() or torch.equal(a, b):
         return 0.0
@@ -205,7 +233,7 @@ def difference(a, b):
 
 
 # -- what can be captured --------------------------------------------------------------------------------------------
-def obstacle(plan):
+def obstacle(plan: Plan) -> str | None:
     """Why the passes of `plan` cannot be captured (a text), or None."""
     net = plan.net
     if plan.observer and plan.observer.reason():
@@ -223,12 +251,12 @@ def obstacle(plan):
     return None
 
 
-def label_readers(net):
+def label_readers(net: Net) -> list[int]:
     """Indices of the layers that read labels."""
     return [i for i, node in enumerate(net.nodes) if node.layer.reads_labels]
 
 
-def label_path(net, reader):
+def label_path(net: Net, reader: int) -> list[int]:
     """Indices of the layers that the labels of layer `reader` come from, in order."""
     wanted, path = {net.nodes[reader].bottom_ids[1]}, []
     for i in reversed(range(reader)):
@@ -238,7 +266,7 @@ def label_path(net, reader):
     return path[::-1]
 
 
-def check_labels(net):
+def check_labels(net: Net) -> None:
     """Look at all labels of the data sets on the device; raises CaffeError naming the first wrong one's file and row.
 
     Captured passes cannot raise errors; after this they need not.
@@ -283,7 +311,7 @@ def _from_slots(feeds):
         yield
 
 
-def accelerate(solver, kind):
+def accelerate(solver: Solver, kind: type[Graph]) -> None:
     """Let `solver` replay its iterations and test passes, captured by `kind`, where that can be done.
 
     The solver must be complete (restored, connected); training goes on by solver.step. The log says what is replayed.

@@ -3,6 +3,11 @@
 Images are float32 arrays H x W x K with values in [0, 1]; network inputs are float32 arrays K x H x W.
 """
 
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
 import numpy as np
 
 import caffe_proto
@@ -16,7 +21,7 @@ GAUSSIAN_STEPS = 4.0  # standard deviations at which the smoothing before a redu
 # -- messages ------------------------------------------------------------------------------------------------------
 
 
-def blobproto_to_array(blob, return_diff=False):
+def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
     """The data (or diff) of a BlobProto as a float64 array in its shape, legacy 4-axis dims first.
 
     Raises ValueError if the number of elements does not fit the shape.
@@ -27,22 +32,22 @@ def blobproto_to_array(blob, return_diff=False):
         raise ValueError(str(error)) from None
 
 
-def array_to_blobproto(arr, diff=None):
+def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe_pb2.BlobProto:
     """A BlobProto of an array of any shape, and of its diff if given (same shape)."""
     return caffe_proto.array_to_blobproto(arr, diff)
 
 
-def arraylist_to_blobprotovector_str(arraylist):
+def arraylist_to_blobprotovector_str(arraylist: Iterable[np.ndarray]) -> bytes:
     """Serialised BlobProtoVector (bytes) of a list of arrays."""
     return caffe_pb2.BlobProtoVector(blobs=[array_to_blobproto(arr) for arr in arraylist]).SerializeToString()
 
 
-def blobprotovector_str_to_arraylist(str):  # noqa: A002 (pycaffe's argument name)
+def blobprotovector_str_to_arraylist(str: bytes) -> list[np.ndarray]:  # noqa: A002 (pycaffe's argument name)
     """List of arrays from a serialised BlobProtoVector (bytes)."""
     return [blobproto_to_array(blob) for blob in caffe_pb2.BlobProtoVector.FromString(str).blobs]
 
 
-def array_to_datum(arr, label=None):
+def array_to_datum(arr: np.ndarray, label: int | None = None) -> caffe_pb2.Datum:
     """A Datum of a C x H x W array: uint8 as bytes, any other type as floats. `label`: int, left unset when None.
 
     Raises ValueError unless the array has three axes.
@@ -60,7 +65,7 @@ def array_to_datum(arr, label=None):
     return datum
 
 
-def datum_to_array(datum):
+def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
     """The C x H x W array of a Datum: uint8 from bytes, else float64. Raises ValueError for an encoded image."""
     shape = (datum.channels, datum.height, datum.width)
     if datum.encoded:
@@ -79,7 +84,7 @@ class Transformer:
     inputs: {input name: blob shape (N, C, H, W)}.
     """
 
-    def __init__(self, inputs):
+    def __init__(self, inputs: Mapping[str, Sequence[int]]):
         self.inputs = inputs
         self.transpose = {}
         self.channel_swap = {}
@@ -91,7 +96,7 @@ class Transformer:
         if in_ not in self.inputs:
             raise Exception(f"{in_} is not one of the net inputs: {self.inputs}")
 
-    def preprocess(self, in_, data):
+    def preprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
         """Input array K x H x W (float32) from an image H' x W' x K.
 
         In this order: resize to the input's size, transpose, swap channels, times raw scale, minus mean, times input
@@ -114,7 +119,7 @@ class Transformer:
             image *= self.input_scale[in_]
         return image
 
-    def deprocess(self, in_, data):
+    def deprocess(self, in_: str, data: np.ndarray) -> np.ndarray:
         """The image that `preprocess` made `data` (K x H x W, or 1 x K x H x W) from, but for its size."""
         self.__check_input(in_)
         image = np.array(data).squeeze()
@@ -133,26 +138,26 @@ class Transformer:
             image = image.transpose(np.argsort(transpose))
         return image
 
-    def set_transpose(self, in_, order):
+    def set_transpose(self, in_: str, order: Sequence[int]) -> None:
         """Order of the image's axes in the input, e.g. (2, 0, 1) for H x W x K to K x H x W."""
         self.__check_input(in_)
         if len(order) != len(self.inputs[in_]) - 1:
             raise Exception("Transpose order needs to have the same number of dimensions as the input.")
         self.transpose[in_] = order
 
-    def set_channel_swap(self, in_, order):
+    def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
         """Order of the channels after the transpose, e.g. (2, 1, 0) for RGB to BGR."""
         self.__check_input(in_)
         if len(order) != self.inputs[in_][1]:
             raise Exception("Channel swap needs to have the same number of dimensions as the input channels.")
         self.channel_swap[in_] = order
 
-    def set_raw_scale(self, in_, scale):
+    def set_raw_scale(self, in_: str, scale: float) -> None:
         """Factor before the mean is subtracted, e.g. 255 for a mean in [0, 255]."""
         self.__check_input(in_)
         self.raw_scale[in_] = scale
 
-    def set_mean(self, in_, mean):
+    def set_mean(self, in_: str, mean: np.ndarray) -> None:
         """Mean to subtract: one number per channel, or an array of the input's shape (resized to it if need be)."""
         self.__check_input(in_)
         channels, *size = self.inputs[in_][1:]
@@ -169,7 +174,7 @@ class Transformer:
             mean = resize_image(planes.transpose(1, 2, 0), tuple(size)).transpose(2, 0, 1)
         self.mean[in_] = mean
 
-    def set_input_scale(self, in_, scale):
+    def set_input_scale(self, in_: str, scale: float) -> None:
         """Factor after the mean is subtracted."""
         self.__check_input(in_)
         self.input_scale[in_] = scale
@@ -178,7 +183,7 @@ class Transformer:
 # -- images --------------------------------------------------------------------------------------------------------
 
 
-def load_image(filename, color=True):
+def load_image(filename: str | os.PathLike, color: bool = True) -> np.ndarray:
     """An image file as float32 in [0, 1], H x W x 3 (RGB; grey repeated, alpha dropped) or, without color, H x W x 1.
 
     Raises OSError for a file that is missing or no image.
@@ -207,7 +212,7 @@ def _pixels(picture):
     return np.asarray(picture.convert("RGB")) / np.iinfo(np.uint8).max
 
 
-def resize_image(im, new_dims, interp_order=1):
+def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_order: int = 1) -> np.ndarray:
     """An image H x W x K resized to new_dims = (H', W'), float32.
 
     One or three channels: smoothed before a reduction, then interpolated between pixel centres and clipped to the
@@ -232,7 +237,7 @@ def resize_image(im, new_dims, interp_order=1):
     return (np.clip(resized, 0, 1) * (high - low) + low).astype(np.float32)
 
 
-def oversample(images, crop_dims):
+def oversample(images: Iterable[np.ndarray], crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Ten crops of each image: corners (top left, top right, bottom left, bottom right), centre, and all five mirrored.
 
     images: iterable of arrays H x W x K, all of one size. crop_dims: (h, w). Returns (10 * N, h, w, K) float32.

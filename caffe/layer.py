@@ -4,9 +4,14 @@ One layer type is one class, registered by `@register` under its class name, whi
 Caffe's: setup once, reshape and forward every pass, backward for gradients. `bottom` and `top` are lists of Blobs.
 """
 
-import importlib
-from typing import Protocol
+from __future__ import annotations
 
+import importlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 import torch
 
 from caffe.blob import Blob, BlobVec
@@ -15,10 +20,13 @@ from caffe.errors import CaffeError, check
 from caffe.fillers import fill
 from caffe_proto import array_to_blobproto, blobproto_to_array, caffe_pb2, check_finite
 
+if TYPE_CHECKING:
+    from caffe.blocks import Block
+
 LAYERS = {}
 
 
-def register(cls):
+def register(cls: type) -> type:
     """Class decorator: make `cls` known under its class name."""
     LAYERS[cls.__name__] = cls
     return cls
@@ -55,65 +63,66 @@ class Layer:
     as_epilogue = None
     epilogues = gradient_epilogues = ()
 
-    def __init__(self, layer_param, phase):
+    def __init__(self, layer_param: caffe_pb2.LayerParameter, phase: int):
         self.layer_param = layer_param
         self.phase = int(phase)
         self.blobs = BlobVec()
         self.param_propagate_down = []
 
     # -- what a layer type implements ----------------------------------------------------------------------------
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Read the parameters, check them, create parameter blobs. Called once."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Give every top its shape. Called before every forward. Default: top 0 like bottom 0."""
         top[0].reshape(*bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        """Compute the values of the tops from those of the bottoms; raises CaffeError unless a type implements it."""
         raise CaffeError(f"{self.where}: forward is not implemented")
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         """Overwrite the gradient of each bottom with propagate_down, add to the gradients of the parameters."""
         raise CaffeError(f"{self.where}: backward is not implemented")
 
-    def release(self):
+    def release(self) -> None:
         """Give back what was kept between the passes (called after backward where memory is to be saved)."""
 
-    def make_block(self, following, bottom, middle, top, propagate_down):
+    def make_block(self, following: Layer, bottom: Blob, middle: Blob, top: Blob, propagate_down: bool) -> Block | None:
         """One object with forward(), backward(), release() for this layer, an epilogue and layer `following`, or None.
 
         The blobs are those before, between and behind the two layers.
         """
         return None
 
-    def position(self):
+    def position(self) -> dict[str, Any] | None:
         """State beyond the parameters that a resumed run needs (a dict of numpy arrays and numbers), or None."""
         return None
 
-    def restore_position(self, position):
+    def restore_position(self, position: dict[str, Any]) -> None:
         """Continue from a position() of before."""
 
     # -- for layer types -----------------------------------------------------------------------------------------
     @property
-    def type(self):
+    def type(self) -> str:
         """Caffe's type string."""
         return self.layer_param.type
 
     @property
-    def where(self):
+    def where(self) -> str:
         """The layer as error messages name it."""
         return f"layer '{self.layer_param.name}' ({self.layer_param.type})"
 
     @property
-    def training(self):
+    def training(self) -> bool:
         """True in phase TRAIN."""
         return self.phase == caffe_pb2.TRAIN
 
-    def check(self, condition, message):
+    def check(self, condition: object, message: str) -> None:
         """Raise CaffeError naming the layer unless `condition` holds."""
         check(condition, f"{self.where}: {message}")
 
-    def add_param(self, shape, filler):
+    def add_param(self, shape: Sequence[int], filler: caffe_pb2.FillerParameter) -> Blob:
         """Append a parameter blob: filled by `filler` (FillerParameter), or taken from the prototxt's `blobs`."""
         blob = Blob(shape)
         given = self.layer_param.blobs
@@ -129,7 +138,7 @@ class Layer:
         self.param_propagate_down.append(True)
         return blob
 
-    def refuse_label_gradient(self, propagate_down):
+    def refuse_label_gradient(self, propagate_down: list[bool]) -> None:
         """Raise CaffeError if a gradient towards the label (bottom 1) is asked for."""
         if len(propagate_down) > 1 and propagate_down[1]:
             raise CaffeError(f"{self.layer_param.type} Layer cannot backpropagate to label inputs.")
@@ -141,22 +150,22 @@ class Feed(Protocol):
     batch_size: int
     total_rows: int  # of the set
 
-    def keep_on(self, device):
+    def keep_on(self, device: torch.device) -> bool:
         """Keep the whole set on torch.device `device` if budgets allow; True if it is there."""
 
-    def make_slots(self, passes):
+    def make_slots(self, passes: int) -> None:
         """Make room on the device for the row numbers of this many batches."""
 
-    def next_rows(self):
+    def next_rows(self) -> np.ndarray:
         """The row numbers (int64 array) of the next batch, and go on behind it."""
 
-    def fill_slots(self, rows):
+    def fill_slots(self, rows: torch.Tensor) -> None:
         """Copy row numbers (passes, batch_size), in pinned memory on CUDA, to the slots; nothing waits for it."""
 
-    def from_slots(self):
+    def from_slots(self) -> AbstractContextManager[None]:
         """Context in which the n-th forward pass takes the rows of slot n."""
 
-    def describe_row(self, number):
+    def describe_row(self, number: int) -> str:
         """`<file>, row <r>` of a row number."""
 
 
@@ -167,15 +176,16 @@ class DifferentiableLayer(Layer):
     backward pass, so nothing but the bottoms is kept between the passes.
     """
 
-    def compute(self, inputs, params):
+    def compute(self, inputs: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The tensors of the tops for those of bottoms and parameters; CaffeError unless a type implements it."""
         raise CaffeError(f"{self.where}: forward is not implemented")
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         outputs = self.compute([b.value for b in bottom], [p.value for p in self.blobs])
         for blob, output in zip(top, outputs, strict=False):
             blob.value = output
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         inputs = [b.value.detach().requires_grad_(p) for b, p in zip(bottom, propagate_down, strict=True)]
         params = [
             p.value.detach().requires_grad_(d) for p, d in zip(self.blobs, self.param_propagate_down, strict=True)
@@ -196,18 +206,18 @@ class DifferentiableLayer(Layer):
                 blob.add_grad(grads[id(tensor)])
 
 
-def layer_type_list():
+def layer_type_list() -> list[str]:
     """Sorted list of the known layer types (byte order), as pycaffe's function of that name."""
     load_layer_types()
     return sorted(LAYERS)
 
 
-def load_layer_types():
+def load_layer_types() -> None:
     """Import the modules that define layer types (they register themselves)."""
     importlib.import_module("caffe.layers")
 
 
-def make_layer(layer_param, phase):
+def make_layer(layer_param: caffe_pb2.LayerParameter, phase: int) -> Layer:
     """Create the layer that `layer_param` describes; unknown types list the known ones."""
     load_layer_types()
     cls = LAYERS.get(layer_param.type)
@@ -219,7 +229,7 @@ def make_layer(layer_param, phase):
     return cls.make(layer_param, phase) if hasattr(cls, "make") else cls(layer_param, phase)
 
 
-def load_blob(blob, array, mismatch):
+def load_blob(blob: Blob, array: np.ndarray, mismatch: str) -> None:
     """Copy `array` into `blob` under Caffe's shape rule; raises CaffeError starting with `mismatch`.
 
     Legacy 4-axis arrays match a blob whose shape, filled up with ones on the left, is the same.
@@ -236,7 +246,7 @@ def load_blob(blob, array, mismatch):
     blob.value.copy_(torch.from_numpy(array.reshape(shape)))
 
 
-def save_layer(layer, with_diff=False):
+def save_layer(layer: Layer, with_diff: bool = False) -> caffe_pb2.LayerParameter:
     """A copy of the layer's LayerParameter with its parameters as `blobs`."""
     result = caffe_pb2.LayerParameter()
     result.CopyFrom(layer.layer_param)
@@ -247,6 +257,6 @@ def save_layer(layer, with_diff=False):
     return result
 
 
-def generator():
+def generator() -> torch.Generator:
     """The random stream of the current device."""
     return current().random.generator(current().device)

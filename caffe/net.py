@@ -1,9 +1,16 @@
 """A net: its structure, its passes, its weights (docs/engine.md section 1)."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
 
 from caffe.build import read_structure, say
-from caffe.context import in_own_context, use
+from caffe.context import Context, in_own_context, use
 from caffe.errors import check
 from caffe.layer import load_blob, save_layer
 from caffe.observer import Observer
@@ -23,11 +30,11 @@ class Net:
     (NamedBlob), `parameters` (Parameter), `_inputs` and `_outputs` (indices of blobs).
     """
 
-    def __init__(self, param, context=None):
+    def __init__(self, param: caffe_pb2.NetParameter, context: Context | None = None):
         self._build(param, context)
 
     @classmethod
-    def from_param(cls, param, context=None):
+    def from_param(cls, param: caffe_pb2.NetParameter, context: Context | None = None) -> Net:
         """A net from a NetParameter whose state is set (solvers build their nets so)."""
         return cls(param, context)
 
@@ -50,12 +57,12 @@ class Net:
         self.observer = Observer(self.nodes, self.named_blobs, self.learnable_params, self.param.debug_info)
 
     @property
-    def debug_info(self):
+    def debug_info(self) -> bool:
         """True: every pass logs the mean size of what it reads and writes."""
         return self.observer.debug_info
 
     @debug_info.setter
-    def debug_info(self, value):
+    def debug_info(self, value: bool) -> None:
         self.observer.debug_info = value
 
     # -- the structure as lists, as pycaffe shows it -------------------------------------------------------------
@@ -77,48 +84,48 @@ class Net:
 
     # -- running: the plain plan, with callbacks and debug_info --------------------------------------------------
     @property
-    def plan(self):
+    def plan(self) -> Plan:
         """The plain Plan of this net, made anew: a plan knows its net, which would otherwise live until it is found."""
         return Plan.of(self, self.observer)
 
-    def forward_from_to(self, start, end):
+    def forward_from_to(self, start: int, end: int) -> float:
         """Run layers start..end (indices, inclusive); returns the weighted loss of those layers (a float)."""
         return float(self.plan.forward(start, end))
 
-    def forward_tensors(self, start=0, end=None):
+    def forward_tensors(self, start: int = 0, end: int | None = None) -> torch.Tensor | float:
         """As forward_from_to, but the loss stays a 0-d tensor (or 0.0), so that nothing waits for the device."""
         return self.plan.forward(start, end)
 
-    def backward_from_to(self, start, end):
+    def backward_from_to(self, start: int, end: int) -> None:
         """Run the backward passes of layers start down to end (indices, inclusive) that need one."""
         self.plan.backward(start, end)
 
-    def run_backward(self):
+    def run_backward(self) -> None:
         """The whole backward pass, with the debug summary that Caffe prints after it."""
         self.plan.run_backward()
 
     @in_own_context
-    def reshape(self):
+    def reshape(self) -> None:
         """Run every layer's shape inference again (after input blobs were reshaped)."""
         for node in self.nodes:
             node.layer.reshape(node.bottoms, node.tops)
 
     @in_own_context
-    def clear_param_diffs(self):
+    def clear_param_diffs(self) -> None:
         """Zero the gradients of all learnable parameters."""
         for blob in self.learnable_params:
             blob.clear_grad()
 
     # -- outputs -------------------------------------------------------------------------------------------------
     @in_own_context
-    def output_scores(self):
+    def output_scores(self) -> list[tuple[str, float, np.ndarray]]:
         """[(blob name, loss weight, float array of its elements)] of the outputs, in Caffe's order."""
         outputs = [self.named_blobs[k] for k in self._outputs]
         return [(one.name, one.loss_weight, one.blob.value.reshape(-1).cpu().double().numpy()) for one in outputs]
 
     # -- weights -------------------------------------------------------------------------------------------------
     @in_own_context
-    def copy_from(self, path):
+    def copy_from(self, path: str | os.PathLike) -> None:
         """Load weights by layer name from a .caffemodel (binary or HDF5); unknown layers are logged and ignored."""
         path = os.fspath(path)
         weights = read_weights(path)
@@ -153,24 +160,24 @@ class Net:
             f"'{self.name}' ({[n for n, la in zip(self._layer_names, self.layers, strict=True) if len(la.blobs)]})",
         )
 
-    def load_hdf5(self, path):
+    def load_hdf5(self, path: str | os.PathLike) -> None:
         """Load weights from an HDF5 file (see copy_from)."""
         self.copy_from(path)
 
     @in_own_context
-    def to_proto(self, with_diff=False):
+    def to_proto(self, with_diff: bool = False) -> caffe_pb2.NetParameter:
         """The net as a NetParameter with parameter blobs, as .caffemodel files hold it."""
         result = caffe_pb2.NetParameter(name=self.name)
         for layer in self.layers:
             result.layer.append(save_layer(layer, with_diff))
         return result
 
-    def save(self, path, with_diff=False):
+    def save(self, path: str | os.PathLike, with_diff: bool = False) -> None:
         """Write the weights as a binary .caffemodel, atomically."""
         write_message(os.fspath(path), self.to_proto(with_diff))
 
     @in_own_context
-    def save_hdf5(self, path, with_diff=False):
+    def save_hdf5(self, path: str | os.PathLike, with_diff: bool = False) -> None:
         """Write the weights as HDF5, `/data/<layer>/<index>` (and `/diff/...`), atomically."""
         for name in self._layer_names:
             if "/" in name:
@@ -186,7 +193,7 @@ class Net:
                     if diff is not None:
                         diff[str(j)] = blob.grad.cpu().numpy()
 
-    def share_with(self, other):
+    def share_with(self, other: Net) -> None:
         """Alias the parameter data of same-named layers of `other`."""
         index = {name: i for i, name in enumerate(self._layer_names)}
         for name, layer in zip(other._layer_names, other.layers, strict=True):
@@ -204,7 +211,7 @@ class Net:
                 mine.share_data(theirs)
 
     # -- what a resumed run needs beyond the solverstate ---------------------------------------------------------
-    def positions(self):
+    def positions(self) -> dict[str, dict[str, Any]]:
         """{layer name: position} of the layers that have one (data layers)."""
         return {
             name: position
@@ -212,7 +219,7 @@ class Net:
             if (position := layer.position()) is not None
         }
 
-    def restore_positions(self, positions):
+    def restore_positions(self, positions: Mapping[str, dict[str, Any]]) -> None:
         """Continue from positions() of before."""
         for name, layer in zip(self._layer_names, self.layers, strict=True):
             if name in positions:

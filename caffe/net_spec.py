@@ -12,12 +12,18 @@ which are the arguments of further calls. Assigning a Top to an attribute of a N
 the named tops back to the inputs and emits each layer once, bottoms first.
 """
 
+from __future__ import annotations
+
 from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
 
 from caffe_proto import caffe_pb2
 
 
-def param_name_dict():
+def param_name_dict() -> dict[str, str]:
     """{layer type: stem of its `<stem>_param` field in LayerParameter}, read off the schema.
 
     The type is the field's message type without `Parameter`: ConvolutionParameter convolution_param gives
@@ -33,7 +39,7 @@ def param_name_dict():
 _param_names = param_name_dict()
 
 
-def assign_proto(proto, name, val):
+def assign_proto(proto: Message, name: str, val: Any) -> None:
     """Set field `name` of message `proto`: dicts fill messages, sequences repeated fields, anything else scalars.
 
     A single value for a repeated field is its only element. Raises AttributeError for an unknown field.
@@ -58,11 +64,11 @@ def assign_proto(proto, name, val):
 class Top:
     """Output `n` of the layer `fn`; may be the bottom of other layers."""
 
-    def __init__(self, fn, n):
+    def __init__(self, fn: Function, n: int):
         self.fn = fn
         self.n = n
 
-    def to_proto(self):
+    def to_proto(self) -> caffe_pb2.NetParameter:
         """A NetParameter of this top and all that it needs, with automatic names."""
         return to_proto(self)
 
@@ -77,7 +83,7 @@ class Function:
     go into the LayerParameter.
     """
 
-    def __init__(self, type_name, inputs, params):
+    def __init__(self, type_name: str, inputs: Sequence[Top], params: Mapping[str, Any]):
         for index, bottom in enumerate(inputs):
             if not isinstance(bottom, Top):
                 raise TypeError(f"{type_name} input {index} is not a Top (type is {type(bottom)})")
@@ -161,13 +167,13 @@ class NetSpec:
     def __delitem__(self, item):
         del self.tops[item]
 
-    def to_proto(self):
+    def to_proto(self) -> caffe_pb2.NetParameter:
         """The NetParameter of all named tops and what they need; unnamed blobs and layers get `<Type><k>`."""
         names = {top: name for name, top in self.tops.items()}
         return _net_of(self.tops.values(), names)
 
 
-def to_proto(*tops):
+def to_proto(*tops: Top | Function) -> caffe_pb2.NetParameter:
     """The NetParameter that produces `tops` (Tops, or Functions without tops), with automatic names."""
     return _net_of(tops, {})
 

@@ -1,6 +1,12 @@
 """Who looks at a net between its layers: callbacks, and the lines of debug_info (docs/engine.md section 6.2)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from caffe import glog
+from caffe.blob import Blob
+from caffe.build import NamedBlob, Node
 
 
 class Observer:
@@ -8,12 +14,12 @@ class Observer:
 
     Calls the functions in before["forward"] and so on with a layer's index, and logs what debug_info asks for."""
 
-    def __init__(self, nodes, blobs, params, debug_info):
+    def __init__(self, nodes: Sequence[Node], blobs: Sequence[NamedBlob], params: Sequence[Blob], debug_info: bool):
         self.nodes, self.blobs, self.params, self.debug_info = nodes, blobs, params, debug_info
         self.before = {"forward": [], "backward": []}
         self.after = {"forward": [], "backward": []}
 
-    def reason(self):
+    def reason(self) -> str | None:
         """Why nothing else than a plain plan will do, as a text, or None."""
         if self.debug_info:
             return "debug_info looks at every blob"
@@ -21,27 +27,31 @@ class Observer:
             return "callbacks are called between the layers"
         return None
 
-    def before_forward(self, i):
+    def before_forward(self, i: int) -> None:
+        """Before the forward pass of layer `i`."""
         for callback in self.before["forward"]:
             callback(i)
 
-    def after_forward(self, i):
+    def after_forward(self, i: int) -> None:
+        """After the forward pass of layer `i`."""
         if self.debug_info:
             self._log_forward(i)
         for callback in self.after["forward"]:
             callback(i)
 
-    def before_backward(self, i):
+    def before_backward(self, i: int) -> None:
+        """Before the backward pass of layer `i`."""
         for callback in self.before["backward"]:
             callback(i)
 
-    def after_backward(self, i):
+    def after_backward(self, i: int) -> None:
+        """After the backward pass of layer `i`."""
         if self.debug_info and self.nodes[i].need_backward:
             self._log_backward(i)
         for callback in self.after["backward"]:
             callback(i)
 
-    def after_all(self):
+    def after_all(self) -> None:
         """After a whole backward pass."""
         if not self.debug_info:
             return

@@ -5,9 +5,12 @@ averaged over the devices, so that one update is that of a single device with th
 (rank 0) alone logs, tests and snapshots; its initial weights are everyone's.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -16,14 +19,16 @@ import torch.multiprocessing as processes
 from caffe import glog, mode
 from caffe.context import current, read_environment
 from caffe.errors import CaffeError, check
-from caffe.solver import Action
+from caffe.solver import Action, Solver
 from caffe.training import SignalAction, train
 from caffe_proto import CaffeFileError, caffe_pb2
 
 FAILED = 1  # exit status of a worker whose failure has been logged
 
 
-def train_on(param, devices, snapshot, sigint_effect, sighup_effect):
+def train_on(
+    param: caffe_pb2.SolverParameter, devices: Sequence[str], snapshot: str, sigint_effect: str, sighup_effect: str
+) -> None:
     """Train SolverParameter `param` on `devices` (torch device names, e.g. ["cuda:0", "cuda:1"]) until it is done.
 
     Raises CaffeError if a device fails; the reason has been logged by its process.
@@ -100,7 +105,7 @@ def _work(rank, devices, meeting, serialized, snapshot, sigint_effect, sighup_ef
         sys.exit(FAILED)
 
 
-def join(solver):
+def join(solver: Solver) -> None:
     """Connect `solver` with those of the other ranks: same weights now, averaged gradients and one will from now on."""
     net, count = solver.net, current().solver_count
     shared = any(one.owner is not None for one in net.parameters)

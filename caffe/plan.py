@@ -4,14 +4,20 @@
 net; none of them changes the net or its layers. `print(plan)` shows one line a step.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from caffe.context import current, use
+from caffe.observer import Observer
 from caffe_proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe.net import Net
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +43,7 @@ class Plan:
     observer: Any = None
 
     @classmethod
-    def of(cls, net, observer=None):
+    def of(cls, net: Net, observer: Observer | None = None) -> Plan:
         """The plain plan: every layer by itself."""
         return cls(
             net,
@@ -46,7 +52,11 @@ class Plan:
             observer,
         )
 
-    def with_steps(self, forward=None, backward=None):
+    def with_steps(
+        self,
+        forward: Mapping[int, tuple[Step, ...]] | None = None,
+        backward: Mapping[int, tuple[Step, ...]] | None = None,
+    ) -> Plan:
         """This plan, with other steps for some layers ({index: steps})."""
         return replace(
             self,
@@ -60,7 +70,7 @@ class Plan:
         return "\n".join(f"{step.what:<8} {step.text}" for step in steps)
 
     # -- running -------------------------------------------------------------------------------------------------
-    def forward(self, start=0, end=None):
+    def forward(self, start: int = 0, end: int | None = None) -> torch.Tensor | float:
         """Run layers start..end (indices, inclusive); returns their weighted loss: a 0-d tensor, or 0.0.
 
         Nothing waits for the device.
@@ -80,7 +90,7 @@ class Plan:
                 observer.after_forward(i)
         return loss
 
-    def backward(self, start=None, end=0):
+    def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run the backward passes of layers start (default: the last) down to end, of those that need one."""
         with use(self.net.context):
             self._backward(range(len(self.backward_steps) - 1 if start is None else start, end - 1, -1))
@@ -95,7 +105,7 @@ class Plan:
             if observer:
                 observer.after_backward(i)
 
-    def run_backward(self):
+    def run_backward(self) -> None:
         """The whole backward pass, with the summary that Caffe's debug_info prints after it."""
         self.backward()
         if self.observer:
@@ -132,7 +142,7 @@ def _add_losses(loss, node):
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------
-def free_memory(plan):
+def free_memory(plan: Plan) -> Plan:
     """`plan` with steps that give back the memory of what no later step reads.
 
     TRAIN: values and gradients of a layer's tops go once its backward pass is done (outputs, loss tops and memory that

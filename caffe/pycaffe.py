@@ -1,16 +1,23 @@
 """Nets and solvers as pycaffe's users see them (docs/engine.md sections 6.2 and 6.4)."""
 
+from __future__ import annotations
+
 import os
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
 from caffe import glog, net, solver
+from caffe.blob import Blob, BlobVec
+from caffe.context import Context
 from caffe.errors import CaffeError
+from caffe.layer import Layer
 from caffe.layers.data import MemoryData
 from caffe.update_rules import RULES
-from caffe_proto import net_state, read_net, read_solver
+from caffe_proto import caffe_pb2, net_state, read_net, read_solver
 
 
 class Net(net.Net):
@@ -20,7 +27,15 @@ class Net(net.Net):
     `blobs` and `params` hold Blobs whose `data` and `diff` are live float32 numpy views.
     """
 
-    def __init__(self, network_file, *args, phase=None, level=0, stages=None, weights=None):
+    def __init__(
+        self,
+        network_file: str | os.PathLike,
+        *args: Any,
+        phase: int | None = None,
+        level: int = 0,
+        stages: Sequence[str] | None = None,
+        weights: str | os.PathLike | None = None,
+    ):
         if len(args) == 2 and isinstance(args[0], (str, os.PathLike)):
             glog.warning(
                 "DEPRECATION WARNING - deprecated use of Python interface: use this instead (with the named "
@@ -45,7 +60,7 @@ class Net(net.Net):
             self.copy_from(weights)
 
     @classmethod
-    def from_param(cls, param, context=None):
+    def from_param(cls, param: caffe_pb2.NetParameter, context: Context | None = None) -> Net:
         """A net from a NetParameter whose state is set (solvers build their nets so)."""
         self = cls.__new__(cls)
         self._finish(param, context)
@@ -70,12 +85,12 @@ class Net(net.Net):
 
     # -- dictionaries --------------------------------------------------------------------------------------------
     @property
-    def blobs(self):
+    def blobs(self) -> OrderedDict[str, Blob]:
         """OrderedDict blob name -> Blob in creation order."""
         return self._cached("_blobs_dict", lambda: OrderedDict(zip(self._blob_names, self._blobs, strict=True)))
 
     @property
-    def params(self):
+    def params(self) -> OrderedDict[str, BlobVec]:
         """OrderedDict layer name -> list of parameter Blobs, for layers that have parameters."""
         return self._cached(
             "_params_dict",
@@ -85,32 +100,32 @@ class Net(net.Net):
         )
 
     @property
-    def layer_dict(self):
+    def layer_dict(self) -> OrderedDict[str, Layer]:
         """OrderedDict layer name -> layer."""
         return self._cached("_layer_dict", lambda: OrderedDict(zip(self._layer_names, self.layers, strict=True)))
 
     @property
-    def blob_loss_weights(self):
+    def blob_loss_weights(self) -> OrderedDict[str, float]:
         """OrderedDict blob name -> loss weight."""
         return OrderedDict(zip(self._blob_names, self._blob_loss_weights, strict=True))
 
     @property
-    def inputs(self):
+    def inputs(self) -> list[str]:
         """Names of the input blobs (tops of Input layers), in order."""
         return [self._blob_names[i] for i in self._inputs]
 
     @property
-    def outputs(self):
+    def outputs(self) -> list[str]:
         """Names of the blobs that nobody consumes, sorted."""
         return [self._blob_names[i] for i in self._outputs]
 
     @property
-    def top_names(self):
+    def top_names(self) -> OrderedDict[str, list[str]]:
         """OrderedDict layer name -> names of its tops."""
         return self._names_of(node.top_ids for node in self.nodes)
 
     @property
-    def bottom_names(self):
+    def bottom_names(self) -> OrderedDict[str, list[str]]:
         """OrderedDict layer name -> names of its bottoms (split copies by their own names)."""
         return self._names_of(node.bottom_ids for node in self.nodes)
 
@@ -127,7 +142,9 @@ class Net(net.Net):
         return self._layer_names.index(name)
 
     # -- passes --------------------------------------------------------------------------------------------------
-    def forward(self, blobs=None, start=None, end=None, **kwargs):
+    def forward(
+        self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **kwargs: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Run layers start..end (names; default all), after copying keyword arrays into the input blobs.
 
         Returns {blob name: live float32 array} of the outputs (or of layer `end`'s tops) and of `blobs`.
@@ -149,7 +166,9 @@ class Net(net.Net):
         self._forward(first, last)
         return {name: self.blobs[name].data for name in names}
 
-    def backward(self, diffs=None, start=None, end=None, **kwargs):
+    def backward(
+        self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **kwargs: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Run backward from layer `start` (default last) to `end` (default first), after copying output gradients.
 
         Returns {blob name: live float32 gradient} of the inputs (or of layer `end`'s bottoms) and of `diffs`.
@@ -171,7 +190,7 @@ class Net(net.Net):
         self._backward(first, last)
         return {name: self.blobs[name].diff for name in names}
 
-    def forward_all(self, blobs=None, **kwargs):
+    def forward_all(self, blobs: Iterable[str] | None = None, **kwargs: np.ndarray) -> dict[str, np.ndarray]:
         """Forward over any number of rows, in batches; returns {blob name: array of all rows} (copies)."""
         outs = {name: [] for name in set(self.outputs) | set(blobs or [])}
         for batch in self._batches(kwargs):
@@ -179,7 +198,9 @@ class Net(net.Net):
                 outs[name].extend(array.copy())
         return self._without_padding(outs, kwargs)
 
-    def forward_backward_all(self, blobs=None, diffs=None, **kwargs):
+    def forward_backward_all(
+        self, blobs: Iterable[str] | None = None, diffs: Iterable[str] | None = None, **kwargs: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Forward and backward over any number of rows; returns (all outputs, all gradients)."""
         outs = {name: [] for name in set(self.outputs) | set(blobs or [])}
         grads = {name: [] for name in set(self.inputs) | set(diffs or [])}
@@ -210,7 +231,7 @@ class Net(net.Net):
         rows = len(next(iter(kwargs.values()))) if kwargs else None
         return {name: np.asarray(values[:rows]) for name, values in collected.items()}
 
-    def set_input_arrays(self, data, labels):
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Give a net whose first layer is MemoryData its arrays, by reference (float32, C order).
 
         data (n, C, H, W), labels (n,) or (n, 1, 1, 1), n a multiple of the batch size; RuntimeError otherwise.
@@ -243,19 +264,19 @@ class Net(net.Net):
         layer.reset(data, labels)
 
     # -- callbacks -----------------------------------------------------------------------------------------------
-    def before_forward(self, function):
+    def before_forward(self, function: Callable[[int], object]) -> None:
         """Call function(layer index) before each layer's forward."""
         self.observer.before["forward"].append(function)
 
-    def after_forward(self, function):
+    def after_forward(self, function: Callable[[int], object]) -> None:
         """Call function(layer index) after each layer's forward."""
         self.observer.after["forward"].append(function)
 
-    def before_backward(self, function):
+    def before_backward(self, function: Callable[[int], object]) -> None:
         """Call function(layer index) before each layer's backward (also of layers that need none)."""
         self.observer.before["backward"].append(function)
 
-    def after_backward(self, function):
+    def after_backward(self, function: Callable[[int], object]) -> None:
         """Call function(layer index) after each layer's backward (also of layers that need none)."""
         self.observer.after["backward"].append(function)
 
@@ -266,7 +287,7 @@ class Solver(solver.Solver):
     net_type = Net
 
 
-def solver_class(rule):
+def solver_class(rule: str) -> type[Solver]:
     """A pycaffe solver class: constructed from a prototxt file, with the update rule `rule` whatever the file says."""
 
     class FileSolver(Solver):
@@ -281,7 +302,7 @@ def solver_class(rule):
 SOLVERS = {rule: solver_class(rule) for rule in RULES}
 
 
-def get_solver(path):
+def get_solver(path: str | os.PathLike) -> Solver:
     """A solver of the class that the file's `type` names."""
     rule = read_solver(os.fspath(path)).type
     if rule not in SOLVERS:

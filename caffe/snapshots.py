@@ -1,8 +1,12 @@
 """Snapshots: the model, the solver's state and what else a run needs to go on (docs/engine.md section 4.9)."""
 
+from __future__ import annotations
+
 import json
 import os
 import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -11,6 +15,8 @@ from caffe import glog
 from caffe.context import current
 from caffe.errors import CaffeError, check
 from caffe.finite import check_weights
+from caffe.net import Net
+from caffe.update import Update
 from caffe_proto import (
     CaffeFileError,
     array_to_blobproto,
@@ -24,8 +30,11 @@ from caffe_proto import (
 )
 from caffe_proto.files import is_hdf5
 
+if TYPE_CHECKING:
+    from caffe.solver import Solver
 
-def check_writable(param):
+
+def check_writable(param: caffe_pb2.SolverParameter) -> None:
     """Raise CaffeError unless files can be made where SolverParameter `param` wants its snapshots (the root looks)."""
     if not current().is_root:
         return
@@ -43,7 +52,7 @@ def check_writable(param):
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
-def write(solver):
+def write(solver: Solver) -> None:
     """Write model, resume file and solver state of `solver`, in this order, each atomically.
 
     The resume file (`.resume`, JSON) holds what BVLC Caffe's solverstate lacks: random state and data positions.
@@ -108,7 +117,7 @@ def _plain(value):
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
-def read(path, update, net):
+def read(path: str | os.PathLike, update: Update, net: Net) -> int:
     """Load a .solverstate (HDF5 if the name ends in .h5) into `update` and the model it names into `net`.
 
     Returns the number of updates done. Nothing is changed unless history and model fit.
@@ -148,7 +157,7 @@ def _read_state_hdf5(path):
             raise CaffeFileError(f"{path}: not a complete solverstate ({error})") from None
 
 
-def read_resume(path, iteration, net, test_nets):
+def read_resume(path: str | os.PathLike, iteration: int, net: Net, test_nets: Sequence[Net]) -> None:
     """Restore random state and data positions from the resume file beside solverstate `path`, if there is one.
 
     A file of another iteration than `iteration` is ignored; the log says so.

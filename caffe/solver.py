@@ -4,19 +4,29 @@ The loop is Solver.step. How parameters change is in caffe.update, what is logge
 in caffe.finite, what is kept on disk in caffe.snapshots.
 """
 
+from __future__ import annotations
+
 import enum
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from caffe import glog, snapshots
-from caffe.context import current, in_own_context, use
+from caffe.blob import Blob
+from caffe.context import Context, current, in_own_context, use
 from caffe.errors import CaffeError, check
 from caffe.finite import check_loss, check_output, check_scores, check_weights
 from caffe.net import Net
+from caffe.plan import Plan
 from caffe.training_log import TrainingLog
 from caffe.update import Update
 from caffe.update_rules import RULES, check_policy
 from caffe_proto import caffe_pb2, read_net
+
+if TYPE_CHECKING:
+    from caffe.graph import Replay
 
 
 class Action(enum.Enum):
@@ -38,7 +48,7 @@ class Solver:
 
     net_type = Net  # pycaffe's solvers make pycaffe's nets
 
-    def __init__(self, param, rule=None, context=None):
+    def __init__(self, param: caffe_pb2.SolverParameter, rule: str | None = None, context: Context | None = None):
         self.param, self.context = param, context
         with use(context):
             self._build(rule)
@@ -73,7 +83,7 @@ class Solver:
 
     # -- training ------------------------------------------------------------------------------------------------
     @in_own_context
-    def step(self, iterations):
+    def step(self, iterations: int) -> None:
         """Do this many training iterations (docs/engine.md section 4.2)."""
         param = self.param
         check_policy(param)
@@ -99,7 +109,7 @@ class Solver:
         self._settle()
 
     @in_own_context
-    def solve(self, resume_file=None):
+    def solve(self, resume_file: str | os.PathLike | None = None) -> None:
         """Train to max_iter with tests and snapshots (docs/engine.md section 4.8)."""
         param = self.param
         self._stop = False
@@ -168,19 +178,19 @@ class Solver:
                 check_scores(self.iter, "Train", scores)
 
     @property
-    def lr(self):
+    def lr(self) -> float:
         """The current learning rate; evaluating `multistep` may advance its step."""
         if self.update.reach_step(self.iter):
             self.log.step(self.iter, self.update.current_step)
         return self.update.rate(self.iter)
 
     @property
-    def history(self):
+    def history(self) -> list[Blob]:
         """The history Blobs of the update rule, as snapshots hold them."""
         return self.update.history
 
     @in_own_context
-    def apply_update(self):
+    def apply_update(self) -> float:
         """Clip, normalise, regularise, update (docs/engine.md section 4.3); returns the learning rate."""
         rate = self.lr
         self.log.rate(self.iter, rate)
@@ -191,7 +201,7 @@ class Solver:
         return rate
 
     # -- iterations that are replays of a graph ------------------------------------------------------------------
-    def obstacle(self):
+    def obstacle(self) -> str | None:
         """Why an iteration cannot be captured as a graph although its net can (a text), or None."""
         if current().solver_count > 1:
             return "several solvers train together"
@@ -202,7 +212,7 @@ class Solver:
         return None
 
     @in_own_context
-    def iteration(self, rates):
+    def iteration(self, rates: Sequence[torch.Tensor]) -> torch.Tensor:
         """An iteration on the device alone, with 0-d tensors as rates; returns its loss and norm, (2,)."""
         loss = self._gradients()
         norm = self.update.apply(rates)
@@ -240,7 +250,7 @@ class Solver:
 
     # -- testing -------------------------------------------------------------------------------------------------
     @in_own_context
-    def test_all(self):
+    def test_all(self) -> None:
         """Run every test net over its test_iter batches and log the mean outputs."""
         self._settle()
         check_weights(self.iter, self.net)
@@ -294,36 +304,38 @@ class Solver:
 
     # -- snapshots -----------------------------------------------------------------------------------------------
     @in_own_context
-    def snapshot(self):
+    def snapshot(self) -> None:
         """Write model, resume file and solver state `<prefix>_iter_<iter>.*` (see snapshots.write)."""
         self._settle()
         snapshots.write(self)
 
     @in_own_context
-    def restore(self, path):
+    def restore(self, path: str | os.PathLike) -> None:
         """Continue from a .solverstate (binary, or HDF5 if the name ends in .h5), with its resume file if there."""
         self.iter = snapshots.read(path, self.update, self.net)
         self.replay, self.test_replays = None, {}  # the random streams that graphs draw from are replaced
         snapshots.read_resume(path, self.iter, self.net, self.test_nets)
 
     # -- how the passes are done ---------------------------------------------------------------------------------
-    def use_plans(self, change):
+    def use_plans(self, change: Callable[[Plan], Plan]) -> None:
         """Let change(plan) -> Plan decide how the passes of all nets are done."""
         self.plan = change(self.net.plan)
         self.test_plans = [change(net.plan) for net in self.test_nets]
 
-    def use_replays(self, replay, test_replays):
+    def use_replays(self, replay: Replay | None, test_replays: Mapping[int, Replay | None]) -> None:
         """Do iterations and tests by these graph.Replays (None: by plans), {test net index: Replay}."""
         self.replay, self.test_replays = replay, test_replays
 
     # -- others --------------------------------------------------------------------------------------------------
-    def add_callback(self, on_start, on_gradients_ready=None):
+    def add_callback(
+        self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object] | None = None
+    ) -> None:
         """Call on_start() before and on_gradients_ready() after the gradients of every iteration."""
         self._on_start.append(on_start)
         if on_gradients_ready is not None:
             self._on_gradients_ready.append(on_gradients_ready)
 
-    def share_weights(self, net):
+    def share_weights(self, net: Net) -> None:
         """Make `net` alias the train net's parameters."""
         net.share_with(self.net)
 

@@ -1,6 +1,9 @@
 """One training run from the command line: solver, signals, progress, learning curve."""
 
+from __future__ import annotations
+
 import signal
+from collections.abc import Callable
 
 from caffe import glog
 from caffe.context import current
@@ -9,6 +12,7 @@ from caffe.fusion import fuse
 from caffe.graph import KINDS, accelerate
 from caffe.plan import free_memory
 from caffe.solver import Action, Solver
+from caffe_proto import caffe_pb2
 
 
 class SignalAction:
@@ -16,7 +20,7 @@ class SignalAction:
 
     EFFECTS = {"stop": Action.STOP, "snapshot": Action.SNAPSHOT, "none": Action.NONE}
 
-    def __init__(self, sigint_effect, sighup_effect):
+    def __init__(self, sigint_effect: str, sighup_effect: str):
         self.effects = {signal.SIGHUP: self.EFFECTS[sighup_effect], signal.SIGINT: self.EFFECTS[sigint_effect]}
         self.got = dict.fromkeys(self.effects, False)
         for number in self.effects:
@@ -33,7 +37,12 @@ class SignalAction:
         return Action.NONE
 
 
-def train(param, action_function, snapshot=None, join=None):
+def train(
+    param: caffe_pb2.SolverParameter,
+    action_function: Callable[[], Action],
+    snapshot: str | None = None,
+    join: Callable[[Solver], None] | None = None,
+) -> None:
     """Train SolverParameter `param` to its end on the current device, from solverstate `snapshot` if given.
 
     action_function is polled for Actions; join(solver), if given, connects the solver with others before the start.

@@ -1,11 +1,16 @@
 """The log lines of training, word for word those of Caffe, which other tools parse (docs/engine.md section 4)."""
 
+from __future__ import annotations
+
+import os
 import time
 
+import numpy as np
 from google.protobuf import text_format
 
 from caffe import glog
 from caffe.context import current
+from caffe_proto import caffe_pb2
 
 
 class TrainingLog:
@@ -14,7 +19,7 @@ class TrainingLog:
     Only the root of several solvers that train together writes.
     """
 
-    def __init__(self, param):
+    def __init__(self, param: caffe_pb2.SolverParameter):
         self.param = param
         self.losses, self.smoothed, self.started = [], 0.0, 0
 
@@ -23,10 +28,11 @@ class TrainingLog:
             glog.info(line, above=1)
 
     # -- construction --------------------------------------------------------------------------------------------
-    def parameters(self):
+    def parameters(self) -> None:
+        """The SolverParameter as text."""
         self._write("Initializing solver from parameters: \n" + text_format.MessageToString(self.param))
 
-    def train_net(self, field, source):
+    def train_net(self, field: str, source: str | caffe_pb2.NetParameter) -> None:
         """`source`: a file name or a NetParameter, found in SolverParameter's `field`."""
         if isinstance(source, str):
             what = "train_net file" if field == "train_net" else "net file"
@@ -34,23 +40,25 @@ class TrainingLog:
         else:
             self._write(f"Creating training net specified in {field}.")
 
-    def test_net(self, i, kind, source):
+    def test_net(self, i: int, kind: str, source: str | caffe_pb2.NetParameter) -> None:
+        """Test net number `i` is made; `kind`: the field that specifies it, and `file` if `source` is a file name."""
         self._write(f"Creating test net (#{i}) specified by {kind}" + (f": {source}" if "file" in kind else ""))
 
-    def scaffolding_done(self):
+    def scaffolding_done(self) -> None:
+        """The solver is complete."""
         self._write("Solver scaffolding done.")
 
     # -- iterations ----------------------------------------------------------------------------------------------
-    def begin(self, iteration):
+    def begin(self, iteration: int) -> None:
         """Smooth and time anew from `iteration` on."""
         self.losses, self.smoothed, self.started = [], 0.0, iteration
         self.timer, self.timed_from = time.monotonic(), iteration
 
-    def displays(self, iteration):
+    def displays(self, iteration: int) -> bool:
         """True if this iteration is one of those that are shown."""
         return bool(self.param.display and iteration % self.param.display == 0)
 
-    def smooth(self, iteration, loss):
+    def smooth(self, iteration: int, loss: float) -> None:
         """Take the loss of an iteration into the mean over average_loss iterations."""
         window = self.param.average_loss
         if len(self.losses) < window:
@@ -62,7 +70,7 @@ class TrainingLog:
             self.smoothed += (loss - self.losses[index]) / window
             self.losses[index] = loss
 
-    def iteration(self, iteration):
+    def iteration(self, iteration: int) -> None:
         """`Iteration 20 (5.1 iter/s, 3.9s/20 iters), loss = 0.5`."""
         seconds = time.monotonic() - self.timer
         done = iteration - self.timed_from
@@ -72,15 +80,16 @@ class TrainingLog:
         )
         self.timer, self.timed_from = time.monotonic(), iteration
 
-    def rate(self, iteration, rate):
+    def rate(self, iteration: int, rate: float) -> None:
+        """The learning rate, if this iteration is one of those that are shown."""
         if self.displays(iteration):
             self._write(f"Iteration {iteration}, lr = {glog.g(rate)}")
 
-    def step(self, iteration, step):
+    def step(self, iteration: int, step: int) -> None:
         """Multistep has come to its step number `step`; every solver says so, as in Caffe."""
         glog.info(f"MultiStep Status: Iteration {iteration}, step = {step}")
 
-    def clipping(self, norm):
+    def clipping(self, norm: float) -> None:
         """`norm`: of the gradients, before they were clipped."""
         clip = self.param.clip_gradients
         if 0 <= clip < norm:
@@ -89,7 +98,7 @@ class TrainingLog:
                 f"scale factor {glog.g(clip / norm)}"
             )
 
-    def scores(self, kind, scores):
+    def scores(self, kind: str, scores: list[tuple[str, float, np.ndarray]]) -> None:
         """The outputs [(name, weight, values)] of a net; `kind`: Train or Test."""
         number = 0
         for name, weight, values in scores:
@@ -99,28 +108,36 @@ class TrainingLog:
                 number += 1
 
     # -- tests ---------------------------------------------------------------------------------------------------
-    def testing(self, iteration, i):
+    def testing(self, iteration: int, i: int) -> None:
+        """Test net number `i` is about to run."""
         self._write(f"Iteration {iteration}, Testing net (#{i})")
 
-    def test_interrupted(self):
+    def test_interrupted(self) -> None:
+        """The action function stopped a test."""
         self._write("Test interrupted.")
 
-    def test_loss(self, loss):
+    def test_loss(self, loss: float) -> None:
+        """The mean loss of a test."""
         self._write(f"Test loss: {glog.g(loss)}")
 
     # -- the whole run -------------------------------------------------------------------------------------------
-    def solving(self, name):
+    def solving(self, name: str) -> None:
+        """Training of the net of this name begins."""
         self._write(f"Solving {name}")
         self._write(f"Learning Rate Policy: {self.param.lr_policy}")
 
-    def restoring(self, path):
+    def restoring(self, path: str | os.PathLike) -> None:
+        """Training goes on from the solverstate `path`; every solver says so, as in Caffe."""
         glog.info(f"Restoring previous solver status from {path}")
 
-    def last_loss(self, iteration):
+    def last_loss(self, iteration: int) -> None:
+        """The smoothed loss after the last iteration."""
         self._write(f"Iteration {iteration}, loss = {glog.g(self.smoothed)}")
 
-    def stopped(self):
+    def stopped(self) -> None:
+        """The action function stopped the training; every solver says so, as in Caffe."""
         glog.info("Optimization stopped early.")
 
-    def done(self):
+    def done(self) -> None:
+        """Training has come to max_iter."""
         self._write("Optimization Done.")

@@ -1,10 +1,17 @@
 """From gradients to new parameters: clip, normalise, regularise, update rule (docs/engine.md section 4.3)."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 import torch
 
 from caffe.blob import Blob
 from caffe.errors import CaffeError
-from caffe.update_rules import learning_rate
+from caffe.net import Net
+from caffe.update_rules import Rule, learning_rate
+from caffe_proto import caffe_pb2
 
 
 class Update:
@@ -13,7 +20,7 @@ class Update:
     history: Blobs, `rule.histories` times as many as the net has parameters. current_step: multistep's steps so far.
     """
 
-    def __init__(self, param, rule, net):
+    def __init__(self, param: caffe_pb2.SolverParameter, rule: Rule, net: Net):
         self.param, self.rule, self.net = param, rule, net
         self.current_step = 0
         params = net.learnable_params
@@ -21,14 +28,14 @@ class Update:
         for blob, p in zip(self.history, params * rule.histories, strict=True):
             blob.value = torch.zeros_like(p.value)  # in the memory format of the parameter
 
-    def restore(self, current_step, history):
+    def restore(self, current_step: int, history: Sequence[np.ndarray]) -> None:
         """Go on from arrays of as many numbers as the history blobs have, and from this step of multistep."""
         self.current_step = current_step
         for blob, array in zip(self.history, history, strict=True):
             blob.value.copy_(torch.from_numpy(array.reshape(blob.shape)))
 
     # -- rates ---------------------------------------------------------------------------------------------------
-    def reach_step(self, iteration):
+    def reach_step(self, iteration: int) -> bool:
         """Go on to multistep's next rate if its iteration has come; True if so."""
         param = self.param
         reached = (
@@ -39,24 +46,24 @@ class Update:
         self.current_step += reached
         return reached
 
-    def rate(self, iteration):
+    def rate(self, iteration: int) -> float:
         """The learning rate after `iteration` updates (a float)."""
         return learning_rate(self.param, iteration, self.current_step)
 
-    def groups(self):
+    def groups(self) -> dict[float, list[int]]:
         """{lr_mult: indices of the parameters that have it}."""
         groups = {}
         for i, mult in enumerate(self.net.lr_mults):
             groups.setdefault(mult, []).append(i)
         return groups
 
-    def rates(self, rate, iteration):
+    def rates(self, rate: float, iteration: int) -> list[float]:
         """What the rule makes of learning rate `rate` in this iteration: one number for each of groups()."""
         factor = self.rule.begin(rate, iteration)
         return [factor * mult for mult in self.groups()]
 
     # -- the update ----------------------------------------------------------------------------------------------
-    def apply(self, rates):
+    def apply(self, rates: Iterable[float | torch.Tensor]) -> torch.Tensor | None:
         """Update all parameters, on their device alone; returns the norm of the gradients if they are clipped.
 
         rates: a number or a 0-d tensor for each of groups(). The norm is a 0-d tensor, else None.

@@ -4,11 +4,13 @@ Every reader upgrades legacy forms (`caffe_proto.upgrade`) and raises `CaffeFile
 file, what was found and what was wanted.
 """
 
+from __future__ import annotations
+
 import os
 
 import numpy as np
 from google.protobuf import text_format
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from caffe_proto import caffe_pb2
 from caffe_proto.atomic import write_file
@@ -53,13 +55,13 @@ def _parse_binary(path, message, kind):
     return message
 
 
-def is_hdf5(path):
+def is_hdf5(path: str | os.PathLike) -> bool:
     """True if the file at `path` starts with the HDF5 signature (Caffe looks at the content, not the extension)."""
     with open(path, "rb") as file:
         return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
-def read_net(path):
+def read_net(path: str | os.PathLike) -> caffe_pb2.NetParameter:
     """Read a network definition from a prototxt text file, upgraded to the current form.
 
     Returns a `caffe_pb2.NetParameter`. Raises CaffeFileError if the file is missing, does not parse (unknown field,
@@ -70,26 +72,26 @@ def read_net(path):
     return net
 
 
-def read_solver(path):
+def read_solver(path: str | os.PathLike) -> caffe_pb2.SolverParameter:
     """Read a solver definition from a prototxt text file, upgraded; returns a `caffe_pb2.SolverParameter`."""
     solver = _parse_text(path, caffe_pb2.SolverParameter(), "SolverParameter")
     upgrade_solver(solver, path)
     return solver
 
 
-def read_solver_state(path):
+def read_solver_state(path: str | os.PathLike) -> caffe_pb2.SolverState:
     """Read a binary .solverstate; returns a `caffe_pb2.SolverState`."""
     return _parse_binary(path, caffe_pb2.SolverState(), "SolverState")
 
 
-def read_binary_net(path):
+def read_binary_net(path: str | os.PathLike) -> caffe_pb2.NetParameter:
     """Read a binary .caffemodel, upgraded; returns a `caffe_pb2.NetParameter` with blobs."""
     net = _parse_binary(path, caffe_pb2.NetParameter(), "NetParameter")
     upgrade_net(net, path)
     return net
 
 
-def read_weights(path):
+def read_weights(path: str | os.PathLike) -> dict[str, list[np.ndarray | None]]:
     """Read the weights of a trained network, binary .caffemodel or HDF5 (told apart by content).
 
     Returns a dict {layer name: [float32 arrays]} in the file's order; binary arrays have the stored shape (legacy
@@ -108,7 +110,7 @@ def read_weights(path):
     return weights
 
 
-def check_finite(array, where):
+def check_finite(array: np.ndarray, where: str) -> None:
     """Raise CaffeFileError, which says how many of its numbers are wrong, unless all of `array` are finite."""
     wrong = array.size - np.count_nonzero(np.isfinite(array))
     if wrong:
@@ -143,14 +145,16 @@ def _read_hdf5_weights(path):
         raise CaffeFileError(f"{path}: not a readable HDF5 weights file ({error})") from None
 
 
-def blobproto_shape(blob):
+def blobproto_shape(blob: caffe_pb2.BlobProto) -> tuple[int, ...]:
     """Shape of a BlobProto as a tuple: the legacy num/channels/height/width if any is present, else `shape`."""
     if any(blob.HasField(field) for field in ("num", "channels", "height", "width")):
         return (blob.num, blob.channels, blob.height, blob.width)
     return tuple(blob.shape.dim)
 
 
-def blobproto_to_array(blob, where="BlobProto", diff=False):
+def blobproto_to_array(
+    blob: caffe_pb2.BlobProto, where: str | os.PathLike = "BlobProto", diff: bool = False
+) -> np.ndarray:
     """The float32 array of a BlobProto (its `diff` if asked), in its stored shape; double data is converted.
 
     Raises CaffeFileError if the number of elements does not fit the shape.
@@ -163,7 +167,7 @@ def blobproto_to_array(blob, where="BlobProto", diff=False):
     return values.reshape(shape)
 
 
-def array_to_blobproto(array, diff=None):
+def array_to_blobproto(array: np.ndarray, diff: np.ndarray | None = None) -> caffe_pb2.BlobProto:
     """A BlobProto with `shape` and float32 `data` (and `diff`) of the given arrays."""
     blob = caffe_pb2.BlobProto()
     array = np.asarray(array)
@@ -186,6 +190,6 @@ def _set_packed(blob, field, array):
     blob.MergeFromString(bytes(header) + content)
 
 
-def write_message(path, message):
+def write_message(path: str | os.PathLike, message: Message) -> None:
     """Write a protobuf message in binary form, atomically and fsynced."""
     write_file(path, message.SerializeToString())

@@ -5,6 +5,8 @@ Three generations of layer messages exist: V0 (`layers { layer { ... } }`, flat 
 generation or replaces one deprecated field; a net in the current form passes through untouched.
 """
 
+from __future__ import annotations
+
 import os
 import warnings
 
@@ -152,7 +154,7 @@ SOLVER_TYPES = {
 LEGACY_INPUT_AXES = 4  # `input_dim` gives this many numbers per input
 
 
-def upgrade_net(net, where):
+def upgrade_net(net: caffe_pb2.NetParameter, where: str | os.PathLike) -> None:
     """Bring a NetParameter to the current form, in place.
 
     Steps, each only where it applies: V0 layers to V1, V1 data layers' transformation fields to `transform_param`, V1
@@ -182,7 +184,7 @@ def upgrade_net(net, where):
                 spec.decay_mult = 0
 
 
-def upgrade_solver(solver, where):
+def upgrade_solver(solver: caffe_pb2.SolverParameter, where: str | os.PathLike) -> None:
     """Bring a SolverParameter to the current form, in place, and complete its `snapshot_prefix`.
 
     The enum `solver_type` becomes the string `type`; nets written inside the solver are upgraded too. Without

@@ -1,7 +1,10 @@
 """Layer types that rearrange, combine or normalise blobs (docs/engine.md section 2.3)."""
 
+from __future__ import annotations
+
 import torch
 
+from caffe.blob import Blob
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
@@ -11,20 +14,20 @@ from caffe_proto import caffe_pb2
 class Softmax(Layer):
     """Softmax along `axis`."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.axis = bottom[0].axis(self.layer_param.softmax_param.axis)
         super().reshape(bottom, top)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].value = bottom[0].value.softmax(self.axis)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             y, dy = top[0].value, top[0].grad
             bottom[0].grad = torch.ops.aten._softmax_backward_data(dy, y, self.axis, y.dtype)
 
 
-def alias(top, bottom):
+def alias(top: Blob, bottom: Blob) -> None:
     """Make `top` (shaped already) the same memory as `bottom`, value and gradient."""
     top.share_data(bottom)
     top.share_diff(bottom)
@@ -38,15 +41,15 @@ class Split(Layer):
     tops = (1, None)
     in_place = False
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob in top:
             blob.reshape(*bottom[0].shape)
             blob.share_data(bottom[0])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Nothing: the tops share the bottom's memory."""
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             total = top[0].grad.clone() if len(top) == 1 else top[0].grad + top[1].grad
             for blob in top[2:]:
@@ -61,13 +64,13 @@ class Silence(Layer):
     bottoms = (1, None)
     tops = (0, 0)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         """No tops."""
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Nothing to compute."""
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for blob, wanted in zip(bottom, propagate_down, strict=True):
             if wanted:
                 blob.grad = torch.zeros_like(blob.value)
@@ -81,7 +84,7 @@ class Slice(Layer):
     tops = (1, None)
     in_place = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.slice_param
         self.check(
             not (param.HasField("axis") and param.HasField("slice_dim")),
@@ -89,7 +92,7 @@ class Slice(Layer):
         )
         self.points = list(param.slice_point)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.slice_param
         self.axis = bottom[0].axis(param.slice_dim if param.HasField("slice_dim") else param.axis)
         size = bottom[0].shape[self.axis]
@@ -116,12 +119,12 @@ class Slice(Layer):
         if len(top) == 1:
             alias(top[0], bottom[0])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(top) > 1:
             for blob, piece in zip(top, bottom[0].value.split(self.sizes, self.axis), strict=True):
                 blob.value = piece.clone()
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0] and len(top) > 1:
             bottom[0].grad = torch.cat([blob.grad for blob in top], self.axis)
 
@@ -134,14 +137,14 @@ class Concat(Layer):
     bottoms = (1, None)
     in_place = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.concat_param
         self.check(
             not (param.HasField("axis") and param.HasField("concat_dim")),
             "Either axis or concat_dim should be specified; not both.",
         )
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.concat_param
         self.axis = bottom[0].axis(param.concat_dim if param.HasField("concat_dim") else param.axis)
         shape = list(bottom[0].shape)
@@ -160,11 +163,11 @@ class Concat(Layer):
         if len(bottom) == 1:
             alias(top[0], bottom[0])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         if len(bottom) > 1:
             top[0].value = torch.cat([blob.value for blob in bottom], self.axis)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if len(bottom) > 1:
             pieces = top[0].grad.split(self.sizes, self.axis)
             for blob, piece, wanted in zip(bottom, pieces, propagate_down, strict=True):
@@ -179,7 +182,7 @@ class Flatten(Layer):
     passes_values = True
     in_place = False
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.flatten_param
         start, end = bottom[0].axis(param.axis), bottom[0].axis(param.end_axis)
         self.check(start <= end, f"found axis {start} behind end_axis {end}")
@@ -187,10 +190,10 @@ class Flatten(Layer):
         top[0].reshape(*shape[:start], bottom[0].count_from(start, end + 1), *shape[end + 1 :])
         alias(top[0], bottom[0])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Nothing: the memory is shared."""
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         """Nothing: the memory is shared."""
 
 
@@ -198,13 +201,13 @@ class Flatten(Layer):
 class Reshape(Flatten):
     """Replaces the axes axis..axis+num_axes by `shape` (0: keep that dimension, -1: infer it); the memory is shared."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(
             list(self.layer_param.reshape_param.shape.dim).count(-1) <= 1,
             "new shape contains multiple -1 dims; at most a single (1) value of -1 may be specified",
         )
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.reshape_param
         shape = list(bottom[0].shape)
         start = param.axis if param.axis >= 0 else len(shape) + param.axis + 1
@@ -248,7 +251,7 @@ class Eltwise(Layer):
 
     bottoms = (2, None)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.eltwise_param
         self.operation, self.stable = param.operation, param.stable_prod_grad
         self.check(len(param.coeff) in (0, len(bottom)), "Eltwise Layer takes one coefficient per bottom blob.")
@@ -258,7 +261,7 @@ class Eltwise(Layer):
         )
         self.coefficients = list(param.coeff) or [1.0] * len(bottom)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         for i, blob in enumerate(bottom):
             self.check(
                 blob.shape == bottom[0].shape,
@@ -266,7 +269,7 @@ class Eltwise(Layer):
             )
         super().reshape(bottom, top)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.eltwise_param
         values = [blob.value for blob in bottom]
         if self.operation == param.SUM:
@@ -286,7 +289,7 @@ class Eltwise(Layer):
                 total = torch.where(larger, value, total)
         top[0].value = total
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         param, dy, y = self.layer_param.eltwise_param, top[0].grad, top[0].value
         grads = {}
         for i, wanted in enumerate(propagate_down):
@@ -312,7 +315,7 @@ class Tile(Layer):
 
     in_place = False
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.tile_param
         self.axis, self.tiles = bottom[0].axis(param.axis), param.tiles
         self.check(
@@ -322,10 +325,10 @@ class Tile(Layer):
         shape[self.axis] *= self.tiles
         top[0].reshape(*shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].value = torch.cat([bottom[0].value] * self.tiles, self.axis)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             bottom[0].grad = top[0].grad.unflatten(self.axis, (self.tiles, -1)).sum(self.axis)
 
@@ -336,7 +339,7 @@ class Reduction(Layer):
 
     in_place = False
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.reduction_param
         axis = bottom[0].axis(param.axis)
         self.operation = param.operation
@@ -344,7 +347,7 @@ class Reduction(Layer):
         self.coefficient = param.coeff / self.size if self.operation == param.MEAN else param.coeff
         top[0].reshape(*bottom[0].shape[:axis])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         param, x = self.layer_param.reduction_param, bottom[0].value.reshape(-1, self.size)
         if self.operation == param.ASUM:
             x = x.abs()
@@ -352,7 +355,7 @@ class Reduction(Layer):
             x = x * x
         top[0].value = (x.sum(1) * self.coefficient).reshape(top[0].shape)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             param, x = self.layer_param.reduction_param, bottom[0].value.reshape(-1, self.size)
             dy = top[0].grad.reshape(-1, 1) * self.coefficient
@@ -375,7 +378,7 @@ class ArgMax(Layer):
 
     in_place = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.argmax_param
         self.top_k, self.values = param.top_k, param.out_max_val
         self.axis = bottom[0].axis(param.axis) if param.HasField("axis") else None
@@ -386,7 +389,7 @@ class ArgMax(Layer):
             f"classes. Found top_k {self.top_k} of {classes}",
         )
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if self.axis is None:
             shape = [1] * max(bottom[0].num_axes, 3)
             shape[0], shape[1], shape[2] = bottom[0].shape[0], 2 if self.values else 1, self.top_k
@@ -395,7 +398,7 @@ class ArgMax(Layer):
             shape[self.axis] = self.top_k
         top[0].reshape(*shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         x, axis = (x.reshape(x.shape[0], -1), 1) if self.axis is None else (x, self.axis)
         values, order = x.flip(axis).sort(dim=axis, descending=True, stable=True)
@@ -415,16 +418,16 @@ class MVN(Layer):
     Statistics are per item and channel, or per item if across_channels. The top has four axes.
     """
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         b = bottom[0]
         top[0].reshape(b.num, b.channels, b.height, b.width)
 
-    def groups(self, blob, tensor):
+    def groups(self, blob: Blob, tensor: torch.Tensor) -> torch.Tensor:
         """View (groups, elements) of a tensor of this blob."""
         across = self.layer_param.mvn_param.across_channels
         return tensor.reshape(blob.num if across else blob.num * blob.channels, -1)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         param, x = self.layer_param.mvn_param, self.groups(bottom[0], bottom[0].value)
         centred = x - x.mean(1, keepdim=True)
         if param.normalize_variance:
@@ -432,7 +435,7 @@ class MVN(Layer):
             centred /= self.deviation
         top[0].value = centred.reshape(top[0].shape)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             dy, y = self.groups(top[0], top[0].grad), self.groups(top[0], top[0].value)
             grad = dy - dy.mean(1, keepdim=True)
@@ -449,7 +452,7 @@ class BatchNorm(Layer):
     by every forward pass that uses batch statistics, never by the solver.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.batch_norm_param
         self.eps, self.fraction = param.eps, param.moving_average_fraction
         self.stored = param.use_global_stats if param.HasField("use_global_stats") else not self.training
@@ -464,16 +467,16 @@ class BatchNorm(Layer):
         while len(specs) < 3:
             specs.add(lr_mult=0)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         found = bottom[0].shape[bottom[0].axis(1)]
         self.check(found == self.channels, f"found {found} channels; wanted {self.channels}")
         super().reshape(bottom, top)
 
-    def channel_mean(self, tensor):
+    def channel_mean(self, tensor: torch.Tensor) -> torch.Tensor:
         """Mean of each channel, shaped to be broadcast."""
         return tensor.mean(self.others, keepdim=True)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         self.others = [d for d in range(x.dim()) if d != 1]
         mean_sum, variance_sum, factor = self.blobs
@@ -495,7 +498,7 @@ class BatchNorm(Layer):
         self.normalised = y.clone() if bottom[0] is top[0] and not self.stored else None
         top[0].value = y
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         dy = top[0].grad
         if self.stored:
             bottom[0].grad = dy / self.deviation
@@ -511,7 +514,9 @@ class Broadcast(Layer):
 
     bottoms = (1, 2)
 
-    def operand_shape(self, bottom, param):
+    def operand_shape(
+        self, bottom: list[Blob], param: caffe_pb2.ScaleParameter | caffe_pb2.BiasParameter
+    ) -> torch.Size:
         """Shape of the learned operand."""
         shape, axis = bottom[0].shape, bottom[0].axis(param.axis)
         self.check(param.num_axes >= -1, "num_axes must be non-negative, or -1 to extend to the end of bottom[0]")
@@ -521,7 +526,7 @@ class Broadcast(Layer):
         )
         return shape[axis:] if param.num_axes == -1 else shape[axis : axis + param.num_axes]
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         operand = bottom[1] if len(bottom) > 1 else self.blobs[0]
         shape, size = bottom[0].shape, operand.num_axes
@@ -535,7 +540,7 @@ class Broadcast(Layer):
         self.wide = (1,) * start + tuple(operand.shape) + (1,) * (len(shape) - start - size)
         self.summed = [d for d in range(len(shape)) if not start <= d < start + size]
 
-    def collect(self, tensor, shape):
+    def collect(self, tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         """Sum of `tensor` over the axes that the operand was broadcast along, always as new memory."""
         return (tensor.sum(self.summed) if self.summed else tensor.clone()).reshape(shape)
 
@@ -544,7 +549,7 @@ class Broadcast(Layer):
 class Scale(Broadcast):
     """Bottom 0 times a factor that is broadcast, plus a learned bias of the same shape if bias_term."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.param = param = self.layer_param.scale_param
         one = caffe_pb2.FillerParameter(type="constant", value=1)
         if len(bottom) == 1:
@@ -553,7 +558,7 @@ class Scale(Broadcast):
             shape = bottom[1].shape if len(bottom) > 1 else self.blobs[0].shape
             self.add_param(shape, param.bias_filler)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x, factor = bottom[0].value, bottom[1] if len(bottom) > 1 else self.blobs[0]
         self.input = x.clone() if bottom[0] is top[0] else None
         y = x * factor.value.reshape(self.wide)
@@ -561,7 +566,7 @@ class Scale(Broadcast):
             y += self.blobs[-1].value.reshape(self.wide)
         top[0].value = y
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         dy, factor = top[0].grad, bottom[1] if len(bottom) > 1 else self.blobs[0]
         x = bottom[0].value if self.input is None else self.input
         if self.param.bias_term and self.param_propagate_down[-1]:
@@ -578,16 +583,16 @@ class Scale(Broadcast):
 class Bias(Broadcast):
     """Bottom 0 plus a term that is broadcast."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.param = param = self.layer_param.bias_param
         if len(bottom) == 1:
             self.add_param(self.operand_shape(bottom, param), param.filler)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         term = bottom[1] if len(bottom) > 1 else self.blobs[0]
         top[0].value = bottom[0].value + term.value.reshape(self.wide)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         dy = top[0].grad
         if len(bottom) > 1 and propagate_down[1]:
             bottom[1].grad = self.collect(dy, bottom[1].shape)
@@ -604,7 +609,7 @@ class Embed(Layer):
     in_place = False
     needs_host = "checks its indices"
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.embed_param
         self.check(param.num_output > 0, "EmbedLayer num_output must be positive.")
         self.check(param.input_dim > 0, "EmbedLayer input_dim must be positive.")
@@ -612,17 +617,17 @@ class Embed(Layer):
         if param.bias_term:
             self.add_param((param.num_output,), param.bias_filler)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].reshape(*bottom[0].shape, self.layer_param.embed_param.num_output)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.rows = read_indices(self, bottom[0], self.layer_param.embed_param.input_dim)
         y = self.blobs[0].value[self.rows]
         if len(self.blobs) > 1:
             y += self.blobs[1].value
         top[0].value = y.reshape(top[0].shape)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.check(not propagate_down[0], "Can't backpropagate to EmbedLayer input.")
         dy = top[0].grad.reshape(self.rows.numel(), -1)
         if self.param_propagate_down[0]:
@@ -631,7 +636,7 @@ class Embed(Layer):
             self.blobs[1].add_grad(dy.sum(0))
 
 
-def read_indices(layer, blob, rows):
+def read_indices(layer: Layer, blob: Blob, rows: int) -> torch.Tensor:
     """The elements of `blob` as int64 (count,), truncated towards 0; raises CaffeError outside 0..rows-1."""
     indices = blob.value.flatten().long()
     wrong = ((indices < 0) | (indices >= rows)).nonzero()
@@ -650,15 +655,15 @@ class BatchReindex(Layer):
     no_gradient_to = (1,)
     needs_host = "checks its indices"
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(bottom[1].num_axes == 1, f"found indices of shape {bottom[1].shape_string}; wanted one axis")
         top[0].reshape(bottom[1].shape[0], *bottom[0].shape[1:])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.rows = read_indices(self, bottom[1], bottom[0].shape[0])
         top[0].value = bottom[0].value[self.rows]
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.check(not propagate_down[1], "Cannot backprop to index.")
         if propagate_down[0]:
             bottom[0].grad = torch.zeros_like(bottom[0].value).index_add_(0, self.rows, top[0].grad)
@@ -673,11 +678,11 @@ class Filter(Layer):
     in_place = False
     needs_host = "has tops whose shapes depend on the data"
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(len(top) == len(bottom) - 1, f"found {len(top)} tops for {len(bottom)} bottoms; wanted one less")
         self.rows = None
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         *inputs, selector = bottom
         self.check(
             selector.count == selector.shape[0],
@@ -694,12 +699,12 @@ class Filter(Layer):
         for blob, result in zip(inputs, top, strict=True):
             result.reshape(blob.shape[0] if first else len(self.rows), *blob.shape[1:])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob, result in zip(bottom[:-1], top, strict=True):
             result.reshape(len(self.rows), *blob.shape[1:])
             result.value = blob.value[self.rows]
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.check(not propagate_down[-1], "FilterLayer cannot backpropagate to filter index inputs")
         for blob, result, wanted in zip(bottom[:-1], top, propagate_down[:-1], strict=True):
             if wanted:
@@ -712,16 +717,16 @@ class Parameter(Layer):
 
     bottoms = (0, 0)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shape = self.layer_param.parameter_param.shape.dim
         self.add_param(tuple(shape), caffe_pb2.FillerParameter(type="constant"))
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].reshape(*self.blobs[0].shape)
         alias(top[0], self.blobs[0])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Nothing: the memory is shared."""
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         """Nothing: the consumer has written the gradient."""

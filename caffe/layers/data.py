@@ -1,16 +1,21 @@
 """Layer types that bring data into a net (docs/engine.md section 2.1)."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import math
 import os
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
 import torch
 
 from caffe import glog
+from caffe.blob import Blob
 from caffe.context import current, use
 from caffe.errors import CaffeError
 from caffe.fillers import fill
@@ -25,13 +30,13 @@ CACHE_SHARE = 0.25
 DEVICE_SHARE = 0.25
 
 
-def cache_budget():
+def cache_budget() -> int:
     """Bytes of HDF5 content that one data layer may keep in memory."""
     given = current().settings.hdf5_cache
     return int(CACHE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if given is None else given
 
 
-def device_budget(device):
+def device_budget(device: torch.device) -> int:
     """Bytes of HDF5 content that one data layer may keep on torch.device `device`."""
     given = current().settings.hdf5_device
     if given is None:
@@ -39,7 +44,7 @@ def device_budget(device):
     return given
 
 
-def read_hdf5(path, names, where):
+def read_hdf5(path: str, names: Sequence[str], where: str) -> list[np.ndarray]:
     """The datasets `names` of HDF5 file `path` as a list of float32 arrays with equal first dimension >= 1."""
     try:
         file = h5py.File(path, "r")
@@ -80,7 +85,7 @@ class RowOrder:
     different files never mix. All from one stream of `seed`, so the position can be stored and restored.
     """
 
-    def __init__(self, files, shuffle, seed):
+    def __init__(self, files: int, shuffle: bool, seed: int):
         self.shuffle = shuffle
         self.random = np.random.Generator(np.random.PCG64(seed))
         self.files = np.arange(files)
@@ -90,7 +95,7 @@ class RowOrder:
         self.rows = None
         self.checked = True  # False after restore(): the current file may have changed since
 
-    def current(self, count_rows):
+    def current(self, count_rows: Callable[[int], int]) -> tuple[int, int]:
         """(file index, row) now; count_rows(file index) tells how many rows a file has."""
         index = int(self.files[self.file])
         if self.rows is None:
@@ -105,7 +110,7 @@ class RowOrder:
         self.checked = True
         return index, int(self.rows[self.row])
 
-    def advance(self):
+    def advance(self) -> None:
         """Go on to the next row."""
         self.offset += 1
         self.row += 1
@@ -122,7 +127,8 @@ class RowOrder:
         elif self.shuffle:
             self.random.shuffle(self.rows)
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
+        """The position and the random state, as arrays and numbers."""
         return {
             "files": self.files.copy(),
             "rows": None if self.rows is None else self.rows.copy(),
@@ -132,7 +138,8 @@ class RowOrder:
             "random": self.random.bit_generator.state,
         }
 
-    def restore(self, state):
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state() of before; current() raises CaffeError if its file has another number of rows now."""
         self.files = np.array(state["files"])
         self.rows = None if state["rows"] is None else np.array(state["rows"])
         self.file, self.row, self.offset = state["file"], state["row"], state["offset"]
@@ -156,7 +163,7 @@ class HDF5Data(Layer):
     tops = (1, None)
     passes_values = True
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.hdf5_data_param
         self.check(not self.layer_param.HasField("transform_param"), "HDF5Data does not transform data.")
         self.check(param.batch_size > 0, "found batch_size 0; wanted a positive number")
@@ -189,13 +196,14 @@ class HDF5Data(Layer):
         self.consumed = self.order.state()
 
     @property
-    def needs_host(self):
+    def needs_host(self) -> str | None:
+        """What it needs the host for: its rows, until the set is on the device."""
         return "reads its rows on the host" if self.device_cache is None else None
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Shapes are fixed at setup."""
 
-    def load(self, index):
+    def load(self, index: int) -> list[np.ndarray]:
         """The arrays of file `index`, from memory if they were read before."""
         if index in self.memory:
             return self.memory[index]
@@ -216,7 +224,7 @@ class HDF5Data(Layer):
         self.entered = (index, arrays)
         return arrays
 
-    def count_rows(self, index):
+    def count_rows(self, index: int) -> int:
         """The number of rows of file `index`."""
         return (
             self.load(index)[0].shape[0]
@@ -224,7 +232,7 @@ class HDF5Data(Layer):
             else int(self.first[index + 1] - self.first[index])
         )
 
-    def rows(self):
+    def rows(self) -> Iterator[tuple[int, int]]:
         """Yield (file index, row) of the next batch and go on behind it."""
         left = self.layer_param.hdf5_data_param.batch_size
         count, rank = current().solver_count, current().solver_rank
@@ -235,7 +243,7 @@ class HDF5Data(Layer):
                 left -= 1
             self.order.advance()
 
-    def read_batch(self):
+    def read_batch(self) -> tuple[list[np.ndarray], dict[str, Any]]:
         """The next batch as one float32 array per top, and the position after it."""
         size = self.layer_param.hdf5_data_param.batch_size
         batch = [np.empty((size, *inner), np.float32) for inner in self.inner]
@@ -245,7 +253,7 @@ class HDF5Data(Layer):
         return batch, self.order.state()
 
     # -- a set on the device -------------------------------------------------------------------------------------
-    def keep_on(self, device):
+    def keep_on(self, device: torch.device) -> bool:
         """Keep the whole set on torch.device `device` if budgets allow; True if it is there. Reads every file."""
         if self.device_cache is not None and self.device_cache[0].device != device:  # the mode has changed
             self.device_cache, self.budget, self.consumed = None, cache_budget(), self.order.state()
@@ -290,36 +298,42 @@ class HDF5Data(Layer):
         glog.info(f"{self.where}: {self.first[-1]} rows ({size / 2**20:.0f} MB) are kept on {device}")
 
     @property
-    def as_feed(self):
+    def as_feed(self) -> HDF5Data:
+        """The layer itself (caffe.layer.Feed)."""
         return self
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> int:
+        """Rows in a batch."""
         return self.layer_param.hdf5_data_param.batch_size
 
     @property
-    def total_rows(self):
+    def total_rows(self) -> int:
+        """Rows of the whole set, which is on the device."""
         return int(self.first[-1])
 
-    def make_slots(self, passes):
+    def make_slots(self, passes: int) -> None:
+        """Make room on the device for the row numbers of this many batches."""
         self.slots = torch.zeros((passes, self.batch_size), dtype=torch.int64, device=self.device_cache[0].device)
 
-    def fill_slots(self, rows):
+    def fill_slots(self, rows: torch.Tensor) -> None:
+        """Copy int64 row numbers (passes, batch_size) to the slots; nothing waits for it."""
         self.slots.copy_(rows, non_blocking=True)
 
     @contextlib.contextmanager
-    def from_slots(self):
+    def from_slots(self) -> Iterator[None]:
+        """Context in which the n-th forward pass takes the rows of slot n."""
         self.slot = 0
         try:
             yield
         finally:
             self.slot = None
 
-    def next_rows(self):
+    def next_rows(self) -> np.ndarray:
         """The row numbers (of the whole set, int64 array) of the next batch, and go on behind it."""
         return np.array([self.first[index] + row for index, row in self.rows()], np.int64)
 
-    def describe_row(self, number):
+    def describe_row(self, number: int) -> str:
         """`<file>, row <r>` of a row number."""
         index = int(np.searchsorted(self.first, number, side="right")) - 1
         return f"{self.paths[index]}, row {number - self.first[index]}"
@@ -333,7 +347,7 @@ class HDF5Data(Layer):
         for t, whole in zip(top, self.device_cache, strict=True):
             t.value = whole.index_select(0, self.slots[turn])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         read = self.device_cache is not None or len(self.memory) == len(self.paths)
         if read and self.prefetch is None and self.keep_on(current().device):
             self._gather(top)
@@ -348,13 +362,13 @@ class HDF5Data(Layer):
         if len(self.memory) < len(self.paths):
             self.prefetch = _Prefetch(self.read_batch)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         pass
 
-    def position(self):
+    def position(self) -> dict[str, Any]:
         return {"source": self.digest, **(self.consumed if self.device_cache is None else self.order.state())}
 
-    def restore_position(self, position):
+    def restore_position(self, position: dict[str, Any]) -> None:
         if position.get("source") != self.digest:
             glog.warning(
                 f"{self.where}: the stored data position is of another list of files than "
@@ -402,16 +416,16 @@ class HDF5Output(Layer):
     tops = (0, 0)
     needs_host = "writes a file"
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.file_name = self.layer_param.hdf5_output_param.file_name
         folder = os.path.dirname(self.file_name) or "."
         self.check(os.access(folder, os.W_OK), f"Failed to open HDF5 file: {self.file_name} cannot be created")
         self.written = False
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         pass
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(bottom[0].num == bottom[1].num, f"found {bottom[0].num} rows of data and {bottom[1].num} of labels")
         self.check(not self.written, f"{self.file_name}: dataset data exists already; a second Forward cannot write it")
         with atomic_hdf5(self.file_name) as stream:
@@ -420,7 +434,7 @@ class HDF5Output(Layer):
                 stream.file[name] = blob.value.cpu().contiguous().numpy().reshape(shape)
         self.written = True
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         pass
 
 
@@ -432,7 +446,7 @@ class Input(Layer):
     tops = (1, None)
     needs_host = "is filled by the user"
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         shapes = self.layer_param.input_param.shape
         self.check(
             len(shapes) in (0, 1, len(top)),
@@ -442,13 +456,13 @@ class Input(Layer):
             if len(shapes):
                 t.reshape(*shapes[i if len(shapes) > 1 else 0].dim)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         pass
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         pass
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         pass
 
 
@@ -461,10 +475,11 @@ class DummyData(Layer):
     passes_values = True
 
     @property
-    def needs_host(self):
+    def needs_host(self) -> str | None:
+        """What it needs the host for: fillers that draw numbers."""
         return None if all(filler.type == "constant" for filler in self.fillers) else "draws numbers on the host"
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.dummy_data_param
         fillers = list(param.data_filler) or [caffe_pb2.FillerParameter()]
         self.check(
@@ -494,15 +509,15 @@ class DummyData(Layer):
             t.reshape(*shapes[i if len(shapes) > 1 else 0])
             fill(t, filler, self.where)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         pass
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for t, filler in zip(top, self.fillers, strict=True):
             if filler.type != "constant":
                 fill(t, filler, self.where)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         pass
 
 
@@ -514,7 +529,7 @@ class MemoryData(Layer):
     tops = (2, 2)
     needs_host = "takes its rows from the user's memory"
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.memory_data_param
         self.shape = (param.batch_size, param.channels, param.height, param.width)
         self.check(
@@ -526,14 +541,14 @@ class MemoryData(Layer):
         self.data = self.labels = None
         self.row = 0
 
-    def reset(self, data, labels):
+    def reset(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Take rows from `data` (n, C, H, W) and `labels` (n, 1, 1, 1), float32, by reference; n a multiple of B."""
         self.data, self.labels, self.row = torch.from_numpy(data), torch.from_numpy(labels), 0
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         pass
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(self.data is not None, "MemoryDataLayer needs to be initialized by calling Reset")
         batch = self.shape[0]
         rows = slice(self.row, self.row + batch)
@@ -544,11 +559,11 @@ class MemoryData(Layer):
         top[1].value = self.labels[rows].to(current().device, copy=True)
         self.row = (self.row + batch) % len(self.data)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         pass
 
-    def position(self):
+    def position(self) -> dict[str, Any]:
         return {"row": self.row}
 
-    def restore_position(self, position):
+    def restore_position(self, position: dict[str, Any]) -> None:
         self.row = position["row"]

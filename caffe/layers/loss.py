@@ -4,9 +4,12 @@ The weight of a loss is the gradient of its top 0. Shapes: O = product of the ax
 the batch), K = classes, I = product of the axes behind it (positions).
 """
 
+from __future__ import annotations
+
 import torch
 from google.protobuf.message import DecodeError
 
+from caffe.blob import Blob
 from caffe.context import current
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
@@ -24,7 +27,7 @@ class LossLayer(Layer):
     is_loss = True
     no_gradient_to = (1,)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(
             bottom[0].num_axes and bottom[1].num_axes and bottom[0].shape[0] == bottom[1].shape[0],
             "The data and label should have the same first dimension. "
@@ -33,7 +36,7 @@ class LossLayer(Layer):
         top[0].reshape()
 
 
-def read_normalization(layer, default=caffe_pb2.LossParameter.VALID):
+def read_normalization(layer: Layer, default: int = caffe_pb2.LossParameter.VALID) -> int:
     """The NormalizationMode of `layer`: an explicit one wins, then `normalize`, then `default`."""
     param = layer.layer_param.loss_param
     if param.HasField("normalization") or not param.HasField("normalize"):
@@ -41,7 +44,7 @@ def read_normalization(layer, default=caffe_pb2.LossParameter.VALID):
     return caffe_pb2.LossParameter.VALID if param.normalize else caffe_pb2.LossParameter.BATCH_SIZE
 
 
-def divisor(mode, outer, inner, valid):
+def divisor(mode: int, outer: int, inner: int, valid: int | torch.Tensor) -> int | torch.Tensor:
     """What a loss is divided by, at least 1: FULL O*I, VALID the `valid` entries (number or tensor), BATCH_SIZE O."""
     if mode == caffe_pb2.LossParameter.VALID:
         return valid.clamp_min(1) if isinstance(valid, torch.Tensor) else max(valid, 1)
@@ -61,11 +64,11 @@ class LabelReader:
     axis, ignore = 1, None
     reads_labels = True
 
-    def layout(self, blob):
+    def layout(self, blob: Blob) -> tuple[int, int, int]:
         """(O, K, I) of a prediction blob."""
         return blob.count_from(0, self.axis), blob.shape[self.axis], blob.count_from(self.axis + 1)
 
-    def read_labels(self, bottom):
+    def read_labels(self, bottom: list[Blob]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Labels as int64 (O, 1, I), truncated towards 0, and where they are not `ignore` (bool; None: all kept).
 
         Ignored labels read as 0. Raises CaffeError for a label outside 0..K-1, naming it and its place; not while a
@@ -89,7 +92,7 @@ class LabelReader:
         return labels, keep
 
 
-def check_label_count(layer, prediction, label, axis):
+def check_label_count(layer: Layer, prediction: Blob, label: Blob, axis: int) -> None:
     """Raise CaffeError unless `label` has one entry for each prediction (O * I)."""
     wanted = prediction.count // max(prediction.shape[axis], 1)
     layer.check(
@@ -106,19 +109,19 @@ class SoftmaxWithLoss(LabelReader, LossLayer):
 
     tops = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.mode = read_normalization(self)
         param = self.layer_param.loss_param
         self.ignore = param.ignore_label if param.HasField("ignore_label") else None
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         self.axis = bottom[0].axis(self.layer_param.softmax_param.axis)
         check_label_count(self, bottom[0], bottom[1], self.axis)
         if len(top) > 1:
             top[1].reshape(*bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         outer, _, inner = layout = self.layout(bottom[0])
         self.probability = bottom[0].value.softmax(self.axis)
         self.labels, self.keep = self.read_labels(bottom)
@@ -129,7 +132,7 @@ class SoftmaxWithLoss(LabelReader, LossLayer):
         if len(top) > 1:
             top[1].value = self.probability
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
             layout = self.layout(bottom[0])
@@ -152,12 +155,12 @@ class Accuracy(LabelReader, Layer):
     tops = (1, 2)
     no_gradient_to = (0, 1)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.accuracy_param
         self.top_k = param.top_k
         self.ignore = param.ignore_label if param.HasField("ignore_label") else None
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(
             self.top_k <= bottom[0].count // max(bottom[1].count, 1),
             f"top_k must be less than or equal to the number of classes. Found top_k {self.top_k}",
@@ -168,7 +171,7 @@ class Accuracy(LabelReader, Layer):
         if len(top) > 1:
             top[1].reshape(bottom[0].shape[self.axis])
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         layout = _, classes, _ = self.layout(bottom[0])
         scores = bottom[0].value.reshape(layout)
         labels, keep = self.read_labels(bottom)
@@ -183,12 +186,12 @@ class Accuracy(LabelReader, Layer):
             counts.index_add_(1, labels.flatten(), torch.stack((right.flatten(), keep.flatten())).to(counts))
             top[1].value = counts[0] / counts[1].clamp_min(1)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if any(propagate_down):
             super().backward(top, propagate_down, bottom)
 
 
-def same_count(layer, bottom, message):
+def same_count(layer: Layer, bottom: list[Blob], message: str) -> None:
     """Raise CaffeError unless bottoms 0 and 1 have equally many elements."""
     layer.check(
         bottom[0].count == bottom[1].count, f"{message} Found {bottom[0].shape_string} and {bottom[1].shape_string}"
@@ -202,16 +205,16 @@ class SigmoidCrossEntropyLoss(LossLayer):
     Targets that truncate to ignore_label are left out.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.mode = read_normalization(self, caffe_pb2.LossParameter.BATCH_SIZE)
         param = self.layer_param.loss_param
         self.ignore = param.ignore_label if param.HasField("ignore_label") else None
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         same_count(self, bottom, "SIGMOID_CROSS_ENTROPY_LOSS layer inputs must have the same count.")
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x, target = bottom[0].value, bottom[1].value.reshape(bottom[0].shape)
         terms = torch.log1p(torch.exp(-x.abs())) - x * (target - (x >= 0).to(x.dtype))
         outer, inner = bottom[0].shape[0], bottom[0].count_from(1)
@@ -219,7 +222,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         self.divisor = divisor(self.mode, outer, inner, outer * inner if self.keep is None else self.keep.sum())
         top[0].value = (terms if self.keep is None else terms * self.keep).sum() / self.divisor
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
             x, target = bottom[0].value, bottom[1].value.reshape(bottom[0].shape)
@@ -233,18 +236,18 @@ class EuclideanLoss(LossLayer):
 
     no_gradient_to = ()
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         same_count(self, bottom, "Inputs must have the same dimension.")
 
-    def difference(self, bottom):
+    def difference(self, bottom: list[Blob]) -> torch.Tensor:
         """Bottom 0 - bottom 1, in bottom 0's shape."""
         return bottom[0].value - bottom[1].value.reshape(bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].value = self.difference(bottom).square().sum() / (2 * bottom[0].shape[0])
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         grad = self.difference(bottom) * (top[0].grad / bottom[0].shape[0])
         if propagate_down[1]:
             bottom[1].grad = -grad.reshape(bottom[1].shape)
@@ -259,10 +262,10 @@ class HingeLoss(LabelReader, LossLayer):
     s is 1 for the label's class and -1 for the others.
     """
 
-    def layout(self, blob):
+    def layout(self, blob: Blob) -> tuple[int, int, int]:
         return blob.shape[0], blob.count_from(1), 1
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         items = bottom[0].shape[0]
         x = bottom[0].value.reshape(items, -1, 1)
         self.check(bottom[1].count == items, f"found {bottom[1].count} labels; wanted one for each of {items} items")
@@ -273,11 +276,11 @@ class HingeLoss(LabelReader, LossLayer):
         top[0].value = terms.sum() / items
 
     @property
-    def l1(self):
+    def l1(self) -> bool:
         """True for norm L1, False for L2."""
         return self.layer_param.hinge_loss_param.norm == caffe_pb2.HingeLossParameter.L1
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
             slope = self.margin.sign() if self.l1 else 2 * self.margin
@@ -295,14 +298,14 @@ class ContrastiveLoss(LossLayer):
     no_gradient_to = (2,)
     TINY = 1e-4  # added to the distance that the gradient is divided by
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         same_count(self, bottom, "Both members of the pairs must have the same size.")
         self.check(
             bottom[2].count == bottom[0].shape[0], f"found {bottom[2].count} labels; wanted {bottom[0].shape[0]}"
         )
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         param, items = self.layer_param.contrastive_loss_param, bottom[0].shape[0]
         self.difference = (bottom[0].value - bottom[1].value.reshape(bottom[0].shape)).reshape(items, -1)
         square = self.difference.square().sum(1)
@@ -312,7 +315,7 @@ class ContrastiveLoss(LossLayer):
         far = self.gap if param.legacy_version else self.gap.square()
         top[0].value = torch.where(self.similar, square, far).sum() / (2 * items)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.check(not propagate_down[2], "ContrastiveLoss Layer cannot backpropagate to label inputs.")
         legacy = self.layer_param.contrastive_loss_param.legacy_version
         push = self.gap.sign() if legacy else self.gap / (self.distance + self.TINY)
@@ -327,24 +330,24 @@ class ContrastiveLoss(LossLayer):
 class MultinomialLogisticLoss(LabelReader, LossLayer):
     """Mean of -log(probability of the label); bottom 0 (N, K) holds probabilities."""
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         self.check(
             bottom[1].count == bottom[0].shape[0],
             f"found {bottom[1].count} labels; wanted one for each of {bottom[0].shape[0]} items",
         )
 
-    def layout(self, blob):
+    def layout(self, blob: Blob) -> tuple[int, int, int]:
         return blob.shape[0], blob.count_from(1), 1
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         items = bottom[0].shape[0]
         x = bottom[0].value.reshape(items, -1, 1)
         self.labels, _ = self.read_labels(bottom)
         self.chosen = x.gather(1, self.labels).clamp_min(LOG_THRESHOLD)
         top[0].value = -self.chosen.log().sum() / items
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
             items = bottom[0].shape[0]
@@ -364,7 +367,7 @@ class InfogainLoss(LabelReader, LossLayer):
     tops = (1, 2)
     no_gradient_to = (1, 2)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.loss_param
         self.check(not param.HasField("normalize"), 'normalize is deprecated. use "normalization"')
         self.mode = read_normalization(self)
@@ -375,7 +378,7 @@ class InfogainLoss(LabelReader, LossLayer):
             self.check(source, "Infogain matrix source must be specified.")
             self.matrix = self.read_matrix(source)
 
-    def read_matrix(self, source):
+    def read_matrix(self, source: str) -> torch.Tensor:
         """The BlobProto in file `source` as a tensor."""
         proto = caffe_pb2.BlobProto()
         try:
@@ -387,7 +390,7 @@ class InfogainLoss(LabelReader, LossLayer):
         check_finite(matrix, f"{self.where}: {source}")
         return torch.from_numpy(matrix)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
         self.axis = bottom[0].axis(self.layer_param.infogain_loss_param.axis)
         check_label_count(self, bottom[0], bottom[1], self.axis)
@@ -399,7 +402,7 @@ class InfogainLoss(LabelReader, LossLayer):
         if len(top) > 1:
             top[1].reshape(*bottom[0].shape)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         outer, classes, inner = layout = self.layout(bottom[0])
         if self.matrix is not None:
             self.matrix = self.matrix.to(bottom[0].value)
@@ -415,7 +418,7 @@ class InfogainLoss(LabelReader, LossLayer):
         if len(top) > 1:
             top[1].value = self.probability
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.refuse_label_gradient(propagate_down)
         self.check(
             len(bottom) < 3 or not propagate_down[2], "InfogainLoss Layer cannot backpropagate to infogain inputs."

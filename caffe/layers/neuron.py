@@ -6,10 +6,13 @@ ones). Where Caffe's gradient in place does not depend on the top's gradient at 
 instead.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
 
+from caffe.blob import Blob
 from caffe.layer import Layer, generator, register
 from caffe_proto import caffe_pb2
 
@@ -21,21 +24,21 @@ class Neuron(Layer):
 
     keeps_input = False  # in place, derivative gets a copy of the overwritten input
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         """The top's value for bottom value `x`; `out` is None, or `x` itself where it may be overwritten."""
         raise NotImplementedError
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """The bottom's gradient for the top's gradient `dy`, bottom value `x` and top value `y`."""
         raise NotImplementedError
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         in_place = bottom[0] is top[0]
         self.input = x.clone() if in_place and self.keeps_input else None
         top[0].value = self.function(x, x if in_place else None)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             x = bottom[0].value if self.input is None else self.input
             bottom[0].grad = self.derivative(top[0].grad, x, top[0].value)
@@ -46,20 +49,21 @@ class ReLU(Layer):
     """max(x, 0) + negative_slope * min(x, 0); the slope is the derivative at 0. In place, both passes reuse memory."""
 
     @property
-    def as_epilogue(self):
+    def as_epilogue(self) -> str | None:
+        """The name relu where the slope is 0, else None."""
         return "relu" if self.slope == 0 else None
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.slope = self.layer_param.relu_param.negative_slope
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         out = x if bottom[0] is top[0] else torch.empty_like(x)
         top[0].value = (
             torch.clamp_min(x, 0, out=out) if self.slope == 0 else aten.leaky_relu.out(x, self.slope, out=out)
         )
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             x, dy = bottom[0].value, top[0].grad
             out = dy if bottom[0] is top[0] else torch.empty_like(dy)
@@ -74,7 +78,7 @@ class ReLU(Layer):
 class PReLU(Layer):
     """x where x > 0, else slope * x, with a learned slope per channel (axis 1), or one for all (channel_shared)."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.prelu_param
         self.check(bottom[0].num_axes >= 2, "Number of axes of bottom blob must be >=2.")
         self.shared = param.channel_shared
@@ -83,23 +87,24 @@ class PReLU(Layer):
             () if self.shared else (bottom[0].shape[1],), param.filler if param.HasField("filler") else quarter
         )
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(
             self.shared or bottom[0].shape[1] == self.blobs[0].count,
             f"found {bottom[0].shape[1]} channels; wanted {self.blobs[0].count}, one for each slope",
         )
         top[0].reshape(*bottom[0].shape)
 
-    def slopes(self, x):
+    def slopes(self, x: torch.Tensor) -> torch.Tensor:
+        """The slopes, shaped to be broadcast over `x`."""
         return self.blobs[0].value if self.shared else self.blobs[0].value.view((1, -1) + (1,) * (x.dim() - 2))
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         # In place the input is overwritten, but both gradients need it.
         self.input = x.clone() if bottom[0] is top[0] else None
         top[0].value = torch.where(x > 0, x, x * self.slopes(x))
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         x = bottom[0].value if self.input is None else self.input
         dy = top[0].grad
         if self.param_propagate_down[0]:
@@ -115,13 +120,13 @@ class PReLU(Layer):
 class ELU(Neuron):
     """x where x > 0, else alpha * (e^x - 1)."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.alpha = self.layer_param.elu_param.alpha
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         return torch.where(x > 0, x, torch.expm1(x) * self.alpha)
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.where(x > 0, dy, dy * (y + self.alpha))
 
 
@@ -129,10 +134,10 @@ class ELU(Neuron):
 class Sigmoid(Neuron):
     """1 / (1 + e^-x)."""
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         return torch.sigmoid(x, out=out)
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return aten.sigmoid_backward(dy, y)
 
 
@@ -140,10 +145,10 @@ class Sigmoid(Neuron):
 class TanH(Neuron):
     """Hyperbolic tangent."""
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         return torch.tanh(x, out=out)
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return aten.tanh_backward(dy, y)
 
 
@@ -151,14 +156,14 @@ class TanH(Neuron):
 class Swish(Neuron):
     """x * sigmoid(beta * x)."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.beta = self.layer_param.swish_param.beta
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         self.gate = torch.sigmoid(x * self.beta)
         return torch.mul(x, self.gate, out=out)
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return dy * (self.beta * y + self.gate * (1 - self.beta * y))
 
 
@@ -168,10 +173,10 @@ class AbsVal(Neuron):
 
     in_place = False
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         return x.abs()
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return dy * x.sign()
 
 
@@ -183,18 +188,18 @@ class Power(Neuron):
     not a number where the base is 0.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.power_param
         self.power, self.scale, self.shift = param.power, param.scale, param.shift
         self.keeps_input = self.power not in (0, 1)
 
-    def base(self, x, out=None):
+    def base(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """shift + scale * x."""
         if self.scale != 1:
             x = out = torch.mul(x, self.scale, out=out)
         return x if self.shift == 0 else torch.add(x, self.shift, out=out)
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         if self.power * self.scale == 0:
             constant = 1.0 if self.power == 0 else self.shift**self.power
             return torch.full_like(x, constant) if out is None else out.fill_(constant)
@@ -203,7 +208,7 @@ class Power(Neuron):
             return torch.pow(base, self.power, out=base if base is not x else out)
         return base.clone() if base is x and out is None else base
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         slope = self.power * self.scale
         if slope == 0:
             return torch.zeros_like(dy)
@@ -218,17 +223,17 @@ class Power(Neuron):
 class Exp(Neuron):
     """base ^ (shift + scale * x); base -1 is e."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.exp_param
         self.check(param.base == -1 or param.base > 0, f"base must be strictly positive; found {param.base:g}")
         log_base = 1.0 if param.base == -1 else math.log(param.base)
         self.inner = log_base * param.scale
         self.outer = math.exp(log_base * param.shift)
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         return torch.mul(x, self.inner, out=out).exp_().mul_(self.outer)
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return dy * y * self.inner
 
 
@@ -238,17 +243,17 @@ class Log(Neuron):
 
     keeps_input = True
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.log_param
         self.check(param.base == -1 or param.base > 0, f"base must be strictly positive; found {param.base:g}")
         self.check(param.base != 1, "found base 1; its logarithm is 0 and cannot divide")
         self.factor = 1.0 if param.base == -1 else 1.0 / math.log(param.base)
         self.scale, self.shift = param.scale, param.shift
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         return torch.mul(x, self.scale, out=out).add_(self.shift).log_().mul_(self.factor)
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return dy * (self.factor * self.scale) / (x * self.scale + self.shift)
 
 
@@ -258,10 +263,10 @@ class BNLL(Neuron):
 
     THRESHOLD = 50.0  # the derivative is 1 in float32 long before
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         return torch.logaddexp(x, x.new_zeros(()), out=out)
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return dy * torch.sigmoid(x.clamp_max(self.THRESHOLD))
 
 
@@ -269,10 +274,10 @@ class BNLL(Neuron):
 class Threshold(Layer):
     """1 where x > threshold, else 0; has no gradient."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.threshold = self.layer_param.threshold_param.threshold
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         top[0].value = (x > self.threshold).to(x.dtype)
 
@@ -281,15 +286,15 @@ class Threshold(Layer):
 class Clip(Neuron):
     """x limited to min..max; the derivative is 1 at both limits."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.clip_param
         self.check(param.min < param.max, f"found min {param.min:g}, max {param.max:g}; wanted min < max")
         self.low, self.high = param.min, param.max
 
-    def function(self, x, out):
+    def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
         return torch.clamp(x, self.low, self.high, out=out)
 
-    def derivative(self, dy, x, y):
+    def derivative(self, dy: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return dy * ((x >= self.low) & (x <= self.high))
 
 
@@ -301,23 +306,23 @@ class Dropout(Layer):
     is the identity.
     """
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.ratio = self.layer_param.dropout_param.dropout_ratio
         self.check(0 <= self.ratio < 1, f"found dropout_ratio {self.ratio:g}; wanted 0 <= ratio < 1")
         self.mask = None
 
-    def apply(self, source, in_place):
+    def apply(self, source: torch.Tensor, in_place: bool) -> torch.Tensor:
         """`source` times the mask; in TEST phase a copy, or `source` itself where that is the same memory."""
         if self.mask is None:
             return source if in_place else source.clone()
         return torch.mul(source, self.mask, out=source if in_place else None)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         if self.training and self.ratio > 0:
             self.mask = torch.empty_like(x).bernoulli_(1 - self.ratio, generator=generator()).div_(1 - self.ratio)
         top[0].value = self.apply(x, bottom[0] is top[0])
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             bottom[0].grad = self.apply(top[0].grad, bottom[0] is top[0])

@@ -1,5 +1,7 @@
 """Layers that users write in Python: `python_param { module layer param_str }` (docs/engine.md section 6.5)."""
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 import sys
@@ -7,6 +9,7 @@ import sys
 from caffe import glog
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
+from caffe_proto import caffe_pb2
 
 
 @register
@@ -14,7 +17,7 @@ class Python(Layer):
     """Makes an instance of the user's class, which derives from caffe.Layer."""
 
     @staticmethod
-    def make(layer_param, phase):
+    def make(layer_param: caffe_pb2.LayerParameter, phase: int) -> Layer:
         """The user's layer for `layer_param`; errors inside the user's module keep their own type."""
         param = layer_param.python_param
         where = f"layer '{layer_param.name}' (Python)"

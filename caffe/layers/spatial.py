@@ -1,6 +1,9 @@
 """Layer types over space beside convolution and pooling: LRN, Crop, Im2col and SPP (docs/engine.md section 2.2)."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch.nn import functional
@@ -20,18 +23,18 @@ class LRN(Layer):
 
     in_place = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.lrn_param
         self.size, self.alpha, self.beta = param.local_size, param.alpha, param.beta
         self.check(self.size % 2 == 1, f"LRN only supports odd values for local_size; found {self.size}")
         self.within = param.norm_region == param.WITHIN_CHANNEL
         self.k = 1.0 if self.within else param.k
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(bottom[0].num_axes == 4, "Input must have 4 axes, corresponding to (num, channels, height, width)")
         super().reshape(bottom, top)
 
-    def window_mean(self, tensor):
+    def window_mean(self, tensor: torch.Tensor) -> torch.Tensor:
         """Mean over the window around each element, zeros beyond the border."""
         radius = self.size // 2
         if self.within:
@@ -42,12 +45,12 @@ class LRN(Layer):
             total += padded.narrow(1, i, tensor.shape[1])
         return total / self.size
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         self.sum = self.window_mean(x * x) * self.alpha + self.k
         top[0].value = x * self.sum.pow(-self.beta)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             x, dy = bottom[0].value, top[0].grad
             factor = self.sum.pow(-self.beta)
@@ -63,7 +66,7 @@ class Crop(Layer):
     in_place = False
     no_gradient_to = (1,)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         param, shape = self.layer_param.crop_param, list(bottom[0].shape)
         axis, offsets = bottom[0].axis(param.axis), list(param.offset)
         self.check(
@@ -86,10 +89,10 @@ class Crop(Layer):
         self.window = tuple(slice(start, start + size) for start, size in zip(offsets, sizes, strict=True))
         top[0].reshape(*sizes)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         top[0].value = bottom[0].value[self.window].clone()
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             grad = torch.zeros_like(bottom[0].value)
             grad[self.window] = top[0].grad
@@ -103,11 +106,11 @@ class Im2col(DifferentiableLayer, ConvolutionBase):
     bottoms = tops = (1, 1)
     in_place = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
         self.check(self.axes > 0, "found no spatial axis; wanted at least one")
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check_bottoms(bottom)
         shape = bottom[0].shape
         self.out = self.windows(shape[self.axis + 1 :])
@@ -116,7 +119,7 @@ class Im2col(DifferentiableLayer, ConvolutionBase):
             elements *= size
         top[0].reshape(*shape[: self.axis], self.channels * elements, *self.out)
 
-    def compute(self, inputs, params):
+    def compute(self, inputs: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         x = inputs[0]
         x = functional.pad(x, [p for pad in reversed(self.pad) for p in (pad, pad)])
         pieces = []
@@ -138,12 +141,12 @@ class SPP(Layer):
 
     in_place = False
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.height = self.layer_param.spp_param.pyramid_height
         self.check(self.height > 0, "found pyramid_height 0; wanted at least 1")
         self.sizes = None
 
-    def level(self, level, sizes):
+    def level(self, level: int, sizes: Sequence[int]) -> Pooling:
         """The Pooling layer of 2^level bins per axis for images of `sizes` (h, w)."""
         bins = 2**level
         kernel = [-(-size // bins) for size in sizes]
@@ -155,7 +158,7 @@ class SPP(Layer):
         pooling.pad_h, pooling.pad_w = pad
         return Pooling(param, self.phase)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(bottom[0].num_axes == 4, "Input must have 4 axes, corresponding to (num, channels, height, width)")
         if self.sizes != bottom[0].shape[2:]:
             self.sizes = bottom[0].shape[2:]
@@ -170,12 +173,12 @@ class SPP(Layer):
         else:
             top[0].reshape(bottom[0].shape[0], sum(blob.count_from(1) for blob in self.pooled))
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for pool, blob in zip(self.pools, self.pooled, strict=True):
             pool.forward(bottom, [blob])
         top[0].value = torch.cat([blob.value.flatten(1) for blob in self.pooled], 1).view(top[0].shape)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         if propagate_down[0]:
             pieces = top[0].grad.flatten(1).split([blob.count_from(1) for blob in self.pooled], 1)
             total = 0

@@ -1,21 +1,26 @@
 """Layer types over space: convolution, pooling and the inner product (docs/engine.md sections 2.2 and 2.3)."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from caffe import convolution, mode
-from caffe.blocks import make_block
+from caffe.blob import Blob
+from caffe.blocks import Block, make_block
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import CaffeFileError, caffe_pb2
-from caffe_proto.windows import window
+from caffe_proto.windows import WindowParameter, window
 
 aten = torch.ops.aten
 
 
-def spatial(param, name, axes, default, layer):
+def spatial(param: WindowParameter, name: str, axes: int, default: int | None, layer: Layer) -> list[int]:
     """The `axes` values of kernel_size, stride, pad or dilation; CaffeError names the layer."""
     try:
         return window(param, name, axes, default)
@@ -28,7 +33,7 @@ class ConvolutionBase(Layer):
 
     bottoms = tops = (1, None)
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.convolution_param
         self.axis = bottom[0].axis(param.axis)
         self.axes = bottom[0].num_axes - self.axis - 1
@@ -42,7 +47,7 @@ class ConvolutionBase(Layer):
         self.group = param.group
         self.channels = bottom[0].shape[self.axis]
 
-    def windows(self, sizes):
+    def windows(self, sizes: Sequence[int]) -> list[int]:
         """Output sizes of a convolution over inputs of `sizes` (rounded down)."""
         out = [
             (n + 2 * p - (d * (k - 1) + 1)) // s + 1
@@ -54,13 +59,15 @@ class ConvolutionBase(Layer):
         )
         return out
 
-    def add_weights(self, shape, num_output):
+    def add_weights(self, shape: Sequence[int], num_output: int) -> None:
+        """Make the parameter blobs: weights of this shape, and biases (num_output,) if bias_term."""
         param = self.layer_param.convolution_param
         self.add_param(shape, param.weight_filler)
         if param.bias_term:
             self.add_param((num_output,), param.bias_filler)
 
-    def check_bottoms(self, bottom):
+    def check_bottoms(self, bottom: list[Blob]) -> None:
+        """Raise CaffeError unless the bottoms have the axes and channels of setup, and all the same shape."""
         self.check(bottom[0].num_axes == self.axis + 1 + self.axes, "bottom num_axes may not change.")
         self.check(
             bottom[0].shape[self.axis] == self.channels,
@@ -77,13 +84,14 @@ class Convolution(ConvolutionBase):
     transposed = False
 
     @property
-    def epilogues(self):
+    def epilogues(self) -> tuple[str, ...]:
+        """A ReLU, where there are spatial axes."""
         return ("relu",) if self.axes and not self.transposed else ()
 
-    def make_block(self, pooling, bottom, middle, top, propagate_down):
+    def make_block(self, pooling: Layer, bottom: Blob, middle: Blob, top: Blob, propagate_down: bool) -> Block | None:
         return make_block(self, pooling, bottom, middle, top, propagate_down) if self.axes == 2 else None
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
         num_output = self.layer_param.convolution_param.num_output
         self.check(num_output > 0, "found num_output 0; wanted a positive number")
@@ -96,17 +104,18 @@ class Convolution(ConvolutionBase):
         self.add_weights((rows, columns // self.group, *self.kernel), num_output)
         self.weight()  # brings the stored weights into the quick memory format
 
-    def out_sizes(self, sizes):
+    def out_sizes(self, sizes: Sequence[int]) -> list[int]:
+        """Sizes of the tops' spatial axes for bottoms of `sizes`; CaffeError where the kernel does not fit."""
         return self.windows(sizes)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check_bottoms(bottom)
         num_output = self.layer_param.convolution_param.num_output
         shape = bottom[0].shape
         for t in top:
             t.reshape(*shape[: self.axis], num_output, *self.out_sizes(shape[self.axis + 1 :]))
 
-    def weight(self):
+    def weight(self) -> torch.Tensor:
         """The weights; where that is the quicker format (mode.channels_last) two-axis kernels are kept channels-last.
 
         What comes out of channels-last weights is channels-last, and so ReLU and pooling work in that format as well
@@ -118,24 +127,25 @@ class Convolution(ConvolutionBase):
             value = blob.value = convolution.channels_last(value)
         return value if self.axes else value.unsqueeze(-1)
 
-    def planar(self, x):
+    def planar(self, x: torch.Tensor) -> bool:
         """True for two spatial axes on the CPU, where caffe.convolution has quicker ways for some shapes."""
         return self.axes == 2 and not self.transposed and x.device.type == "cpu"
 
-    def is_single_channel(self, x):
+    def is_single_channel(self, x: torch.Tensor) -> bool:
+        """True where the matrix form for one channel serves (caffe.convolution)."""
         return self.planar(x) and convolution.is_single_channel(self.channels, self.kernel, self.dilation)
 
-    def items(self, tensor):
+    def items(self, tensor: torch.Tensor) -> torch.Tensor:
         """View with all axes before the channels merged into one, and at least one spatial axis."""
         tensor = tensor if self.axis == 1 else tensor.reshape(-1, *tensor.shape[self.axis :])
         return tensor if self.axes else tensor.unsqueeze(-1)
 
-    def geometry(self):
+    def geometry(self) -> tuple[Any, ...]:
         """(stride, padding, dilation, transposed, output padding, groups) for torch."""
         spatial = (self.stride, self.pad, self.dilation) if self.axes else ([1], [0], [1])
         return *spatial, self.transposed, [0] * max(self.axes, 1), self.group
 
-    def result(self, x, relu=False):
+    def result(self, x: torch.Tensor, relu: bool = False) -> torch.Tensor:
         """The convolution of items `x`, with a ReLU as epilogue if `relu`."""
         weight = self.weight()
         bias = self.blobs[1].value if len(self.blobs) > 1 else None
@@ -150,7 +160,9 @@ class Convolution(ConvolutionBase):
         y = torch.convolution(x, weight, bias, *self.geometry())
         return y.relu_() if relu else y
 
-    def gradients(self, x, dy, propagate_down, bias=True):
+    def gradients(
+        self, x: torch.Tensor, dy: torch.Tensor, propagate_down: bool, bias: bool = True
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         """(dx, dw, db) for items `x` and gradient `dy` of the result; None for what is not wanted.
 
         propagate_down: is dx wanted?
@@ -176,20 +188,21 @@ class Convolution(ConvolutionBase):
         # the sum is quicker than the kernel's own gradient of the bias
         return dx, dw, dy.sum([0, *range(2, dy.dim())]) if bias_grad else None
 
-    def add_gradients(self, *grads):
+    def add_gradients(self, *grads: torch.Tensor | None) -> None:
         """Add the gradients of weights and bias to their blobs; None for what is not wanted."""
         for blob, grad in zip(self.blobs, grads, strict=False):
             if grad is not None:
                 blob.add_grad(grad)
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.forward_with(None, bottom, top)
 
-    def forward_with(self, function, bottom, top):
+    def forward_with(self, function: str | None, bottom: list[Blob], top: list[Blob]) -> None:
+        """forward() with the element-wise `function` of that name (None: none) applied to the result."""
         for b, t in zip(bottom, top, strict=True):
             t.value = self.result(self.items(b.value), function == "relu").reshape(t.shape)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         for b, t, wanted in zip(bottom, top, propagate_down, strict=True):
             dx, *grads = self.gradients(self.items(b.value), self.items(t.grad), wanted)
             if wanted:
@@ -203,14 +216,14 @@ class Deconvolution(Convolution):
 
     transposed = True
 
-    def out_sizes(self, sizes):
+    def out_sizes(self, sizes: Sequence[int]) -> list[int]:
         return [
             s * (n - 1) + d * (k - 1) + 1 - 2 * p
             for n, p, d, k, s in zip(sizes, self.pad, self.dilation, self.kernel, self.stride, strict=True)
         ]
 
 
-def torch_pooled(size, kernel, stride, pad, ceil):
+def torch_pooled(size: int, kernel: int, stride: int, pad: int, ceil: bool) -> int | None:
     """The output size of torch's pooling along one axis, None where torch refuses the padding."""
     if 2 * pad > kernel:
         return None
@@ -226,14 +239,16 @@ class Pooling(Layer):
     divided = None  # what `counts` was made for
 
     @property
-    def is_max(self):
+    def is_max(self) -> bool:
+        """True for MAX pooling."""
         return self.method == caffe_pb2.PoolingParameter.MAX
 
     @property
-    def gradient_epilogues(self):
+    def gradient_epilogues(self) -> tuple[str, ...]:
+        """A ReLU, before MAX pooling."""
         return ("relu",) if self.is_max else ()
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.pooling_param
         self.method = param.pool
         self.check(self.method != param.STOCHASTIC, "found pool STOCHASTIC; only MAX and AVE are known")
@@ -262,7 +277,7 @@ class Pooling(Layer):
             )
         self.rounding = math.floor if param.round_mode == param.FLOOR else math.ceil
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         sizes = bottom[0].shape[2:]
         if self.layer_param.pooling_param.global_pooling:
             self.kernel = tuple(sizes)
@@ -289,12 +304,12 @@ class Pooling(Layer):
         for t in top:
             t.reshape(*bottom[0].shape[:2], *out)
 
-    def padded(self, x, value):
+    def padded(self, x: torch.Tensor, value: float) -> torch.Tensor:
         """The image with the border that the windows reach, so that every window is whole."""
         (up, down), (left, right) = self.border
         return functional.pad(x, (left, right, up, down), value=value) if any((up, down, left, right)) else x
 
-    def divisor(self, x):
+    def divisor(self, x: torch.Tensor) -> torch.Tensor:
         """Elements of each window inside the padded image (H + pad), not those beyond it; made once per image size."""
         key = (x.shape[2:], self.kernel, x.device)
         if self.divided != key:
@@ -305,7 +320,7 @@ class Pooling(Layer):
             self.divided, self.counts = key, torch.outer(*counts).to(x.dtype)
         return self.counts
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         if not self.is_max:
             total = functional.avg_pool2d(self.padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
@@ -321,16 +336,18 @@ class Pooling(Layer):
                 winner = (winner // width - up) * x.shape[3] + winner % width - left
             top[1].value = winner.to(x.dtype)
 
-    def release(self):
+    def release(self) -> None:
         self.winner = None
 
-    def max_arguments(self, x):
+    def max_arguments(self, x: torch.Tensor) -> tuple[Any, ...]:
         """(input, kernel, stride, padding, dilation, ceil_mode) of torch's max pooling."""
         if self.torch_pads:
             return x, self.kernel, self.stride, self.pad, (1, 1), self.rounding is math.ceil
         return self.padded(x, -math.inf), self.kernel, self.stride, (0, 0), (1, 1), False
 
-    def max_pool(self, x, out=None):
+    def max_pool(
+        self, x: torch.Tensor, out: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The maximum of every window of `x` and its place, an index into the plane that torch pools; into `out`."""
         arguments = self.max_arguments(x)
         y, winner = (
@@ -342,7 +359,9 @@ class Pooling(Layer):
             y.clamp_min_(torch.finfo(y.dtype).min)  # Caffe's maximum of a window without elements
         return y, winner
 
-    def unpool(self, dy, x, winner, out=None):
+    def unpool(
+        self, dy: torch.Tensor, x: torch.Tensor, winner: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The gradient of max_pool(x): `dy` at the winners; into `out` (of `x` only shape and memory format matter)."""
         arguments = (dy, *self.max_arguments(x), winner)
         if self.torch_pads:
@@ -354,14 +373,18 @@ class Pooling(Layer):
         dx = self.without_border(aten.max_pool2d_with_indices_backward(*arguments))
         return dx if out is None else out.copy_(dx)
 
-    def without_border(self, dx):
+    def without_border(self, dx: torch.Tensor) -> torch.Tensor:
+        """The image's part of `dx`, which has the border of padded()."""
         (up, down), (left, right) = self.border
         return dx[:, :, up : dx.shape[2] - down, left : dx.shape[3] - right]
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         self.backward_with(None, top, propagate_down, bottom)
 
-    def backward_with(self, function, top, propagate_down, bottom):
+    def backward_with(
+        self, function: str | None, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]
+    ) -> None:
+        """backward() with the gradient of the element-wise `function` of that name (None: none) before this layer."""
         if not propagate_down[0]:
             return
         x, dy = bottom[0].value, top[0].grad
@@ -380,7 +403,7 @@ class Pooling(Layer):
 class InnerProduct(Layer):
     """y = x W^T + b over all axes from `axis` on (weights (num_output, K), or (K, num_output) if `transpose`)."""
 
-    def setup(self, bottom, top):
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.inner_product_param
         self.check(param.num_output > 0, "found num_output 0; wanted a positive number")
         self.axis = bottom[0].axis(param.axis)
@@ -390,7 +413,7 @@ class InnerProduct(Layer):
         if param.bias_term:
             self.add_param((param.num_output,), param.bias_filler)
 
-    def reshape(self, bottom, top):
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         found = bottom[0].count_from(self.axis)
         if found != self.inputs:
             raise CaffeError(
@@ -399,17 +422,17 @@ class InnerProduct(Layer):
             )
         top[0].reshape(*bottom[0].shape[: self.axis], self.layer_param.inner_product_param.num_output)
 
-    def weight(self):
+    def weight(self) -> torch.Tensor:
         """The weights as a (num_output, K) view."""
         weight = self.blobs[0].value
         return weight.T if self.layer_param.inner_product_param.transpose else weight
 
-    def forward(self, bottom, top):
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value.reshape(-1, self.inputs)
         bias = self.blobs[1].value if len(self.blobs) > 1 else None
         top[0].value = functional.linear(x, self.weight(), bias).reshape(top[0].shape)
 
-    def backward(self, top, propagate_down, bottom):
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         x = bottom[0].value.reshape(-1, self.inputs)
         dy = top[0].grad.reshape(x.shape[0], -1)
         if self.param_propagate_down[0]:
