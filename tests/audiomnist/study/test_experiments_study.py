@@ -264,7 +264,7 @@ def test_slurm_gets_three_jobs_that_wait_for_each_other(folders, tmp_path):
         numbers = "%A_%a" if name == "train" else "%j"
         assert own[3] == f"--output={tmp_path}/logs/%x_{numbers}.log"
         assert own[4:6] == ["--gres=gpu:1", "--time=1:00:00"]
-    waits = [[], ["--array=0-17", "--dependency=afterok:101"], ["--dependency=afterany:102"]]
+    waits = [[], [f"--array=0-{RUNS - 1}", "--dependency=afterok:101"], ["--dependency=afterany:102"]]
     assert [own[6:] for own in given] == waits
     for n, step in ((101, "prepare"), (102, "train"), (103, "experiments")):
         script = (tmp_path / f"{n}.script").read_text()
