@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 _PACKAGE = Path(__file__).resolve().parent
 UNKNOWN = "unknown"
@@ -41,3 +43,15 @@ def made_by() -> dict[str, str]:
     from audiomnist import __version__  # here, as setup.py runs this file while nothing is installed
 
     return {"version": __version__, "commit": commit()}
+
+
+@cache
+def code_digest(*packages: ModuleType) -> str:
+    """SHA-256, hexadecimal, over the modules of these packages and of those inside them."""
+    digest = hashlib.sha256()
+    for package in packages:
+        folder = Path(*package.__path__)
+        for path in sorted(folder.rglob("*.py")):
+            for part in (f"{package.__name__}/{path.relative_to(folder).as_posix()}".encode(), path.read_bytes()):
+                digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()

@@ -15,7 +15,6 @@ except ModuleNotFoundError:  # before Python 3.11
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("audiomnist", "caffe", "lrp")
 
 
 def isolated(folder):

@@ -6,14 +6,13 @@ the recording's complex short-time spectrum, which is inverted with the recordin
 
 from __future__ import annotations
 
-import io
 import os
-import wave
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from audiomnist.signal import wav
 from audiomnist.signal.geometry import SAMPLE_RATE, SPECTROGRAM, Geometry
 from caffe_proto import write_file
 from lrp.errors import LRPError
@@ -120,14 +119,7 @@ def of_input(
 
 def wav_bytes(signal: ArrayLike, rate: int = SAMPLE_RATE) -> bytes:
     """A WAV file (`rate` Hz, mono, 16 bit) with the signal (T,) in -1..1."""
-    samples = np.clip(np.rint(np.asarray(signal) * 32767), -32768, 32767).astype("<i2")
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.tobytes())
-    return buffer.getvalue()
+    return wav.wav_bytes(wav.to_int16(np.asarray(signal) * 32767), rate)
 
 
 def write_wav(path: str | os.PathLike, signal: ArrayLike, rate: int = SAMPLE_RATE) -> None:

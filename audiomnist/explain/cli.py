@@ -18,12 +18,15 @@ from typing import Any
 
 import numpy as np
 
+import audiomnist.explain
+import audiomnist.signal
+import lrp
 from audiomnist.arguments import positive
 from audiomnist.door import door
 from audiomnist.explain import audible, drawing
 from audiomnist.explain.command import how, labels
 from audiomnist.explain.inputs import Recording, joined, named, read_list, read_recording, sound
-from audiomnist.explain.progress import Part, Progress, code_hash
+from audiomnist.explain.progress import Part, Progress
 from audiomnist.explain.results import (
     attributes,
     check_alike,
@@ -32,7 +35,7 @@ from audiomnist.explain.results import (
     file_hash,
     writing,
 )
-from audiomnist.provenance import made_by
+from audiomnist.provenance import code_digest, made_by
 from caffe_proto import remove_leftovers
 from lrp.baselines import METHODS, explain
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
@@ -175,7 +178,7 @@ class Run:
         return {
             "model": file_hash(o.model),
             "weights": self.weights_hash,
-            "code": code_hash(),
+            "code": code_digest(lrp, audiomnist.signal, audiomnist.explain),
             "composites": list(map(repr, self.composites)),
             "target": o.target,
             "label_column": o.label_column,

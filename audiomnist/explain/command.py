@@ -1,4 +1,4 @@
-"""What the package's commands share: kinds of options, targets, and errors as one sentence and an exit code."""
+"""What the package's commands share: kinds of options, and the classes that recordings are labelled with."""
 
 from __future__ import annotations
 

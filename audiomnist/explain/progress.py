@@ -21,9 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import audiomnist.explain
-import audiomnist.signal
-import lrp
 from audiomnist.explain.results import file_hash, string_kind
 from caffe_proto import atomic_hdf5, remove_leftovers, write_file
 from lrp.errors import LRPError
@@ -33,17 +30,6 @@ if TYPE_CHECKING:
 
 SETTINGS, LOCK = "settings.json", ".lock"
 _PART = re.compile(r"[0-9a-f]{64}\.hdf5")
-
-
-def code_hash() -> str:
-    """SHA-256 over the modules that make a part's content (relevance, preprocessing of WAV files, pictures): parts that
-    other code made are not mixed with this one's."""
-    digest = hashlib.sha256()
-    for package in (lrp, audiomnist.signal, audiomnist.explain):
-        (folder,) = package.__path__
-        for name in sorted(name for name in os.listdir(folder) if name.endswith(".py")):
-            digest.update(file_hash(os.path.join(folder, name)).encode())
-    return digest.hexdigest()
 
 
 @dataclass

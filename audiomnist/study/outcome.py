@@ -14,7 +14,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +23,7 @@ import lrp
 from audiomnist.corpus.layout import scan
 from audiomnist.corpus.metadata import META_NAME
 from audiomnist.explain import drawing
-from audiomnist.provenance import made_by
+from audiomnist.provenance import code_digest, made_by
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import trained_runs
 from caffe_proto import write_file
@@ -89,19 +88,11 @@ def _digest(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
-@cache
-def code_digest() -> str:
-    """SHA-256 over the code that turns runs into results (this package and lrp), so that changes are noticed."""
-    folders = (Path(package.__file__).parent for package in (audiomnist, lrp))
-    files = sorted((folder.name, str(p.relative_to(folder)), p) for folder in folders for p in folder.rglob("*.py"))
-    return _digest(*(part for name, inner, p in files for part in (f"{name}/{inner}".encode(), p.read_bytes())))
-
-
 def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
     """Everything that an outcome depends on, by content and not by place."""
     made_from: dict[str, object] = {
         "experiment": experiment.name,
-        "code": code_digest(),
+        "code": code_digest(audiomnist, lrp),
         "limit": setting.limit,
         "seed": setting.seed,
         "composites": list(setting.composites),
