@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from audiomnist.runs.engine import Engine, Processes, Stopped
@@ -25,6 +25,7 @@ from caffe_proto import UserError
 CPU = "cpu"
 FAILURES = (UserError, OSError)
 _CLEAR_LINE = "\r\x1b[K"  # of the terminal
+_SIGNAL_DELAY = 0.2  # seconds that a signal may wait at most
 
 
 class Runner:
@@ -149,7 +150,11 @@ class Runner:
 
         # engines belong to threads of their own, so that this one is free for signals
         with self.processes.signals(), ThreadPoolExecutor(self.jobs) as pool:
-            outcomes = list(pool.map(one, runs))
+            futures = [pool.submit(one, run) for run in runs]
+            # a signal that another thread receives, or that comes just before a wait begins, is handled after the wait
+            while not all(future.done() for future in futures):
+                wait(futures, timeout=_SIGNAL_DELAY)
+            outcomes = [future.result() for future in futures]
         if self.processes.stopped:
             raise KeyboardInterrupt
         return [run for run, fine in zip(runs, outcomes, strict=True) if not fine]

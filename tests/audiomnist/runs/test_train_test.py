@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import ctypes
 import json
 import os
 import pty
@@ -245,7 +246,14 @@ def test_one_process_at_a_time_works_on_a_run(home, training):
     assert third.returncode == 1 and refused in third.stderr
 
 
-def test_on_a_terminal(home):
+def state(pid):
+    """The state of a process as /proc has it: R, S, T and so on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.fixture
+def on_a_terminal(home):
+    """The same training on a terminal of its own: (process, the terminal's other end, what it has shown)."""
     controller, terminal = pty.openpty()
     arguments = ["setsid", "--ctty", *command(home, "--max-iter", "10", "--cpu", "AudioNet", "digit", "0")]
     process = subprocess.Popen(
@@ -261,11 +269,20 @@ def test_on_a_terminal(home):
 
     reader = threading.Thread(target=read)
     reader.start()
+    try:
+        wait_for(process, lambda: b"Iteration 0" in shown)
+        yield process, controller, shown
+    finally:  # a process that lives on would keep the terminal open, and the reader waiting
+        process.kill()
+        process.wait()
+        with contextlib.suppress(OSError, IndexError):
+            os.kill(int(calls(home, "pid")[0][2]), signal.SIGKILL)
+        reader.join()
+        os.close(controller)
 
-    def state(pid):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
-    wait_for(process, lambda: b"Iteration 0" in shown)
+def test_on_a_terminal(home, on_a_terminal):
+    process, controller, shown = on_a_terminal
     assert b"a line of progress" in shown and b"\r\x1b[K  Iteration 0" in shown
     engine = int(calls(home, "pid")[0][2])
     os.write(controller, b"\x1a")  # Ctrl-Z
@@ -274,10 +291,20 @@ def test_on_a_terminal(home):
     wait_for(process, lambda: state(engine) in "RS")
     os.write(controller, b"\x03")  # Ctrl-C
     assert process.wait(timeout=60) == 130
-    reader.join(timeout=60)
-    os.close(controller)
-    assert b"the same command continues" in shown
+    deadline = time.monotonic() + 10  # the reader may be some lines behind
+    while b"the same command continues" not in shown:
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.05)
     assert [words[2] for words in calls(home, "interrupted")] == ["1"]
+
+
+def test_a_signal_that_another_thread_receives_is_heard(home, training):
+    process, _ = training
+    others = [int(name) for name in os.listdir(f"/proc/{process.pid}/task") if int(name) != process.pid]
+    assert others
+    assert ctypes.CDLL(None).tgkill(process.pid, others[-1], signal.SIGTERM) == 0
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
 
 
 def test_lines_of_progress_appear_when_they_are_written(home):
