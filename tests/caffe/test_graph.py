@@ -24,9 +24,9 @@ from audiomnist.runs.run_folder import RunName
 from caffe import graph, training
 from caffe.context import current, read_environment
 from caffe.fusion import fuse
-from caffe.layers.common import Slice
-from caffe.layers.data import HDF5Data
+from caffe.layers.hdf5 import HDF5Data
 from caffe.layers.neuron import ReLU
+from caffe.layers.split import Slice
 from caffe.plan import free_memory
 from caffe.solver import Action
 from caffe_proto import caffe_pb2

@@ -11,7 +11,8 @@ import caffe
 from caffe import mode
 from caffe.blob import Blob
 from caffe.errors import CaffeError
-from caffe.layer import LAYERS, layer_type_list, make_layer
+from caffe.layer import LAYERS
+from caffe.layer_factory import layer_type_list, make_layer
 from caffe_proto import caffe_pb2
 from tests.caffe.gradient_check import check_example
 from tests.needs import need
