@@ -44,7 +44,7 @@ from benchmarks.handwritten import Loop
 from caffe import graph, mode
 from caffe.context import current, read_environment
 from caffe.fusion import fuse
-from caffe.layers.data import HDF5Data, RowOrder
+from caffe.layers.hdf5 import HDF5Data, RowOrder
 from caffe.plan import free_memory
 from caffe.solver import Solver
 from caffe_proto import caffe_pb2

@@ -9,7 +9,8 @@ import torch
 from caffe import glog
 from caffe.blob import Blob, BlobVec
 from caffe.context import current
-from caffe.layer import Layer, layer_type_list
+from caffe.layer_factory import layer_type_list
+from caffe.layers.python import PythonLayer as Layer
 from caffe.mode import (
     set_device,
     set_mode_cpu,

@@ -199,6 +199,11 @@ class Blob:
         check(self._count == other.count, f"cannot share diff of {other.shape_string} with {self.shape_string}")
         self._diff = other._diff
 
+    def alias(self, other: Blob) -> None:
+        """Be the same memory as `other` (equal counts, any shape), data and gradient."""
+        self.share_data(other)
+        self.share_diff(other)
+
     # -- numpy side ----------------------------------------------------------------------------------------------
     @property
     def data(self) -> np.ndarray:

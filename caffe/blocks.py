@@ -18,7 +18,8 @@ from caffe.blob import Blob
 from caffe.convolution import chunks
 
 if TYPE_CHECKING:
-    from caffe.layers.vision import Convolution, Pooling
+    from caffe.layers.convolution import Convolution
+    from caffe.layers.pooling import Pooling
 
 aten = torch.ops.aten
 

@@ -15,7 +15,8 @@ from caffe import glog
 from caffe.blob import Blob
 from caffe.context import current
 from caffe.errors import check
-from caffe.layer import Layer, make_layer
+from caffe.layer import Layer
+from caffe.layer_factory import make_layer
 from caffe_proto import caffe_pb2, filter_net
 
 
@@ -314,8 +315,7 @@ class Builder:
                 f"{names}; shape mismatch. Owner layer param shape is "
                 f"{theirs.shape_string}; sharing layer expects shape {mine.shape_string}",
             )
-        mine.share_data(theirs)
-        mine.share_diff(theirs)
+        mine.alias(theirs)
         for field in ("lr_mult", "decay_mult"):
             if spec.HasField(field):
                 value = getattr(spec, field)

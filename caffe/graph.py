@@ -239,8 +239,6 @@ def obstacle(plan: Plan) -> str | None:
     if plan.observer and plan.observer.reason():
         return plan.observer.reason()
     for node in net.nodes:
-        if node.param.type == "Python":
-            return f"{node.layer.where} is a user's Python code"
         if node.layer.needs_host:
             return f"{node.layer.where} {node.layer.needs_host}"
     for i in label_readers(net):

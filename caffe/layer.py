@@ -1,4 +1,4 @@
-"""What a layer is, and the registry that makes one from a prototxt.
+"""What a layer is, and the registry of layer types.
 
 One layer type is one class, registered by `@register` under its class name, which is Caffe's type string. Methods are
 Caffe's: setup once, reshape and forward every pass, backward for gradients. `bottom` and `top` are lists of Blobs.
@@ -6,7 +6,6 @@ Caffe's: setup once, reshape and forward every pass, backward for gradients. `bo
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,13 +26,13 @@ LAYERS = {}
 
 
 def register(cls: type) -> type:
-    """Class decorator: make `cls` known under its class name."""
+    """Class decorator: make `cls` known under its class name, for caffe.layer_factory."""
     LAYERS[cls.__name__] = cls
     return cls
 
 
 class Layer:
-    """Base of all layers, also of users' Python layers (`class MyLayer(caffe.Layer)`).
+    """Base of all layers, also of users' Python layers (caffe.layers.python).
 
     Class attributes to override:
       bottoms, tops: (least, most) number of blobs, most None for any.
@@ -204,29 +203,6 @@ class DifferentiableLayer(Layer):
         for blob, tensor in zip(self.blobs, params, strict=True):
             if tensor.requires_grad:
                 blob.add_grad(grads[id(tensor)])
-
-
-def layer_type_list() -> list[str]:
-    """Sorted list of the known layer types (byte order), as pycaffe's function of that name."""
-    load_layer_types()
-    return sorted(LAYERS)
-
-
-def load_layer_types() -> None:
-    """Import the modules that define layer types (they register themselves)."""
-    importlib.import_module("caffe.layers")
-
-
-def make_layer(layer_param: caffe_pb2.LayerParameter, phase: int) -> Layer:
-    """Create the layer that `layer_param` describes; unknown types list the known ones."""
-    load_layer_types()
-    cls = LAYERS.get(layer_param.type)
-    if cls is None:
-        raise CaffeError(
-            f"Unknown layer type: {layer_param.type} (known types: {', '.join(layer_type_list())}) "
-            f"(layer '{layer_param.name}')"
-        )
-    return cls.make(layer_param, phase) if hasattr(cls, "make") else cls(layer_param, phase)
 
 
 def load_blob(blob: Blob, array: np.ndarray, mismatch: str) -> None:

@@ -210,27 +210,42 @@ def synthesis_matrix(count):
     return matrix
 
 
-def _through(matrix, coefficients, x, relevance):
-    """LRP-0 of the linear layer x = matrix @ coefficients; samples that are zero pass nothing."""
+def ridge_width(x, ridge):
+    """`ridge` times the 95th percentile (linear between neighbours) of |x| over samples that are not zero."""
+    loud = sorted(abs(value) for value in x if value != 0)
+    if not loud:
+        return 0.0
+    place = 0.95 * (len(loud) - 1)
+    low = int(place)
+    high = min(low + 1, len(loud) - 1)
+    return ridge * (loud[low] + (place - low) * (loud[high] - loud[low]))
+
+
+def _through(matrix, coefficients, x, relevance, d):
+    """LRP of the linear layer x = matrix @ coefficients with R x / (x^2 + d^2); samples that are zero pass nothing."""
     result = np.zeros(len(coefficients))
     for n in range(len(x)):
         if x[n] != 0:
-            result += matrix[n] * coefficients / x[n] * relevance[n]
+            result += matrix[n] * coefficients * x[n] / (x[n] ** 2 + d**2) * relevance[n]
     return result
 
 
-def dft_relevance(x, relevance):
+def dft_relevance(x, relevance, ridge=0.0):
     """Relevance of the frequencies of x (T,), real and imaginary parts added."""
     bins = len(x) // 2 + 1
     y = np.array([sum(x[n] * np.exp(-2j * np.pi * k * n / len(x)) for n in range(len(x))) for k in range(bins)])
-    parts = _through(synthesis_matrix(len(x)), np.concatenate([y.real, y.imag]), x, relevance)
+    layer = synthesis_matrix(len(x))
+    parts = _through(layer, np.concatenate([y.real, y.imag]), x, relevance, ridge_width(x, ridge))
     return parts[:bins] + parts[bins:]
 
 
-def stdft_relevance(x, relevance, window, hop):
-    """Relevance (K, M) of the short-time coefficients of x (T,), over one dense matrix for all frames."""
+def stdft_relevance(x, relevance, window, hop, ridge=0.0):
+    """Relevance (K, M) of the short-time coefficients of x (T,), over one dense matrix for all frames; frames begin
+    half a window before multiples of the hop, as many as it takes to see the last sample and half a window behind."""
     length, count = len(window), len(x)
-    bins, starts = length // 2 + 1, range(hop - length, count, hop)
+    bins, starts = length // 2 + 1, [-(length // 2)]
+    while starts[-1] + length < count + length // 2:
+        starts.append(starts[-1] + hop)
     cover = np.zeros(count)
     for start in starts:
         for i in range(length):
@@ -249,5 +264,29 @@ def stdft_relevance(x, relevance, window, hop):
         coefficients.append(np.concatenate([y.real, y.imag]))
     matrix, coefficients = np.concatenate(columns, axis=1), np.concatenate(coefficients)
     np.testing.assert_allclose(matrix @ coefficients, x, atol=1e-10)  # the layer does make x
-    parts = _through(matrix, coefficients, x, relevance).reshape(len(starts), 2, bins)
+    parts = _through(matrix, coefficients, x, relevance, ridge_width(x, ridge)).reshape(len(starts), 2, bins)
     return parts.sum(axis=1).T
+
+
+def authors_stdft_relevance(x, relevance, window, hop):
+    """(N // 2 + 1, M): short-time DFT-LRP as its authors define it, with their layer's real weights for all N
+    frequencies of every frame: analysis by w_m(n) (cos, -sin) / sqrt N, synthesis by (cos, -sin) / (sqrt N W(n))."""
+    length, count = len(window), len(x)
+    starts = range(0, count - length + 1, hop)
+    cover = np.zeros(count)
+    for start in starts:
+        cover[start : start + length] += window
+    k, n = np.mgrid[:count, :count]
+    angle = 2 * np.pi * k * n / count
+    weights = np.concatenate([np.cos(angle), -np.sin(angle)]) / np.sqrt(count)  # (2 N, N)
+    normed = relevance / (x + 1e-6)
+    result = np.zeros((count // 2 + 1, len(starts)))
+    for m, start in enumerate(starts):
+        mask = np.zeros(count)
+        mask[start : start + length] = window
+        coefficients = (weights * mask) @ x
+        parts = coefficients * ((weights / cover) @ normed)
+        both = parts[:count] + parts[count:]
+        for frequency in range(count):  # a real signal's coefficients above N / 2 are mirror images
+            result[min(frequency, count - frequency), m] += both[frequency]
+    return result

@@ -50,9 +50,9 @@ class WrongSquareSum(SquareSum):
 
 
 def test_a_layer_type(monkeypatch, tmp_path):
-    monkeypatch.setattr(caffe.layer, "LAYERS", dict(LAYERS))
-    register(SquareSum)
-    register(WrongSquareSum)
+    for cls in (SquareSum, WrongSquareSum):
+        monkeypatch.setitem(LAYERS, cls.__name__, None)  # taken out again after the test
+        register(cls)
     assert "SquareSum" in caffe.layer_type_list()
     check_example("SquareSum", SquareSum.example)
     with pytest.raises(AssertionError, match="gradient 0 of bottom0"):

@@ -129,7 +129,7 @@ def test_public_functions_have_docstrings(name):
     [("Layer", "caffe.layer"), ("net.Net", "caffe.net"), ("Exception", None), ("functional.Nothing", None)],
 )
 def test_base_classes_are_found_through_imports(base, found):
-    module = {"Layer": "caffe.layers.vision", "functional.Nothing": "caffe.layers.vision"}.get(base, "caffe.pycaffe")
+    module = {"Layer": "caffe.layers.pooling", "functional.Nothing": "caffe.layers.pooling"}.get(base, "caffe.pycaffe")
     place = find_class(module, base)
     assert (place and place[0]) == found
 

@@ -4,7 +4,24 @@ In pycaffe `caffe.layers` makes layers of a NetSpec (`from caffe import layers a
 that is no submodule here is one of caffe.net_spec's.
 """
 
-from caffe.layers import common, data, loss, neuron, python, spatial, vision  # noqa: F401
+from caffe.layers import (  # noqa: F401
+    convolution,
+    crop,
+    data,
+    eltwise,
+    hdf5,
+    indexing,
+    inner_product,
+    loss,
+    neuron,
+    normalization,
+    parameter,
+    pooling,
+    python,
+    reduction,
+    reshape,
+    split,
+)
 
 
 def __getattr__(name):

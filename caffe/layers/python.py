@@ -12,12 +12,19 @@ from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
 
 
+class PythonLayer(Layer):
+    """Base of the layers that users write; to them it is caffe.Layer."""
+
+    bottoms = tops = (0, None)
+    needs_host = "is a user's Python code"
+
+
 @register
 class Python(Layer):
-    """Makes an instance of the user's class, which derives from caffe.Layer."""
+    """Makes an instance of the user's class, which derives from PythonLayer."""
 
     @staticmethod
-    def make(layer_param: caffe_pb2.LayerParameter, phase: int) -> Layer:
+    def make(layer_param: caffe_pb2.LayerParameter, phase: int) -> PythonLayer:
         """The user's layer for `layer_param`; errors inside the user's module keep their own type."""
         param = layer_param.python_param
         where = f"layer '{layer_param.name}' (Python)"
@@ -33,11 +40,10 @@ class Python(Layer):
         cls = getattr(module, param.layer, None)
         if cls is None:
             raise CaffeError(f"{where}: module '{param.module}' has no class '{param.layer}'")
-        if not (isinstance(cls, type) and issubclass(cls, Layer)):
+        if not (isinstance(cls, type) and issubclass(cls, PythonLayer)):
             raise CaffeError(f"{where}: '{param.module}.{param.layer}' is no class derived from caffe.Layer")
         layer = cls(layer_param, phase)
         layer.param_str = param.param_str
-        layer.bottoms = layer.tops = (0, None)
         return layer
 
 

@@ -57,6 +57,45 @@ def test_weight_gradient_is_the_sum_over_all_windows(monkeypatch, geometry, chun
     assert np.any(wanted)
 
 
+def correlate(x, weight, stride, pad, dilation):
+    """The convolution of images `x` in float64, one output position after the other."""
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (pad,) * 2, (pad,) * 2))
+    reach = dilation * (weight.shape[2] - 1) + 1
+    out = [(n - reach) // stride + 1 for n in x.shape[2:]]
+    y = np.zeros((len(x), len(weight), *out))
+    for i, j in np.ndindex(*out):
+        window = x[:, :, i * stride : i * stride + reach : dilation, j * stride : j * stride + reach : dilation]
+        y[:, :, i, j] = np.einsum("nchw,ochw->no", window, weight)
+    return y
+
+
+@pytest.mark.parametrize("channels", [1, 2])  # one channel may take a way of its own, which knows no dilation
+@pytest.mark.parametrize("kernel, stride, pad, dilation", [(3, 1, 0, 2), (3, 2, 1, 2), (2, 1, 2, 3), (3, 2, 1, 1)])
+def test_dilated_windows_of_one_channel(tmp_path, channels, kernel, stride, pad, dilation):
+    path = tmp_path / "net.prototxt"
+    path.write_text(f"""
+        layer {{ name: "in" type: "Input" top: "data" input_param {{ shape {{
+          dim: 3 dim: {channels} dim: 9 dim: 8 }} }} }}
+        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param {{ num_output: 4
+          kernel_size: {kernel} stride: {stride} pad: {pad} dilation: {dilation} bias_term: false }} }}
+        layer {{ name: "loss" type: "Reduction" bottom: "conv" top: "loss" loss_weight: 1 }}""")
+    net = caffe.Net(str(path), caffe.TRAIN)
+    random = np.random.default_rng(8)
+    x, weight = net.blobs["data"].data, net.params["conv"][0].data
+    for array in (x, weight):
+        array[...] = random.integers(-3, 4, array.shape)
+    net.forward()
+    wanted = correlate(x, weight, stride, pad, dilation)
+    assert np.array_equal(net.blobs["conv"].data, wanted) and np.any(wanted)
+    net.backward()
+    found = net.params["conv"][0].diff
+    moved = np.zeros_like(weight)
+    for place in np.ndindex(*weight.shape):  # the loss is linear in each weight
+        moved[...] = 0
+        moved[place] = 1
+        assert found[place] == correlate(x, moved, stride, pad, dilation).sum()
+
+
 NET = """
 name: "both ways" force_backward: true
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 3 dim: 4 dim: 6 dim: 70 } } }

@@ -15,7 +15,7 @@ layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
   param { lr_mult: %(weight_lr)d } param { lr_mult: %(lr)d }
   convolution_param { num_output: 6 kernel_h: %(kernel)d kernel_w: 3 pad_w: %(pad)d group: %(group)d
   bias_term: %(bias)s weight_filler { type: "gaussian" std: 0.5 } } }
-layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" relu_param { negative_slope: %(slope)s } }
 layer { name: "pool1" type: "Pooling" bottom: "conv1" top: "pool1" pooling_param { pool: %(pool)s
   kernel_h: 1 kernel_w: %(window)d stride_h: %(stride_h)d stride_w: %(stride)d pad_w: %(pool_pad)d } }
 layer { name: "conv2" type: "Convolution" bottom: "pool1" top: "conv2" convolution_param { num_output: 4 kernel_h: 1
@@ -37,6 +37,7 @@ USUAL = {
     "stride": 2,
     "stride_h": 1,
     "pool_pad": 0,
+    "slope": "0",
     "bias": "true",
     "lr": 1,
     "weight_lr": 1,
@@ -76,6 +77,8 @@ GEOMETRIES = [
     {"channels": 2, "window": 2, "pool_pad": 1},
     {"pool": "AVE"},
     {"channels": 2, "pool": "AVE", "down": "true"},
+    {"slope": "0.5"},
+    {"slope": "-1", "channels": 2, "down": "true"},
 ]
 
 
@@ -133,6 +136,25 @@ def test_fused_passes_of_real_numbers_differ_by_rounding(tmp_path, changes):
         np.testing.assert_allclose(b, a, rtol=0, atol=2e-6 * np.abs(a).max())
 
 
+@pytest.mark.parametrize("window, pad", [(3, 0), (5, 2)])
+def test_winners_of_large_images_are_found_again(tmp_path, window, pad):
+    """More positions in an image than a small integer counts, and winners in its last rows."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(f"""force_backward: true
+        layer {{ name: "in" type: "Input" top: "data" input_param {{ shape {{ dim: 2 dim: 2 dim: 202 dim: 201 }} }} }}
+        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param {{ num_output: 2
+          kernel_size: 3 bias_term: false weight_filler {{ type: "gaussian" std: 1 }} }} }}
+        layer {{ name: "relu" type: "ReLU" bottom: "conv" top: "conv" }}
+        layer {{ name: "pool" type: "Pooling" bottom: "conv" top: "fc" pooling_param {{ pool: MAX
+          kernel_size: {window} stride: 2 pad: {pad} }} }}
+        layer {{ name: "loss" type: "Reduction" bottom: "fc" top: "loss" loss_weight: 1 }}""")
+    plain, fused = passes(path, False, whole), passes(path, True, whole)
+    assert "forward  conv + relu + pool (block)" in lines(fused[1])
+    for a, b in zip(plain[0], fused[0], strict=True):
+        assert np.array_equal(a, b)
+    assert np.any(plain[0][1][:, :, -20:])  # gradients arrive far beyond the 32,768th position
+
+
 def lines(plan):
     return str(plan).splitlines()
 
@@ -151,6 +173,14 @@ def test_which_layers_form_a_block(tmp_path):
     side_by_side = lines(passes(write(tmp_path, {"channels": 2, "window": 2}), True, real)[1])
     assert "forward  conv1 (Convolution) + relu1" in side_by_side
     assert "backward pool1 (Pooling) + relu1" in side_by_side and "backward conv1 (Convolution)" in side_by_side
+    for changes in (
+        {"slope": "0.5"},
+        {"slope": "0.5", "channels": 2},
+    ):  # only a ReLU that makes zeros is done by others
+        leaky = lines(passes(write(tmp_path, changes), True, real)[1])
+        for direction in ("forward ", "backward"):
+            assert f"{direction} relu1 (ReLU)" in leaky and f"{direction} conv1 (Convolution)" in leaky
+            assert f"{direction} pool1 (Pooling)" in leaky
     average = lines(passes(write(tmp_path, {"pool": "AVE"}), True, real)[1])
     assert "forward  conv1 (Convolution) + relu1" in average and "backward relu1 (ReLU)" in average
     assert "forward  conv2 (Convolution) + relu2" in average and "backward relu2 (ReLU)" in average

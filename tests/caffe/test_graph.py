@@ -24,9 +24,9 @@ from audiomnist.runs.run_folder import RunName
 from caffe import graph, training
 from caffe.context import current, read_environment
 from caffe.fusion import fuse
-from caffe.layers.common import Slice
-from caffe.layers.data import HDF5Data
+from caffe.layers.hdf5 import HDF5Data
 from caffe.layers.neuron import ReLU
+from caffe.layers.split import Slice
 from caffe.plan import free_memory
 from caffe.solver import Action
 from caffe_proto import caffe_pb2
@@ -384,6 +384,20 @@ def test_a_wrong_label_anywhere_in_the_set_stops_before_training(device, run, tm
     with pytest.raises(caffe.CaffeError, match=r"train1.hdf5, row 3: layer 'loss' .* found label 7 .* wanted 0..2"):
         run("run", TESTED + CASES["SGD"], True)
     assert not list((tmp_path / "run").glob("s_iter_*"))
+
+
+@pytest.mark.parametrize("batch", [1, 4, 5, 13])  # 13 rows: batches that divide them, and that do not
+@pytest.mark.parametrize("place", [("train0.hdf5", 0), ("train0.hdf5", 6), ("train1.hdf5", 4), ("train2.hdf5", 0)])
+def test_the_only_wrong_label_is_found_wherever_it_is(place, batch, device, run, tmp_path):
+    """First and last row of the set, of a file and of a batch."""
+    (tmp_path / "run").mkdir()
+    write_corpus(tmp_path / "run")
+    (tmp_path / "run/net.prototxt").write_text(NET.replace("batch_size: 4", f"batch_size: {batch}"))
+    file, row = place
+    with h5py.File(tmp_path / "run" / file, "r+") as content:
+        content["label"][row] = -2
+    with pytest.raises(caffe.CaffeError, match=rf"{file}, row {row}: layer 'loss' .* found label -2 .* wanted 0..2"):
+        run("run", TESTED + CASES["SGD"], True)
 
 
 @pytest.mark.parametrize("asked", ["display: 5", "test_iter: 2 test_interval: 6", "snapshot: 7", ""])

@@ -11,7 +11,8 @@ import caffe
 from caffe import mode
 from caffe.blob import Blob
 from caffe.errors import CaffeError
-from caffe.layer import LAYERS, layer_type_list, make_layer
+from caffe.layer import LAYERS
+from caffe.layer_factory import layer_type_list, make_layer
 from caffe_proto import caffe_pb2
 from tests.caffe.gradient_check import check_example
 from tests.needs import need
@@ -180,6 +181,65 @@ def test_dropout_without_loss_in_testing():
     layer, bottom, top = forward('type: "Dropout"', x, phase=caffe_pb2.TEST)
     top[0].value.zero_()
     np.testing.assert_array_equal(bottom[0].data, np.float32(x))  # the top is a copy, not the bottom's memory
+
+
+def pooled_by_loops(x, method, kernel, stride, pad):
+    """(values, mask) of Caffe's pooling of x (N, C, H, W) as docs/engine.md section 2.2 has it, window by window."""
+    sizes = x.shape[2:]
+    out = [-(-(n + 2 * pad - kernel) // stride) + 1 for n in sizes]
+    if pad:
+        out = [o - 1 if (o - 1) * stride >= n + pad else o for o, n in zip(out, sizes, strict=True)]
+    values, mask = np.zeros((*x.shape[:2], *out)), np.zeros((*x.shape[:2], *out))
+    for n, c, i, j in np.ndindex(*values.shape):
+        first = [k * stride - pad for k in (i, j)]
+        last = [min(f + kernel, size + pad) for f, size in zip(first, sizes, strict=True)]
+        area = (last[0] - first[0]) * (last[1] - first[1])
+        places = [
+            (h, w) for h in range(*clip(first[0], last[0], sizes[0])) for w in range(*clip(first[1], last[1], sizes[1]))
+        ]
+        inside = [x[n, c, h, w] for h, w in places]
+        values[n, c, i, j] = sum(inside) / area if method == "AVE" else max(inside)
+        h, w = places[int(np.argmax(inside))]
+        mask[n, c, i, j] = h * sizes[1] + w
+    return values, mask
+
+
+def clip(first, last, size):
+    return max(first, 0), min(last, size)
+
+
+@pytest.mark.parametrize("kernel, stride, pad", [(3, 1, 2), (3, 2, 2), (4, 3, 3), (3, 2, 1), (3, 2, 0), (2, 2, 0)])
+def test_the_mask_of_max_pooling_counts_in_the_image(kernel, stride, pad):
+    """Also with a padding that torch does not do itself (more than half a kernel), where it pools a larger plane."""
+    x = np.random.default_rng(6).permutation(2 * 2 * 7 * 8).reshape(2, 2, 7, 8).astype(np.float32)
+    text = f'type: "Pooling" pooling_param {{ pool: MAX kernel_size: {kernel} stride: {stride} pad: {pad} }}'
+    _, _, top = forward(text, x, tops=2)
+    values, mask = pooled_by_loops(x, "MAX", kernel, stride, pad)
+    assert np.array_equal(top[0].data, values) and np.array_equal(top[1].data, mask)
+
+
+AVERAGES = {  # settings of AVE pooling: kernel (None: the whole image), stride, pad
+    "global_pooling: true": (None, 1, 0),
+    "kernel_size: 3 stride: 2 pad: 1": (3, 2, 1),
+    "kernel_size: 3 stride: 2": (3, 2, 0),
+}
+
+
+@pytest.mark.parametrize("settings", AVERAGES)
+def test_average_pooling_divides_by_the_area_of_the_image_at_hand(settings):
+    """A net that is reshaped pools images of other sizes with the same layer."""
+    kernel, stride, pad = AVERAGES[settings]
+    layer = top = None
+    for size in (6, 4, 7, 6):
+        x = np.random.default_rng(size).integers(0, 9, (2, 3, size, size)).astype(np.float32)
+        bottom = [blob_of(x)]
+        if layer is None:
+            layer, top = layer_of(f'type: "Pooling" pooling_param {{ pool: AVE {settings} }}'), [Blob()]
+            layer.setup(bottom, top)
+        layer.reshape(bottom, top)
+        layer.forward(bottom, top)
+        wanted, _ = pooled_by_loops(x, "AVE", kernel or size, stride, pad)
+        np.testing.assert_allclose(top[0].data, wanted, rtol=1e-6)
 
 
 REFUSED = [  # text, shapes (or arrays) of the bottoms, what the message must name

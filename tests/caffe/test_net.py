@@ -55,6 +55,40 @@ def test_net_is_the_original_s(name, tmp_path, capsys):
             np.testing.assert_allclose(found[key][blob], sums, rtol=SINGLE, atol=1e-5, err_msg=f"{key} of {blob}")
 
 
+SHARED = """layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 2 dim: 3 }} }} }}
+layer {{ name: "a" type: "InnerProduct" bottom: "x" top: "a" param {{ name: "w" {0} }} {ip} }}
+layer {{ name: "b" type: "InnerProduct" bottom: "a" top: "b" param {{ name: "w" {1} }} {ip} }}
+layer {{ name: "c" type: "InnerProduct" bottom: "b" top: "c" param {{ name: "w" {2} }} {ip} }}"""
+IP = "inner_product_param { num_output: 3 bias_term: false }"
+
+
+@pytest.mark.parametrize("field", ["lr_mult", "decay_mult"])
+@pytest.mark.parametrize(
+    "given, wanted",
+    [
+        (("", "", ""), 1),
+        (("2", "", ""), 2),
+        (("", "2", ""), 2),
+        (("", "", "2"), 2),
+        (("", "2", "2"), 2),
+        (("2", "", "2"), 2),
+        (("", "2", "3"), None),  # the second has spoken for the owner, which is silent
+        (("2", "", "3"), None),
+        (("1", "2", ""), None),
+    ],
+)
+def test_layers_that_share_a_blob_agree_on_its_multipliers(field, given, wanted, tmp_path):
+    """Caffe (net.cpp, AppendParam): a multiplier that is given counts for all, and each one given must be the same."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(SHARED.format(*(f"{field}: {value}" if value else "" for value in given), ip=IP))
+    if wanted is None:
+        with pytest.raises(caffe.CaffeError, match=f"Shared param 'w' has mismatched {field}."):
+            caffe.Net(str(path), caffe.TRAIN)
+    else:
+        net = caffe.Net(str(path), caffe.TRAIN)
+        assert {"lr_mult": net.lr_mults, "decay_mult": net.decay_mults}[field] == [wanted]
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_original_refuses_is_refused_in_the_same_words(name, tmp_path):
     wanted = GOLDEN[name]["fatal"]

@@ -12,7 +12,7 @@ import caffe
 from caffe import snapshots
 from caffe_proto import CaffeFileError, caffe_pb2
 from tests.net_cases import log_messages
-from tests.solver_cases import SOLVERS, observe
+from tests.solver_cases import FIXED, SOLVERS, make_solver, observe
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[1] / "golden/solver/solver.json").read_text())
 TRAJECTORY = 1e-4  # relative error of weights and history after 24 iterations in float32
@@ -165,6 +165,68 @@ def test_a_growing_loss_blob_keeps_its_weight(tmp_path):
     assert np.array_equal(net.blobs["d"].diff, np.full(5, 1.5, np.float32))
 
 
+@pytest.mark.parametrize("calls", [(11,), (3, 8), (5, 4, 9), (1,) * 7])
+def test_the_displayed_loss_is_the_mean_of_the_last_ones_of_the_call(calls, tmp_path, capsys):
+    """average_loss 4: the mean over the last four iterations, of those that this call of step() has done."""
+    solver = small_solver(tmp_path, "average_loss: 4 display: 1 momentum: 0.5 base_lr: 0.3")
+    w, v, losses, wanted = 1.0, 0.0, [], []
+    for iterations in calls:
+        losses.clear()
+        for _ in range(iterations):
+            losses.append(w * w / 2)
+            wanted.append(np.mean(losses[-4:]))
+            v = 0.5 * v + 0.3 * w
+            w -= v
+        solver.step(iterations)
+    messages = [text for _, text in log_messages(capsys.readouterr().err)]
+    found = [float(m.rpartition("loss = ")[2]) for m in messages if m.startswith("Iteration") and "loss" in m]
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-6)
+
+
+def test_a_resumed_multistep_goes_on_at_its_step(tmp_path, monkeypatch, capsys):
+    """Caffe moves on by one step an iteration: one that began at step 0 behind two stepvalues would log other rates."""
+    monkeypatch.chdir(tmp_path)
+    settings = 'lr_policy: "multistep" gamma: 0.1 stepvalue: 2 stepvalue: 4 stepvalue: 9 display: 1 '
+    for form in ("BINARYPROTO", "HDF5"):
+        whole = small_solver(tmp_path, f"{settings} snapshot_format: {form}")
+        whole.step(6)
+        whole.snapshot()
+        resumed = small_solver(tmp_path, settings)
+        capsys.readouterr()
+        resumed.restore("w_iter_6.solverstate" + (".h5" if form == "HDF5" else ""))
+        resumed.step(4)
+        messages = [text for _, text in log_messages(capsys.readouterr().err)]
+        rates = [float(m.rpartition("lr = ")[2]) for m in messages if ", lr = " in m]
+        np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-3, 1e-4], rtol=1e-5)
+
+
+def shuffled_solver(folder):
+    """A solver whose rows come in random order, from another seed than those before."""
+    make_solver(FIXED, str(folder))
+    (folder / "net.prototxt").write_text(
+        (folder / "net.prototxt").read_text().replace("batch_size: 4", "batch_size: 4 shuffle: true")
+    )
+    return caffe.get_solver("solver.prototxt")
+
+
+def test_a_resume_file_of_another_iteration_is_ignored_and_the_log_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    solver = shuffled_solver(tmp_path)
+    for _ in range(2):
+        solver.step(5)
+        solver.snapshot()
+    positions = solver.net.positions()
+    Path("s_iter_5.resume").replace("s_iter_10.resume")
+    resumed = shuffled_solver(tmp_path)
+    untouched = resumed.net.positions()
+    capsys.readouterr()
+    resumed.restore("s_iter_10.solverstate")
+    warnings = [text for severity, text in log_messages(capsys.readouterr().err) if severity == "W"]
+    assert warnings == ["s_iter_10.resume is of iteration 5, the solverstate of 10: ignored"]
+    np.testing.assert_equal(resumed.net.positions(), untouched)  # the order starts anew
+    assert resumed.iter == 10 and untouched["data"]["offset"] == 0 != positions["data"]["offset"]
+
+
 # -- refusals ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "settings, words",
@@ -213,6 +275,23 @@ def test_weights_that_are_not_finite_are_never_snapshotted(tmp_path, monkeypatch
         solver.net.params["w"][0].data[...] = 1e3
         solver.step(1)
     assert not list(tmp_path.glob("w_iter_*"))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["weights", "history"])
+def test_one_number_that_is_not_finite_is_enough_to_refuse_a_snapshot(where, wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    solver = small_solver(tmp_path, "momentum: 0.9", np.linspace(-1, 1, 7))
+    blob = solver.net.params["w"][0] if where == "weights" else solver.history[0]
+    blob.data[5] = wrong
+    name = "param 0 of layer 'w'" if where == "weights" else "history blob 0"
+    with pytest.raises(caffe.CaffeError, match=rf"{name} holds NaN or infinite numbers \(1 of 7\)"):
+        solver.snapshot()
+    assert not list(tmp_path.glob("w_iter_*"))
+    blob.data[5] = 3e38  # finite numbers whose sum is not are no reason
+    blob.data[4] = 3e38
+    solver.snapshot()
+    assert list(tmp_path.glob("w_iter_0.solverstate"))
 
 
 def test_solve_notices_an_unwritable_prefix_before_training(tmp_path, monkeypatch):

@@ -279,6 +279,33 @@ def test_made_splits_are_disjoint_complete_and_balanced(men, women, folds, seed)
             assert all(sum(genders[s] for s in f[p]) * 2 == len(f[p]) for f in made for p in PARTS)
 
 
+def test_folds_take_turns_as_the_papers_do():
+    """Folds 1 to 5; split k tests on fold k + 5, validates on k + 4, trains on k + 1 to k + 3, wrapped after 5."""
+    made = make_splits.rotate([["1"], ["2"], ["3"], ["4"], ["5", "6"]])
+    assert [(split["train"], split["validate"], split["test"]) for split in made] == [
+        (("1", "2", "3"), ("4",), ("5", "6")),
+        (("2", "3", "4"), ("5", "6"), ("1",)),
+        (("3", "4", "5", "6"), ("1",), ("2",)),
+        (("4", "5", "6", "1"), ("2",), ("3",)),
+        (("5", "6", "1", "2"), ("3",), ("4",)),
+    ]
+
+
+def test_speakers_are_dealt_in_turn_and_the_next_gender_goes_on():
+    assert make_splits.deal([["a", "b", "c", "d"], ["e", "f"]], 3) == [["a", "d"], ["b", "e"], ["c", "f"]]
+
+
+def test_the_folds_of_a_seed_stay_what_they_are():
+    """Another order would move speakers between training and testing of everybody's corpus.
+
+    Python's shuffle makes e a c g of the men and b f d of the women, who are dealt first: b e g, f a and d c.
+    """
+    genders = {"a": 0, "b": 1, "c": 0, "d": 1, "e": 0, "f": 1, "g": 0}
+    made = make_splits.make_splits(genders, 3, 0)
+    assert [split["test"] for split in made.folds["digit"]] == [("d", "c"), ("b", "e", "g"), ("f", "a")]
+    assert [split["test"] for split in made.folds["gender"]] == [("c", "d"), ("e", "b"), ("a", "f")]
+
+
 def test_other_seeds_give_other_splits():
     genders = {f"m{i}": 0 for i in range(10)}
     assert make_splits.make_splits(genders, 3, 0).folds != make_splits.make_splits(genders, 3, 1).folds

@@ -10,6 +10,7 @@ import pytest
 from small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
 
 from audiomnist.corpus import attributes, corrections, layout, metadata, table, validate
+from audiomnist.corpus.splits import Splits
 from audiomnist.preprocessing import command
 
 MARK = {"recordingdate": "17-06-22-11-04-28"}  # of AudioMNIST's first speaker
@@ -72,6 +73,20 @@ def test_sounds(tmp_path, capsys):
     assert len(found) == 4
 
 
+@pytest.mark.parametrize("end", [32767, -32767, -32768])
+@pytest.mark.parametrize("run, clipped", [(3, True), (2, False)])
+def test_clipping_is_seen_at_either_end_alone(tmp_path, end, run, clipped):
+    samples = speech(1)
+    samples[2000 : 2000 + run] = end
+    path = tmp_path / "01/0_01_0.wav"
+    path.parent.mkdir()
+    path.write_bytes(wav_file(samples.tobytes()))
+    (recording,), _ = layout.scan(tmp_path)
+    found = [str(finding) for finding in validate.check_sounds([validate.listen(recording)])]
+    said = "warning: 01/0_01_0.wav: clipped (3 samples in a row at the limit); wanted no clipping"
+    assert found == ([said] if clipped else [])
+
+
 def test_the_gate_is_preprocessings(tmp_path, capsys):
     """Whatever preprocessing rejects is an error here, in the same words."""
     make_corpus(tmp_path / "in", splits={"digit": [FOLD]}, digits=range(10))
@@ -115,6 +130,31 @@ def test_metadata_and_balance(tmp_path, capsys):
     write_meta(tmp_path, meta)
     report = findings(tmp_path, capsys)
     assert [f["found"].split(" ")[0] for f in report["findings"] if f["known"]] == ["ages", "speaker", "recordingroom"]
+
+
+def test_speakers_without_recordings_do_not_count_in_the_balance(tmp_path):
+    """Of train's four speakers the woman has no recordings: of those present 0 % are women, not a quarter."""
+    fold = {"train": ["m1", "m2", "m3", "absent"], "validate": ["m4", "w1"], "test": ["m5", "w2"]}
+    meta = {
+        speaker: {"gender": "male" if speaker[0] == "m" else "female"} for part in fold.values() for speaker in part
+    }
+    splits = Splits(tmp_path / "splits.json", {"digit": ({part: tuple(names) for part, names in fold.items()},)}, {})
+    (finding,) = validate.check_balance(splits, meta, set(meta) - {"absent"})
+    assert finding.found == "women are 0% of train, 50% of validate, 50% of test"
+    everybody = validate.check_balance(splits, meta, set(meta))
+    assert everybody[0].found == "women are 25% of train, 50% of validate, 50% of test"
+
+
+@pytest.mark.parametrize("women, told", [(3, False), (4, True)])
+def test_parts_may_differ_by_fifteen_percent(tmp_path, women, told):
+    """Of ten to train on 2 are women; 3 of 10 tested differ by 10 %, 4 by 20 %."""
+    fold = {
+        part: tuple(f"{part} {n}{'w' if n < share else 'm'}" for n in range(10))
+        for part, share in (("train", 2), ("validate", 2), ("test", women))
+    }
+    meta = {name: {"gender": "female" if name[-1] == "w" else "male"} for names in fold.values() for name in names}
+    splits = Splits(tmp_path / "splits.json", {"digit": (fold,)}, {})
+    assert bool(validate.check_balance(splits, meta, set(meta))) == told
 
 
 @pytest.mark.parametrize("broken", ["audioMNIST_meta.txt", "splits.json"])

@@ -19,9 +19,10 @@ from audiomnist.study.outcome import RECORD, Experiment, Outcome, carry_out
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import trained_runs
 from tests.small_corpus import GENDERS, make_corpus, speech, wav_file, write_meta
-from tests.small_study import ACCURACY, ITERATIONS, RUNS
+from tests.small_study import ACCURACY, DIGITS, ITERATIONS, RUNS
 
 EXPERIMENTS = catalogue()
+TESTED = 2 * len(DIGITS)  # recordings of a test list: two speakers
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_runs_without_final_weights_are_left_out_and_none_is_an_error(setting, t
 def test_a_limited_choice_of_recordings_is_a_function_of_the_seed(setting):
     run = trained_runs(setting, "AudioNet", "digit")[0]
     everything = run.listed()
-    assert len(everything) == 6  # two speakers, three digits
+    assert len(everything) == TESTED
     assert run.listed(100) == everything and len(run.listed(4)) == 4
     assert run.listed(4) == run.listed(4) == [name for name in everything if name in run.listed(4)]
     others = [
@@ -103,7 +104,7 @@ def test_both_engines_give_the_same_scores(setting, network):
     recordings = run.read(run.listed())
     numpy_run = trained_runs(dataclasses.replace(setting, engine="numpy"), network, "digit")[0]
     ours, other = run.scores()(recordings.data), numpy_run.scores()(recordings.data)
-    assert ours.shape == other.shape == (6, 10)
+    assert ours.shape == other.shape == (TESTED, 10)
     assert np.abs(ours - other).max() <= 1e-4 * np.abs(other).max()
     with pytest.raises(ExperimentError, match="engine abacus: not known; one of caffe, numpy was wanted"):
         trained_runs(dataclasses.replace(setting, engine="abacus"), network, "digit")[0].scores()

@@ -10,12 +10,13 @@ import pytest
 from synthetic_takes import RATE, SyntheticTake, make_take
 
 from audiomnist.corpus.layout import scan
-from audiomnist.recording import cut
+from audiomnist.recording import cut, recognise
 from audiomnist.recording.recognise import single_utterance, softmax
 from audiomnist.recording.review import SHORTEST, Marks
 from audiomnist.recording.session import Session
 from audiomnist.recording.utterances import (
     MARGIN,
+    Utterance,
     band_levels,
     clipped_times,
     cut_marks,
@@ -25,6 +26,7 @@ from audiomnist.recording.utterances import (
 )
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import read_wav, wav_bytes
+from caffe_proto import caffe_pb2
 
 ROOT = Path(__file__).resolve().parents[3]
 WITHIN = 0.03  # s
@@ -152,6 +154,15 @@ def test_margins_meet_in_the_middle_of_a_short_pause():
         assert u.start - m[0] <= MARGIN + 1e-9 and m[1] - u.stop <= MARGIN + 1e-9
     assert all(a[1] <= b[0] + 1e-9 for a, b in zip(marks, marks[1:], strict=False))
     assert any(u.start - m[0] == pytest.approx(MARGIN) for u, m in zip(found, marks, strict=True))
+
+
+def test_a_pause_of_forty_milliseconds_is_shared():
+    """Margins would be 50 ms: between the two words they end in the middle, at the take's ends where it ends."""
+    words = [Utterance(1, 0.02, 0.5, 1.0), Utterance(2, None, None, 0.0), Utterance(3, 0.54, 0.97, 1.0)]
+    first, missing, last = cut_marks(words, total=1.0)
+    assert first == pytest.approx((0, 0.52)) and missing is None and last == pytest.approx((0.52, 1.0))
+    (alone,) = cut_marks([Utterance(1, 0.2, 0.5, 1.0)], total=1.0)
+    assert alone == pytest.approx((0.15, 0.55))
 
 
 # ---- marks in review
@@ -323,6 +334,19 @@ def test_one_utterance_is_cut_out_of_two_seconds():
     sound = single_utterance(part, RATE)
     assert len(sound) / RATE == pytest.approx(take.truth[k][1] - take.truth[k][0] + 2 * MARGIN, abs=0.08)
     assert np.allclose(softmax(np.array([0.0, np.log(3)])), [0.25, 0.75])
+
+
+def test_the_newest_snapshot_is_asked(tmp_path, monkeypatch):
+    """Iteration 10 comes after 9, though its name does not; a network without snapshots is left out."""
+    folder = tmp_path / "AudioNet_digit_0" / "snapshots"
+    folder.mkdir(parents=True)
+    for iteration in (9, 10):
+        (folder / f"AudioNet_iter_{iteration}.caffemodel").write_bytes(b"weights")
+        state = caffe_pb2.SolverState(iter=iteration).SerializeToString()
+        (folder / f"AudioNet_iter_{iteration}.solverstate").write_bytes(state)
+    monkeypatch.setattr(recognise, "Network", lambda deploy, weights: (deploy, weights))
+    wanted = (str(folder.parent / "deploy.prototxt"), str(folder / "AudioNet_iter_10.caffemodel"))
+    assert recognise.load_networks(tmp_path, "digit", 0) == {"AudioNet": wanted}
 
 
 def test_recognise_without_runs_is_one_sentence(tmp_path):

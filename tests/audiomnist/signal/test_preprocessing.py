@@ -189,12 +189,29 @@ def test_the_percentile_is_signed_and_over_the_padded_second():
         (np.full(8000, -1.0), "95th percentile of -1"),  # and nothing is padding
         (np.ones(399), "95th percentile of 0"),  # too few to reach the percentile
         (np.r_[np.full(401, 1e-6), np.full(10, 30000.0)], "a scaled peak of"),  # positive, and as harmful
+        (np.r_[np.full(401, 1e-6), np.full(10, -30000.0)], "a scaled peak of"),  # and so downwards
     ],
 )
 def test_a_percentile_that_would_ruin_the_training_is_refused(signal, message):
     with pytest.raises(RecordingError, match=message):
         scaled_waveform(embed(signal, 0))
-    scaled_waveform(embed(np.ones(401), 0))
+
+
+def test_the_offset_of_the_percentile_is_a_thousandth():
+    """401 ones of 8000 samples: the percentile is 1, so each becomes 1 / 1.001; of 400 it is 0.05."""
+    found = scaled_waveform(embed(np.ones(401), 0))
+    np.testing.assert_allclose(found, embed(np.full(401, 1 / 1.001), 0), rtol=1e-6)
+    found = scaled_waveform(embed(np.ones(400), 0))
+    np.testing.assert_allclose(found, embed(np.full(400, 1 / (0.05 + 0.001)), 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scaled_peaks_are_refused_beyond_ten_thousand(sign):
+    """The percentile is 1 and the offset 0.001: a sample of 10,009 stays below 10,000, one of 10,011 does not."""
+    below, above = (embed(np.r_[np.ones(500), sign * peak], 0) for peak in (10_009.0, 10_011.0))
+    assert abs(scaled_waveform(below)[500]) == pytest.approx(10_009 / 1.001)
+    with pytest.raises(RecordingError, match="a scaled peak of 1e\\+04"):
+        scaled_waveform(above)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,250 @@
+"""Pooling, and pyramids of it (docs/engine.md section 2.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from caffe.blob import Blob
+from caffe.layer import Layer, register
+from caffe_proto import caffe_pb2
+from caffe_proto.windows import window
+
+aten = torch.ops.aten
+
+
+def torch_pooled(size: int, kernel: int, stride: int, pad: int, ceil: bool) -> int | None:
+    """The output size of torch's pooling along one axis, None where torch refuses the padding."""
+    if 2 * pad > kernel:
+        return None
+    out = (math.ceil if ceil else math.floor)((size + 2 * pad - kernel) / stride) + 1
+    return out - 1 if ceil and (out - 1) * stride >= size + pad else out
+
+
+@register
+class Pooling(Layer):
+    """MAX and AVE pooling with Caffe's sizes: rounded up, then clipped only if there is padding."""
+
+    tops = (1, 2)
+    divided = None  # what `counts` was made for
+
+    @property
+    def is_max(self) -> bool:
+        """True for MAX pooling."""
+        return self.method == caffe_pb2.PoolingParameter.MAX
+
+    @property
+    def gradient_epilogues(self) -> tuple[str, ...]:
+        """A ReLU, before MAX pooling."""
+        return ("relu",) if self.is_max else ()
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        param = self.layer_param.pooling_param
+        self.method = param.pool
+        self.check(self.method != param.STOCHASTIC, "found pool STOCHASTIC; only MAX and AVE are known")
+        self.check(bottom[0].num_axes == 4, "Input must have 4 axes, corresponding to (num, channels, height, width)")
+        self.check(len(top) == 1 or self.method == param.MAX, "only MAX pooling has a second top (the mask)")
+        sized = param.HasField("kernel_size") or param.HasField("kernel_h") or param.HasField("kernel_w")
+        if param.global_pooling:
+            self.check(not sized, "With Global_pooling: true Filter size cannot specified")
+        else:
+            self.check(
+                param.HasField("kernel_size") != (param.HasField("kernel_h") and param.HasField("kernel_w")),
+                "Filter size is kernel_size OR kernel_h and kernel_w; not both; found neither or both",
+            )
+            self.kernel = tuple(window(param, "kernel_size", 2, None))
+            self.check(min(self.kernel) > 0, "Filter dimensions cannot be zero.")
+        self.pad, self.stride = tuple(window(param, "pad", 2, 0)), tuple(window(param, "stride", 2, 1))
+        self.check(min(self.stride) > 0, "Stride dimensions must be nonzero.")
+        if param.global_pooling:
+            self.check(
+                self.pad == (0, 0) and self.stride == (1, 1), "With Global_pooling: true; only pad = 0 and stride = 1"
+            )
+        else:
+            self.check(
+                all(p < k for p, k in zip(self.pad, self.kernel, strict=True)),
+                f"found pad {self.pad}; wanted less than the kernel {self.kernel}",
+            )
+        self.rounding = math.floor if param.round_mode == param.FLOOR else math.ceil
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        sizes = bottom[0].shape[2:]
+        if self.layer_param.pooling_param.global_pooling:
+            self.kernel = tuple(sizes)
+        out = [
+            self.rounding((n + 2 * p - k) / s) + 1
+            for n, p, k, s in zip(sizes, self.pad, self.kernel, self.stride, strict=True)
+        ]
+        if any(self.pad):
+            out = [
+                o - 1 if (o - 1) * s >= n + p else o
+                for o, n, p, s in zip(out, sizes, self.pad, self.stride, strict=True)
+            ]
+        self.check(min(out) > 0, f"found input sizes {list(sizes)}, too small for kernel {self.kernel}")
+        self.out = out
+        # torch's own padding serves where it may (at most half a kernel) and yields Caffe's sizes
+        ceil = self.rounding is math.ceil
+        own = [torch_pooled(*axis, ceil) for axis in zip(sizes, self.kernel, self.stride, self.pad, strict=True)]
+        self.torch_pads = self.is_max and own == list(out)
+        # zeros (AVE) or -inf (MAX) that windows reach beyond the image: in front and behind, per axis
+        self.border = [
+            (p, max(0, (o - 1) * s + k - n - p))
+            for o, n, p, k, s in zip(out, sizes, self.pad, self.kernel, self.stride, strict=True)
+        ]
+        for t in top:
+            t.reshape(*bottom[0].shape[:2], *out)
+
+    def padded(self, x: torch.Tensor, value: float) -> torch.Tensor:
+        """The image with the border that the windows reach, so that every window is whole."""
+        (up, down), (left, right) = self.border
+        return functional.pad(x, (left, right, up, down), value=value) if any((up, down, left, right)) else x
+
+    def divisor(self, x: torch.Tensor) -> torch.Tensor:
+        """Elements of each window inside the padded image (H + pad), not those beyond it; made once per image size."""
+        key = (x.shape[2:], self.kernel, x.device)
+        if self.divided != key:
+            counts = [
+                torch.tensor([min(i * s - p + k, n + p) - (i * s - p) for i in range(o)], device=x.device)
+                for o, n, p, k, s in zip(self.out, x.shape[2:], self.pad, self.kernel, self.stride, strict=True)
+            ]
+            self.divided, self.counts = key, torch.outer(*counts).to(x.dtype)
+        return self.counts
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        x = bottom[0].value
+        if not self.is_max:
+            total = functional.avg_pool2d(self.padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
+            top[0].value = total / self.divisor(x)
+            return
+        y, self.winner = self.max_pool(x)
+        top[0].value = y
+        if len(top) > 1:
+            winner = self.winner
+            if not self.torch_pads:
+                (up, down), (left, right) = self.border
+                width = x.shape[3] + left + right
+                winner = (winner // width - up) * x.shape[3] + winner % width - left
+            top[1].value = winner.to(x.dtype)
+
+    def release(self) -> None:
+        self.winner = None
+
+    def max_arguments(self, x: torch.Tensor) -> tuple[Any, ...]:
+        """(input, kernel, stride, padding, dilation, ceil_mode) of torch's max pooling."""
+        if self.torch_pads:
+            return x, self.kernel, self.stride, self.pad, (1, 1), self.rounding is math.ceil
+        return self.padded(x, -math.inf), self.kernel, self.stride, (0, 0), (1, 1), False
+
+    def max_pool(
+        self, x: torch.Tensor, out: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The maximum of every window of `x` and its place, an index into the plane that torch pools; into `out`."""
+        arguments = self.max_arguments(x)
+        y, winner = (
+            aten.max_pool2d_with_indices(*arguments)
+            if out is None
+            else aten.max_pool2d_with_indices.out(*arguments, out=out[0], indices=out[1])
+        )
+        if not self.torch_pads:
+            y.clamp_min_(torch.finfo(y.dtype).min)  # Caffe's maximum of a window without elements
+        return y, winner
+
+    def unpool(
+        self, dy: torch.Tensor, x: torch.Tensor, winner: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The gradient of max_pool(x): `dy` at the winners; into `out` (of `x` only shape and memory format matter)."""
+        arguments = (dy, *self.max_arguments(x), winner)
+        if self.torch_pads:
+            return (
+                aten.max_pool2d_with_indices_backward(*arguments)
+                if out is None
+                else aten.max_pool2d_with_indices_backward.grad_input(*arguments, grad_input=out)
+            )
+        dx = self.without_border(aten.max_pool2d_with_indices_backward(*arguments))
+        return dx if out is None else out.copy_(dx)
+
+    def without_border(self, dx: torch.Tensor) -> torch.Tensor:
+        """The image's part of `dx`, which has the border of padded()."""
+        (up, down), (left, right) = self.border
+        return dx[:, :, up : dx.shape[2] - down, left : dx.shape[3] - right]
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        self.backward_with(None, top, propagate_down, bottom)
+
+    def backward_with(
+        self, function: str | None, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]
+    ) -> None:
+        """backward() with the gradient of the element-wise `function` of that name (None: none) before this layer."""
+        if not propagate_down[0]:
+            return
+        x, dy = bottom[0].value, top[0].grad
+        if self.is_max:
+            if function == "relu":
+                dy = aten.threshold_backward(dy, top[0].value, 0)
+            bottom[0].grad = self.unpool(dy, x, self.winner)
+            return
+        dx = aten.avg_pool2d_backward(
+            dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride, [0, 0], False, True, 1
+        )
+        bottom[0].grad = self.without_border(dx)
+
+
+@register
+class SPP(Layer):
+    """Spatial pyramid: pooling into 1, 2 x 2, 4 x 4, ... bins, flattened and joined along axis 1.
+
+    A pyramid of height 1 keeps the four axes of its pooling.
+    """
+
+    in_place = False
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.height = self.layer_param.spp_param.pyramid_height
+        self.check(self.height > 0, "found pyramid_height 0; wanted at least 1")
+        self.sizes = None
+
+    def level(self, level: int, sizes: Sequence[int]) -> Pooling:
+        """The Pooling layer of 2^level bins per axis for images of `sizes` (h, w)."""
+        bins = 2**level
+        kernel = [-(-size // bins) for size in sizes]
+        pad = [(k * bins - size + 1) // 2 for k, size in zip(kernel, sizes, strict=True)]
+        param = caffe_pb2.LayerParameter(name=f"{self.layer_param.name}, level {level}", type="Pooling")
+        pooling = param.pooling_param
+        pooling.pool = self.layer_param.spp_param.pool
+        pooling.kernel_h, pooling.kernel_w = pooling.stride_h, pooling.stride_w = kernel
+        pooling.pad_h, pooling.pad_w = pad
+        return Pooling(param, self.phase)
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        self.check(bottom[0].num_axes == 4, "Input must have 4 axes, corresponding to (num, channels, height, width)")
+        if self.sizes != bottom[0].shape[2:]:
+            self.sizes = bottom[0].shape[2:]
+            self.pools = [self.level(i, self.sizes) for i in range(self.height)]
+            self.pooled = [Blob() for _ in self.pools]
+            for pool, blob in zip(self.pools, self.pooled, strict=True):
+                pool.setup(bottom, [blob])
+        for pool, blob in zip(self.pools, self.pooled, strict=True):
+            pool.reshape(bottom, [blob])
+        if self.height == 1:
+            top[0].reshape(*self.pooled[0].shape)
+        else:
+            top[0].reshape(bottom[0].shape[0], sum(blob.count_from(1) for blob in self.pooled))
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        for pool, blob in zip(self.pools, self.pooled, strict=True):
+            pool.forward(bottom, [blob])
+        top[0].value = torch.cat([blob.value.flatten(1) for blob in self.pooled], 1).view(top[0].shape)
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        if propagate_down[0]:
+            pieces = top[0].grad.flatten(1).split([blob.count_from(1) for blob in self.pooled], 1)
+            total = 0
+            for pool, blob, piece in zip(self.pools, self.pooled, pieces, strict=True):
+                blob.grad = piece.reshape(blob.shape)
+                pool.backward([blob], [True], bottom)
+                total = total + bottom[0].grad
+            bottom[0].grad = total
