@@ -47,6 +47,7 @@ from audiomnist.explain.progress import Part, Progress
 from audiomnist.provenance import code_digest
 from audiomnist.study.outcome import Conclusion, Experiment, Outcome
 from audiomnist.study.setting import Setting
+from audiomnist.study.statistics import Estimate, contrast, estimate
 from audiomnist.study.trained import Recordings, TrainedRun, trained_runs
 
 LIMIT = 16  # recordings of a run, by default: some 200 passes over each
@@ -57,7 +58,8 @@ PAPER_NETWORK = "AudioNet"
 KEYS = ["network", "task", "split", "units", "replacement", "source", "kind"]
 GROUP = ["network", "task"]
 VALUES = ("right", "margin", "energy")
-DRAWS = 10_000  # of the bootstrap
+DRAWS = 2000  # of the bootstrap: there are some 200 intervals
+SCORES = ("score", "margin_score", "beyond_energy", "sign")
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Measured:
     """What was measured.
 
     curves: a row for each run, speaker, variant, order and share, means over the speaker's recordings: right (0 to 1),
-    margin (scores), energy (0 to 1). scores: a row for each run, speaker, variant and source: score, margin_score,
+    margin (scores), energy (0 to 1). scores: a row for each run, recording, variant and source: score, margin_score,
     beyond_energy, sign. published: FreqRISE's protocol, a row for each run, domain, source and share.
     """
 
@@ -143,7 +145,7 @@ def _key(run: TrainedRun, paths: Sequence[str]) -> str:
 def measure_run(run: TrainedRun, limit: int | None, progress: Progress | None, bar: tqdm | None = None) -> Measured:
     """One run, `AT_ONCE` recordings in memory at a time; `progress` keeps finished batches and gives them back."""
     forward = None
-    shown, arrays, speakers = [], [], []
+    shown, arrays = [], []
     listed = run.listed(limit)
     for names in (listed[start : start + AT_ONCE] for start in range(0, len(listed), AT_ONCE)):
         key = _key(run, [str(run.setting.preprocessed / name) for name in names]) if progress else ""
@@ -159,11 +161,10 @@ def measure_run(run: TrainedRun, limit: int | None, progress: Progress | None, b
                 progress.keep(key, part)
         shown = [tuple(line.split("\t")) for line in part.lines]
         arrays.append(part.groups[0])
-        speakers += [name.partition("/")[0] for name in names]
         if bar is not None:
             bar.update(len(names))
     together = {name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]}
-    return summarised(run, shown, together, np.array(speakers))
+    return summarised(run, shown, together, listed)
 
 
 def scores_of(
@@ -208,10 +209,11 @@ def scores_of(
 
 
 def summarised(
-    run: TrainedRun, keys: list[tuple[str, ...]], arrays: dict[str, np.ndarray], speakers: np.ndarray
+    run: TrainedRun, keys: list[tuple[str, ...]], arrays: dict[str, np.ndarray], recordings: list[str]
 ) -> Measured:
-    """Means over each speaker's recordings, beside what made the run."""
+    """Curves as means over each speaker's recordings, and every recording's scores, beside what made the run."""
     about = {**run.provenance, "engine": run.setting.engine, "selection_seed": run.setting.seed}
+    speakers = np.array([name.partition("/")[0] for name in recordings])
     names, index, counts = np.unique(speakers, return_inverse=True, return_counts=True)
     means = {}
     for name in VALUES:
@@ -222,10 +224,10 @@ def summarised(
     frame = pd.DataFrame({name: values.ravel() for name, values in means.items()}, index=grid).reset_index()
     labels = pd.DataFrame(keys, columns=KEYS[3:])
     frame = pd.concat([frame, labels.iloc[frame.pop("order")].reset_index(drop=True)], axis=1)
-    scores = scores_of(keys, arrays, len(run.task.classes))
-    scores["speaker"] = speakers[scores.index]
-    scores = scores.groupby(["units", "replacement", "source", "speaker"], sort=False).mean().reset_index()
-    scores["recordings"] = scores["speaker"].map(dict(zip(names, counts, strict=True)))
+    scores = scores_of(keys, arrays, len(run.task.classes)).reset_index()
+    item = scores.pop("item").to_numpy()
+    scores.insert(0, "speaker", speakers[item])
+    scores.insert(1, "recording", np.array(recordings)[item])
     published = [
         pd.DataFrame(
             {"domain": name.split("|")[0], "source": name.split("|")[1], "share": freqrise.SHARES}
@@ -238,7 +240,7 @@ def summarised(
         for name, values in arrays.items()
         if "|" in name and not name.startswith("complexity ")
     ]
-    known = {"recordings_known": int(arrays["known"].sum()), "recordings_of_run": len(speakers)}
+    known = {"recordings_known": int(arrays["known"].sum()), "recordings_of_run": len(recordings)}
 
     def beside(frame: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({**about, **known}, index=frame.index).join(frame)
@@ -275,56 +277,47 @@ def measure(runs: list[TrainedRun], limit: int | None = LIMIT) -> Measured:
 # --- what it says ----------------------------------------------------------------------------------------------------
 
 
-def interval(table: pd.DataFrame, column: str, seed: int) -> tuple[float, float, float]:
-    """(mean over speakers, 2.5th and 97.5th percentile of it) of a column, by drawing speakers anew in every split.
+def estimated(frame: pd.DataFrame, column: str, seed: int) -> Estimate:
+    """`statistics.estimate` of what there is of a column; nan throughout where there is nothing."""
+    frame = frame.dropna(subset=[column])
+    if frame.empty:
+        return Estimate(np.nan, np.nan, np.nan, 0, 0, 0)
+    return estimate(frame, column, seed, draws=DRAWS)
 
-    table: a row for each split and speaker. What is missing is left out; nan where nothing is left.
+
+def ranking(scores: pd.DataFrame, seed: int) -> dict[str, int]:
+    """{source: rank} of one network, task and variant: 1 + the number of sources whose score is larger by an interval
+    of the difference, paired on recordings, that does not cover 0. Equal ranks are ties.
+
+    scores: rows of `Measured.scores`.
     """
-    table = table.dropna(subset=[column])
-    if table.empty:
-        return np.nan, np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    total = np.zeros(DRAWS)
-    for _, own in table.groupby("split", sort=True):
-        values = own.sort_values("speaker")[column].to_numpy()
-        total += values[rng.integers(len(values), size=(DRAWS, len(values)))].sum(axis=1)
-    low, high = np.percentile(total / len(table), [2.5, 97.5])
-    return table[column].mean(), low, high
-
-
-def ranking(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The sources of one network, task and variant by mean score: columns source, score, low, high, rank.
-
-    scores: rows of `Measured.scores`. rank: 1 + the number of sources whose score is larger with an interval of the
-    paired difference that does not cover 0; equal ranks are ties.
-    """
-    wide = scores.pivot(index=["split", "speaker"], columns="source", values="score")
-    rows = []
-    for source in wide.mean().sort_values(ascending=False, kind="stable").index:
-        mean, low, high = interval(wide[source].rename("score").reset_index(), "score", seed)
-        better = [
-            other
-            for other in wide.columns.drop(source)
-            if interval((wide[other] - wide[source]).rename("more").reset_index(), "more", seed)[1] > 0
-        ]
-        rows.append({"source": source, "score": mean, "low": low, "high": high, "rank": 1 + len(better)})
-    return pd.DataFrame(rows)
+    own = dict(list(scores.groupby("source", sort=False)))
+    ranks = {}
+    for source, one in own.items():
+        others = [other for name, other in own.items() if name != source]
+        ranks[source] = 1 + sum(contrast(other, one, "score", seed, DRAWS).low > 0 for other in others)
+    return ranks
 
 
 def summary(measured: Measured, seed: int) -> pd.DataFrame:
-    """A row for each network, task, variant and source: score with interval and rank among the sources of its variant,
-    margin_score, beyond_energy and sign with theirs (name_low, name_high)."""
-    tables = []
+    """A row for each network, task, variant and source: score, margin_score, beyond_energy and sign with the ends of
+    their intervals (score_low, score_high ...), and rank among the sources of the variant (see `ranking`)."""
+    rows = []
     for group, own in measured.scores.groupby([*GROUP, "units", "replacement"], sort=False):
-        ranked = ranking(own, seed)
-        for column in ("margin_score", "beyond_energy", "sign"):
-            found = [interval(own[own["source"] == source], column, seed) for source in ranked["source"]]
-            ranked[[column, f"{column}_low", f"{column}_high"]] = found
-        about = dict(zip([*GROUP, "units", "replacement"], group, strict=True))
-        count = own.drop_duplicates(["split", "speaker"])
-        about |= {"speakers": len(count), "recordings": int(count["recordings"].sum())}
-        tables.append(pd.DataFrame(about, index=ranked.index).join(ranked))
-    return pd.concat(tables, ignore_index=True)
+        ranks = ranking(own, seed)
+        for source, one in own.groupby("source", sort=False):
+            found = {column: estimated(one, column, seed) for column in SCORES}
+            row = dict(zip([*GROUP, "units", "replacement"], group, strict=True))
+            row |= {"source": source, "rank": ranks[source]}
+            for column, value in found.items():
+                row |= {column: value.mean, f"{column}_low": value.low, f"{column}_high": value.high}
+            rows.append(row | {"speakers": found["score"].speakers, "recordings": found["score"].recordings})
+    return pd.DataFrame(rows)
+
+
+def described(row: pd.Series, column: str) -> str:
+    """A value of `summary` with its interval: 0.512 [0.410, 0.601]."""
+    return f"{row[column]:.3f} [{row[f'{column}_low']:.3f}, {row[f'{column}_high']:.3f}]"
 
 
 def in_main(table: pd.DataFrame) -> pd.DataFrame:
@@ -336,18 +329,19 @@ def findings(table: pd.DataFrame) -> list[str]:
     """For each network and task: the scores by rank, ties said so, and what is left beyond energy."""
     sentences = []
     for (network, task), own in in_main(table).groupby(GROUP, sort=False):
+        own = own.sort_values(["rank", "score"], ascending=[True, False])
         by_rank = [
-            " = ".join(f"{row.source} {row.score:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in tied.itertuples())
-            for _, tied in own.sort_values(["rank", "score"], ascending=[True, False]).groupby("rank")
+            " = ".join(f"{row['source']} {described(row, 'score')}" for _, row in tied.iterrows())
+            for _, tied in own.groupby("rank")
         ]
-        beyond = ", ".join(
-            f"{row.source} {row.beyond_energy:.3f} [{row.beyond_energy_low:.3f}, {row.beyond_energy_high:.3f}]"
-            for row in own.dropna(subset=["beyond_energy"]).itertuples()
-        )
+        beyond = [
+            f"{row['source']} {described(row, 'beyond_energy')}"
+            for _, row in own.dropna(subset=["beyond_energy"]).iterrows()
+        ]
         count = f"{own['recordings'].iloc[0]} recordings of {own['speakers'].iloc[0]} speakers"
         sentences.append(
-            f"{network} on {task} ({count}), score, least minus most relevant first, by rank (= is a tie): "
-            f"{'; '.join(by_rank)}. Beyond energy: {beyond}."
+            f"{network} on {task} ({count}), score (least minus most relevant first) by rank, = is a tie: "
+            f"{'; '.join(by_rank)}. Beyond energy: {', '.join(beyond)}."
         )
     return sentences
 
@@ -358,16 +352,16 @@ def conclusions(table: pd.DataFrame) -> list[Conclusion]:
     main = in_main(table)
     for (network, task), own in main[main["network"] == PAPER_NETWORK].groupby(GROUP, sort=False):
         ranks = own.set_index("source")["rank"]
-        for row in own[~own["source"].isin([AMPLITUDE, RANDOM])].itertuples():
-            holds = ranks[row.source] < min(ranks[AMPLITUDE], ranks[RANDOM]) and row.beyond_energy_low > 0
+        for _, row in own[~own["source"].isin(BASELINES)].iterrows():
+            holds = row["rank"] < min(ranks[name] for name in BASELINES) and row["beyond_energy_low"] > 0
+            others = ", ".join(f"{name} has rank {ranks[name]}" for name in BASELINES)
             evidence = (
-                f"score {row.score:.3f} [{row.low:.3f}, {row.high:.3f}], rank {row.rank}; amplitude has rank "
-                f"{ranks[AMPLITUDE]}, chance {ranks[RANDOM]}; beyond energy {row.beyond_energy:.3f} "
-                f"[{row.beyond_energy_low:.3f}, {row.beyond_energy_high:.3f}]"
+                f"score {described(row, 'score')}, rank {row['rank']}; {others}; "
+                f"beyond energy {described(row, 'beyond_energy')}"
             )
             statement = (
-                f"{network} on {task}: the prediction falls faster by relevance ({row.source}) than by amplitude, at "
-                "random, and by parts of equal energy"
+                f"{network} on {task}: the prediction falls faster by relevance ({row['source']}) than by amplitude, "
+                "at random, and by parts of equal energy"
             )
             checked.append(Conclusion(statement, bool(holds), evidence))
     return checked
@@ -387,7 +381,9 @@ BASELINES = {AMPLITUDE: ("k", "-", "largest amplitude first"), RANDOM: ("0.6", "
 
 def _band(axes, own: pd.DataFrame, column: str, factor: float, seed: int, **style) -> None:
     """Mean over the speakers of a curve, with its interval."""
-    points = np.array([interval(at, column, seed) for _, at in own.groupby("share")]).T * factor
+    of_speakers = own.assign(recording="all")
+    found = [estimate(at, column, seed, draws=DRAWS) for _, at in of_speakers.groupby("share")]
+    points = factor * np.array([(one.mean, one.low, one.high) for one in found]).T
     percent = 100 * np.array(sorted(own["share"].unique()))
     axes.plot(percent, points[0], marker=".", **style)
     axes.fill_between(percent, points[1], points[2], color=style["color"], alpha=0.12, linewidth=0)
@@ -443,12 +439,11 @@ def draw_scores(table: pd.DataFrame) -> Figure:
         marks.append((*MAIN, "beyond_energy", f"beyond energy ({', '.join(MAIN)})"))
         for number, (units, replacement, column, label) in enumerate(marks):
             part = own[(own["units"] == units) & (own["replacement"] == replacement)].dropna(subset=[column])
-            ends = ("low", "high") if column == "score" else (f"{column}_low", f"{column}_high")
             middle = part[column].to_numpy()
             axes.errorbar(
                 middle,
                 part["source"].map(rows).to_numpy() + 0.3 - 0.15 * number,
-                xerr=np.abs(part[list(ends)].to_numpy().T - middle),
+                xerr=np.abs(part[[f"{column}_low", f"{column}_high"]].to_numpy().T - middle),
                 fmt="o" if column == "score" else "D",
                 markersize=4,
                 markerfacecolor=f"C{number}" if column == "score" else "w",
@@ -457,6 +452,7 @@ def draw_scores(table: pd.DataFrame) -> Figure:
                 label=label,
             )
         axes.axvline(0, color="0.5", linewidth=0.8)
+        axes.set_ylim(-0.5, len(sources) - 0.5)
         axes.set_yticks(list(rows.values()), list(rows))
         axes.set_title(f"{network}, {task}", fontsize="medium")
         axes.set_xlabel("score (0: knows nothing)")
@@ -485,6 +481,13 @@ def draw_published(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def by_speaker(scores: pd.DataFrame) -> pd.DataFrame:
+    """`Measured.scores` as means over each speaker's recordings, whose number is in the column recordings."""
+    keys = [name for name in scores.columns if name not in (*SCORES, "recording")]
+    means = scores.groupby(keys, sort=False, dropna=False)
+    return means[list(SCORES)].mean().assign(recordings=means.size()).reset_index()
+
+
 def make(setting: Setting) -> Outcome:
     """Every trained run measured; curves, scores with intervals by speakers, and FreqRISE's protocol for waveforms."""
     measured = measure(trained_runs(setting), setting.recordings(LIMIT))
@@ -492,10 +495,10 @@ def make(setting: Setting) -> Outcome:
     composite = setting.composites[0]
     of = (
         f"means over {'; '.join(f'{n} ({r} recordings, {s} speakers)' for n, r, s in _counts(table))}, 95 % intervals "
-        "by drawing speakers anew within the splits"
+        "by drawing speakers within the splits, and their recordings"
     )
     outcome = Outcome(
-        tables={"scores": table, "speakers": measured.scores, "curves": measured.curves},
+        tables={"scores": table, "speakers": by_speaker(measured.scores), "curves": measured.curves},
         figures={
             "curves": (
                 draw_curves(measured, composite, setting.seed),

@@ -55,7 +55,7 @@ def _windows(x: np.ndarray) -> np.ndarray:
 
 
 DOMAINS = {
-    "time": Domain(lambda x: x.copy(), lambda values, length: values, lambda x, relevance: relevance),
+    "time": Domain(lambda x: x, lambda values, length: values, lambda x, relevance: relevance),
     "frequency": Domain(np.fft.rfft, np.fft.irfft, dft_relevance),
     "time-frequency": Domain(_stft, _istft, None),
     "time-frequency, windows of 800": Domain(
@@ -71,8 +71,9 @@ def without(x: np.ndarray, domain: str, importance: np.ndarray, share: float) ->
     values = DOMAINS[domain].there(x)
     flat = importance.reshape(len(x), -1)
     places = np.argsort(-flat, axis=1, kind="stable")[:, : int(share * flat.shape[1])]
-    np.put_along_axis(values.reshape(len(x), -1), places, 0, axis=1)
-    return DOMAINS[domain].back(values, x.shape[1])
+    left = values.reshape(len(x), -1).copy()
+    np.put_along_axis(left, places, 0, axis=1)
+    return DOMAINS[domain].back(left.reshape(values.shape), x.shape[1])
 
 
 def complexity(relevance: np.ndarray) -> np.ndarray:
