@@ -21,7 +21,10 @@ class Explanation:
     scores. prediction, target: (N,) class numbers (target is -1 where it is not one class). composite: what explained
     it. rules: {layer name: repr of its rule}. layers: {layer name: relevance of its output}, if asked for (a layer with
     several outputs has an entry "layer:blob" for each that the scores depend on).
-    absorbed: {layer name: {"bias": (N,), "stabiliser": (N,)}}, if asked for.
+    absorbed: {layer name: {"bias": (N,), "stabiliser": (N,)}}, if asked for. measures: {name: (N,)}, what tells more of
+    the method's quality than sum(R)/score, if there is such a thing. note: what a reader of its pictures must know.
+    shared: (rows, columns) of input values among which the first layer shares relevance without looking at them, so
+    that nothing finer can be seen; (1, 1) where it looks at every value, None where that is unknown.
     """
 
     relevance: np.ndarray
@@ -33,6 +36,9 @@ class Explanation:
     rules: dict[str, str]
     layers: dict[str, np.ndarray] = field(default_factory=dict)
     absorbed: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    measures: dict[str, np.ndarray] = field(default_factory=dict)
+    note: str = ""
+    shared: tuple[int, int] | None = None
 
     @property
     def conserved(self) -> np.ndarray:
@@ -70,6 +76,8 @@ def joined(pieces: Sequence[Explanation]) -> Explanation:
             layer: {kind: together(lambda p, layer=layer, kind=kind: p.absorbed[layer][kind]) for kind in kinds}
             for layer, kinds in first.absorbed.items()
         },
+        note=first.note,
+        shared=first.shared,
     )
 
 

@@ -8,6 +8,7 @@ All arrays have Caffe's axis order (N, C, H, W); their memory order is free.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,6 +21,7 @@ Shape = tuple[int, ...]
 Arrays = list[np.ndarray]  # one per bottom or top
 Above = list[np.ndarray | None]  # what comes down from the tops; None for one that the scores do not depend on
 Blobs = Sequence[np.ndarray | None]  # a layer's weights; None for one that a file leaves out
+Ties = Literal["share", "first"]
 Reader = Callable[[caffe_pb2.LayerParameter, Blobs, str], "Layer"]
 
 READERS: dict[str, Reader] = {}
@@ -81,6 +83,10 @@ class Layer:
         """Relevances of the bottoms, given those of the tops."""
         raise NotImplementedError
 
+    def relevance_of_ties(self, inputs: Arrays, outputs: Arrays, relevances: Above, ties: Ties) -> Arrays:
+        """`relevance`; where values compete and tie, the winners "share", or the "first" takes all."""
+        return self.relevance(inputs, outputs, relevances)
+
 
 class Linear(Layer):
     """z = W x + b: owes `weight`, `apply`, `adjoint`, `output_shape`; rules do the rest.
@@ -131,6 +137,11 @@ class Linear(Layer):
             weight = self.weight(dtype)
             self._prepared[key] = self.prepare([np.asarray(select(weight), dtype) for select in selectors])
         return self._prepared[key]
+
+    def hidden(self, x: np.ndarray, selector: Selector) -> np.ndarray | None:
+        """Of every output, the sum of the weights (as the selector picks them) that meet padding and no value of x; an
+        array of the output's shape, or None where there is no padding."""
+        return None
 
     def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         """[W_k x for every weight selector k], without bias; fresh arrays."""

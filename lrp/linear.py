@@ -65,10 +65,15 @@ class Window:
     def __init__(self, kernel: Pair, stride: Pair = (1, 1), pad: Pair = (0, 0), dilation: Pair = (1, 1)) -> None:
         self.kernel, self.stride, self.pad, self.dilation = kernel, stride, pad, dilation
 
+    @property
+    def extent(self) -> Pair:
+        """(rows, columns) of values from a window's first to its last."""
+        height, width = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+        return height, width
+
     def count(self, size: int, axis: int) -> int:
         """Number of windows along an axis (0 height, 1 width) of `size`: Caffe rounds down."""
-        extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1
-        return (size + 2 * self.pad[axis] - extent) // self.stride[axis] + 1
+        return (size + 2 * self.pad[axis] - self.extent[axis]) // self.stride[axis] + 1
 
     def padded(self, image: np.ndarray) -> np.ndarray:
         """The image (H, W, C) inside its frame of zeros; itself when there is none."""
@@ -145,6 +150,12 @@ class Convolution(Linear):
                 .reshape(g, kh * kw * channels, outputs // g)
             )
         return np.concatenate(blocks, axis=2)
+
+    def hidden(self, x: np.ndarray, selector: Selector) -> np.ndarray | None:
+        if not any(self.window.pad):
+            return None
+        (seen,) = self.apply(np.ones_like(x), (selector,))
+        return selector(self.weight(x.dtype)).sum(axis=(1, 2, 3))[:, None, None] - seen
 
     def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         n, outputs, rows, columns = self.output_shape(x.shape)

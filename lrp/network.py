@@ -22,6 +22,7 @@ from lrp.elementwise import RELU_WAYS
 from lrp.errors import LRPError
 from lrp.explanation import Explanation, Target, check_finite, joined, start, target_of
 from lrp.layer import Linear, Shape
+from lrp.linear import Convolution
 from lrp.rules import Rule
 from lrp.structure import read_structure
 
@@ -78,6 +79,13 @@ class Network:
         """{layer name: rule} of a composite (name or `Composite`) on this network's linear layers."""
         composite = find_composite(composite)
         return {layer.name: composite.rule_for(layer, first) for layer, first in self.structure.linear_layers()}
+
+    def shared(self, rules: Mapping[str, Rule]) -> tuple[int, int]:
+        """(rows, columns) of input values among which the first layers share relevance without looking at them, under
+        {layer name: rule}: the windows of convolutions whose rule has no x (flat, w^2), else (1, 1)."""
+        blind = [layer for layer, first in self.structure.linear_layers() if first and not rules[layer.name].looks_at_x]
+        extents = [layer.window.extent for layer in blind if isinstance(layer, Convolution)]
+        return max((rows for rows, _ in extents), default=1), max((columns for _, columns in extents), default=1)
 
     def classes(self, shape: Shape) -> int:
         """Number of scores for a batch of that shape."""
@@ -138,15 +146,19 @@ class Network:
         composite = find_composite(composite)
         rules = self.rules(composite)
         names = {name: repr(rule) for name, rule in rules.items()}
+        shared = self.shared(rules)
 
         def explain(part: np.ndarray, first: int) -> Explanation:
             values, denominators = passes.forward(self.structure, part, rules)
             scores = values[self.structure.output]
             above, *classes = start(scores, target_of(target, first, len(part), len(x)), self.where)
             by_layer, kept = {} if layers else None, {} if absorbed else None
-            below = passes.relevance(self.structure, values, above, rules, denominators, by_layer, kept)
+            below = passes.relevance(self.structure, values, above, rules, denominators, composite.ties, by_layer, kept)
             score = above.sum(axis=1, dtype=np.float64)
-            return Explanation(below, scores, score, *classes, composite.name, names, by_layer or {}, kept or {})
+            more = {"note": composite.note, "shared": shared}
+            return Explanation(
+                below, scores, score, *classes, composite.name, names, by_layer or {}, kept or {}, **more
+            )
 
         made = joined(self._by_chunks(x, explain, workers))
         for what, values in made.arrays():

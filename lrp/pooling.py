@@ -9,7 +9,7 @@ import numpy as np
 
 from caffe_proto import caffe_pb2
 from lrp.errors import LRPError
-from lrp.layer import Above, Arrays, Blobs, Layer, Shape, caffe_type
+from lrp.layer import Above, Arrays, Blobs, Layer, Shape, Ties, caffe_type
 from lrp.linear import AveragePooling, Pair, pair
 
 Places = tuple[EllipsisType, slice, slice]  # index of rows and columns
@@ -84,7 +84,8 @@ class Geometry:
 
 
 class MaxPooling(Layer):
-    """Maximum over windows. Relevance and gradient go to the winner; winners that tie share equally."""
+    """Maximum over windows. Relevance and gradient go to the winner; winners that tie share equally (relevance goes to
+    the first of them, in row-major order, where a composite says so)."""
 
     def __init__(self, pooling: Geometry) -> None:
         self.pooling = pooling
@@ -102,12 +103,27 @@ class MaxPooling(Layer):
         return [y]
 
     def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
+        return self.relevance_of_ties(inputs, outputs, relevances, "share")
+
+    def relevance_of_ties(self, inputs: Arrays, outputs: Arrays, relevances: Above, ties: Ties) -> Arrays:
         x, y = inputs[0], outputs[0]
         taps = list(self.pooling.taps(x.shape))
         result = np.zeros_like(x)
+        give = self._share if ties == "share" else self._give_to_first
         for item in range(len(x)):  # one at a time, so that the many passes over an item stay in the cache
-            self._share(x[item], y[item], relevances[0][item], result[item], taps)
+            give(x[item], y[item], relevances[0][item], result[item], taps)
         return [result]
+
+    @staticmethod
+    def _give_to_first(
+        x: np.ndarray, y: np.ndarray, relevance: np.ndarray, result: np.ndarray, taps: Sequence[Tap]
+    ) -> None:
+        """Add the relevance (C, rows, columns) of one item's windows to the first winner of each in `result`."""
+        open_ = np.ones(y.shape, bool)
+        for windows, values in taps:
+            won = (x[values] == y[windows]) & open_[windows]
+            open_[windows] &= ~won
+            result[values] += relevance[windows] * won
 
     @staticmethod
     def _share(x: np.ndarray, y: np.ndarray, relevance: np.ndarray, result: np.ndarray, taps: Sequence[Tap]) -> None:

@@ -37,7 +37,7 @@ from audiomnist.explain.results import (
 )
 from audiomnist.provenance import code_digest, made_by
 from caffe_proto import remove_leftovers
-from lrp.baselines import METHODS, explain
+from lrp.baselines import METHODS, explain, read_method
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
 from lrp.errors import LRPError
 from lrp.explanation import Explanation
@@ -89,7 +89,8 @@ def parser() -> argparse.ArgumentParser:
         default=[DEFAULT],
         metavar="NAME",
         help=f"composite, composite file or baseline; several are drawn side by side (default: {DEFAULT};"
-        f" composites: {', '.join(COMPOSITES)}; baselines: {', '.join(METHODS)})",
+        f" composites: {', '.join(COMPOSITES)}; baselines: {', '.join(METHODS)}, with settings as captions print them: "
+        "'smoothgrad(samples=50, noise=0.2)')",
     )
     p.add_argument("--absorbed", action="store_true", help="also say what biases and stabilisers absorbed, by layer")
     p.add_argument("--seed", type=int, default=0, help="of a WAV file's position in its second (default: %(default)s)")
@@ -141,7 +142,7 @@ class Run:
             folder = os.path.dirname(path or "") or "."
             if not os.path.isdir(folder):
                 raise LRPError(f"{path}: no folder {folder} found; an existing one wanted")
-        self.composites = [name if name in METHODS else find_composite(name) for name in options.composite]
+        self.composites = [name if read_method(name) else find_composite(name) for name in options.composite]
         self.network = Network(options.model, options.weights)
         self.shape = None if self.network.input_shape is None else self.network.input_shape[1:]
         self.paths = read_list(options.list)[: options.limit] if options.list else [options.input]

@@ -8,14 +8,19 @@ import os
 import numpy as np
 
 from audiomnist.explain.inputs import Recording
-from lrp.baselines import METHODS
+from lrp.baselines import METHODS, read_method
 from lrp.composites import COMPOSITES
 from lrp.errors import LRPError
 
 
 def how(text: str) -> str:
-    """The name of a composite or method, or a composite's file."""
-    if text not in METHODS and text not in COMPOSITES and os.path.splitext(text)[1].lower() not in (".toml", ".json"):
+    """The name of a composite, a composite's file, or a method with or without settings."""
+    try:
+        if read_method(text) is not None:
+            return text
+    except LRPError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if text not in COMPOSITES and os.path.splitext(text)[1].lower() not in (".toml", ".json"):
         known = ", ".join([*COMPOSITES, *METHODS])
         raise argparse.ArgumentTypeError(f"{text!r} found; one of {known}, or a .toml or .json file wanted")
     return text

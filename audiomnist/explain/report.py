@@ -20,7 +20,7 @@ from audiomnist.explain import audible, drawing
 from audiomnist.explain.inputs import Recording, named, sound
 from audiomnist.signal.geometry import Geometry
 from caffe_proto import write_file
-from lrp.baselines import METHODS, explain
+from lrp.baselines import explain, read_method
 from lrp.composites import Composite, find_composite
 from lrp.errors import LRPError
 from lrp.network import Network
@@ -85,7 +85,7 @@ class Report:
         copies, every = np.repeat(recording.data, classes, axis=0), np.arange(classes)
         explanations, rules = {}, {}
         for how in composites:
-            name = how if isinstance(how, str) and how in METHODS else find_composite(how).name
+            name = how if read_method(how) else find_composite(how).name
             with named(recording.sources * classes):
                 made = explain(self.network, copies, how, every, self.dtype)
             rules[name] = drawing.rule_summary(made.rules) or made.composite
