@@ -27,6 +27,7 @@ from audiomnist.study.catalogue import catalogue
 from audiomnist.study.command import main as experiment_main
 from caffe import cli as caffe_cli
 from caffe import graph, training
+from caffe.mode import CONTEXT
 from caffe_proto import CaffeFileError, array_to_blobproto, caffe_pb2, read_weights, write_message
 from lrp import AlphaBeta, Composite, Epsilon, Gamma, LRPError, Network, ZBox, read_composite
 from tests.graph_emulator import EmulatedGraph
@@ -307,13 +308,13 @@ def test_training_ends_at_the_next_display_or_test(asked, last, replayed, here, 
         monkeypatch.setenv("CAFFE_HDF5_DEVICE_MB", "100")
     spoiler = Spoiler(2)
 
-    def make(param):
-        spoiler.solver = caffe.solver.Solver(param)
+    def make(*arguments, **more):
+        spoiler.solver = caffe.solver.Solver(*arguments, **more)
         return spoiler.solver
 
     monkeypatch.setattr(training, "Solver", make)
     with pytest.raises(caffe.CaffeError) as caught:
-        training.train(text_format.Parse(SOLVER + asked, caffe_pb2.SolverParameter()), spoiler)
+        training.train(text_format.Parse(SOLVER + asked, caffe_pb2.SolverParameter()), CONTEXT, spoiler)
     log = [message for _, message in log_messages(capsys.readouterr().err)]
     assert str(caught.value).startswith(f"Iteration {last}: param 0 of layer 'conv' holds NaN or infinite numbers (")
     assert str(caught.value).endswith(
