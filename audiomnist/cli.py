@@ -15,6 +15,7 @@ COMMANDS = {
     "validate": ("corpus.validate", "list everything that is wrong with a corpus"),
     "corpus-table": ("corpus.table", "a corpus as a table and a picture"),
     "make-splits": ("corpus.make_splits", "make speaker-disjoint splits"),
+    "permute-labels": ("corpus.permute_labels", "a corpus whose labels say nothing, for the sanity checks"),
     "preprocess": ("preprocessing.command", "recordings to HDF5 inputs and lists, as preprocessing_data.py"),
     "train-test": ("runs.train_test", "train and test the networks, as train_test.sh"),
     "render": ("runs.render", "make or check the folder of one run"),

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -200,5 +200,5 @@ def carry_out(experiment: Experiment, setting: Setting, output: Path) -> tuple[P
     if is_made(folder, made_from):
         return folder, False
     earlier_files(folder)  # refused before the work, not after it
-    write(experiment.make(setting), experiment, made_from, setting, folder)
+    write(experiment.make(replace(setting, kept=folder)), experiment, made_from, setting, folder)
     return folder, True

@@ -1,0 +1,73 @@
+"""Likeness and complexity of explanations beside scipy, scikit-image and Quantus."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import skimage.metrics
+
+from audiomnist.explain import similarity
+from tests.oracles import quantus
+
+
+def pair(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=shape)
+    return a, 0.5 * a + rng.normal(size=shape)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 20, 23), (2, 1, 1, 60), (2, 2, 9, 8)])
+def test_ssim_equals_scikit_image_and_quantus(shape):
+    a, b = pair(shape)
+    a, b = np.abs(a), np.abs(b)
+    found = similarity.ssim(a, b)
+    theirs = quantus().functions.similarity_func.ssim
+    for item in range(len(a)):
+        x, y = a[item] / a[item].max(), b[item] / b[item].max()
+        if shape[1] == 1:
+            x, y = np.squeeze(x), np.squeeze(y)
+            wanted = skimage.metrics.structural_similarity(x, y, win_size=7, data_range=1)
+            scale = np.concatenate([x, y])
+            x, y = x - scale.min(), y - scale.min()  # Quantus takes the joint range for the range of the data
+            assert theirs(a=x, b=y) == pytest.approx(
+                skimage.metrics.structural_similarity(x, y, data_range=1 - scale.min())
+            )
+        else:
+            wanted = np.mean([skimage.metrics.structural_similarity(*z, data_range=1) for z in zip(x, y, strict=True)])
+        assert found[item] == pytest.approx(wanted, abs=1e-9)
+    np.testing.assert_allclose(similarity.ssim(a, 3 * a), 1)
+
+
+def test_rank_correlation_equals_scipys_and_quantus_where_something_sounds():
+    a, b = np.round(pair((4, 1, 6, 30)), 1)  # with ties
+    where = np.random.default_rng(1).random(a.shape) < 0.7
+    found = similarity.rank_correlation(a, b, where)
+    theirs = quantus().functions.similarity_func.correlation_spearman
+    for item in range(4):
+        own, other = a[item][where[item]], b[item][where[item]]
+        assert found[item] == pytest.approx(scipy.stats.spearmanr(own, other).statistic)
+        assert found[item] == pytest.approx(theirs(a=own, b=other))
+    silent = np.zeros((1, 1, 1, 8))
+    assert np.isnan(similarity.rank_correlation(silent, silent, silent == 0)).all()
+
+
+def test_padding_is_no_agreement():
+    a, b = pair((1, 1, 1, 1000))
+    a[..., 100:] = b[..., 100:] = 0
+    everywhere = similarity.rank_correlation(np.abs(a), np.abs(b), np.ones(a.shape, bool))
+    assert everywhere > 0.9 > similarity.rank_correlation(np.abs(a), np.abs(b), a != 0) + 0.2
+
+
+def test_entropy_equals_quantus():
+    a = np.abs(pair((3, 1, 5, 80))[0])
+    theirs = quantus().functions.complexity_func.discrete_entropy
+    wanted = [theirs(a=one, x=one, n_bins=similarity.BINS) for one in a]
+    np.testing.assert_allclose(similarity.histogram_entropy(a), wanted)
+    assert similarity.histogram_entropy(np.ones((1, 4))) == 0
+    spread = np.repeat(np.arange(similarity.BINS), 3)[None]  # as many in every bin
+    np.testing.assert_allclose(similarity.histogram_entropy(spread), np.log(similarity.BINS))
+
+
+def test_cosine():
+    a = np.array([[1.0, 0], [1, 1], [0, 0], [1, 2]])
+    b = np.array([[0.0, 2], [-3, -3], [1, 1], [2, 4]])
+    np.testing.assert_allclose(similarity.cosine(a, b), [0, -1, np.nan, 1], atol=1e-12)
