@@ -35,7 +35,8 @@ def method(function: Callable[..., np.ndarray]) -> Callable[..., Explanation]:
     def explained(
         network: Network, x: ArrayLike, target: Target = None, dtype: DTypeLike = np.float32, **settings: Any
     ) -> Explanation:
-        x = network.check_input(x, dtype)
+        whole = network.fitted(x)
+        x = network.check_input(whole, dtype)
         scores = network.forward(x, dtype)
         if target is None:
             target = scores.argmax(axis=1)
@@ -45,7 +46,10 @@ def method(function: Callable[..., np.ndarray]) -> Callable[..., Explanation]:
         given = ", ".join(f"{one.name}={settings.get(one.name, one.default)!r}" for one in defaults)
         name = f"{function.__name__}({given})" if given else function.__name__
         check_finite(f"relevance by {name}", values, network.where)
-        return Explanation(values, scores, above.sum(axis=1, dtype=np.float64), prediction, chosen, name, {})
+        score = above.sum(axis=1, dtype=np.float64)
+        made = Explanation(values, scores, score, prediction, chosen, name, {})
+        made.input, made.weights = whole, network.weights_file
+        return made
 
     METHODS[function.__name__] = explained
     return explained
