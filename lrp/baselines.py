@@ -101,7 +101,8 @@ def method(function: Callable[..., np.ndarray | tuple[np.ndarray, dict]]) -> Cal
         network: Network, x: ArrayLike, target: Target = None, dtype: DTypeLike = np.float32, **settings: Any
     ) -> Explanation:
         check_settings(function.__name__, settings)
-        x = network.check_input(x, dtype)
+        whole = network.fitted(x)
+        x = network.check_input(whole, dtype)
         scores = network.forward(x, dtype)
         if target is None:
             target = scores.argmax(axis=1)
@@ -113,7 +114,9 @@ def method(function: Callable[..., np.ndarray | tuple[np.ndarray, dict]]) -> Cal
         name = f"{function.__name__}({given})" if given else function.__name__
         check_finite(f"relevance by {name}", values, network.where)
         score = above.sum(axis=1, dtype=np.float64)
-        return Explanation(values, scores, score, prediction, chosen, name, {}, measures=measures)
+        made = Explanation(values, scores, score, prediction, chosen, name, {}, measures=measures)
+        made.input, made.weights = whole, network.weights_file
+        return made
 
     METHODS[function.__name__] = explained
     return explained

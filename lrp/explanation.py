@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lrp.errors import LRPError, NotFiniteError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lrp.view import Sound
 
 # What is explained (see `Network.relevance`).
 Target = int | np.integer | tuple[int, ...] | np.ndarray | None
@@ -25,6 +32,10 @@ class Explanation:
     the method's quality than sum(R)/score, if there is such a thing. note: what a reader of its pictures must know.
     shared: (rows, columns) of input values among which the first layer shares relevance without looking at them, so
     that nothing finer can be seen; (1, 1) where it looks at every value, None where that is unknown.
+    input: the batch as it was given, an array or what `lrp.read` gave. weights: the file of the network's weights; None
+    where they came from memory.
+
+    `draw`, `play` and `save` go through `lrp.view`, which knows of pictures, recordings and sound.
     """
 
     relevance: np.ndarray
@@ -39,6 +50,30 @@ class Explanation:
     measures: dict[str, np.ndarray] = field(default_factory=dict)
     note: str = ""
     shared: tuple[int, int] | None = None
+    input: Any = field(default=None, repr=False)
+    weights: str | None = None
+
+    def draw(self, item: int = 0) -> Figure:
+        """A picture of one item's relevance over its input: a matplotlib Figure. Raises LRPError."""
+        from lrp import view
+
+        return view.draw(self, item)
+
+    def play(self, item: int = 0, formula: str = "relu(R)*x") -> Sound:
+        """One item's relevance made audible: what a notebook shows as a player, and has `signal`, `rate`, `write`.
+
+        formula: one of `audiomnist.explain.audible.FORMULAS`. Raises LRPError where the input is no sound.
+        """
+        from lrp import view
+
+        return view.play(self, item, formula)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to the HDF5 file `path`, whole or not at all, as `lrp --save` does. Raises LRPError, OSError
+        or caffe_proto.WriteError."""
+        from lrp import view
+
+        view.save(self, path)
 
     @property
     def conserved(self) -> np.ndarray:

@@ -91,9 +91,16 @@ class Network:
         """Number of scores for a batch of that shape."""
         return self.structure.shapes((1, *shape[1:]))[self.structure.output][-1]
 
+    def fitted(self, x: Any) -> Any:
+        """x as this network takes it: what `lrp.read` gave of a recording, in its form for this input's shape; an array
+        as it is. Raises LRPError where there is no such form."""
+        if not hasattr(x, "for_input"):
+            return x
+        return x.for_input(None if self.input_shape is None else self.input_shape[1:])
+
     def check_input(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> np.ndarray:
         """The batch as an array of `dtype`; LRPError for a wrong shape or values that are not finite."""
-        x = np.asarray(x)
+        x = np.asarray(self.fitted(x))
         if x.dtype.kind not in "fiu":
             raise LRPError(f"input: values of type {x.dtype} found; numbers wanted")
         if self.input_shape is not None and (x.ndim != len(self.input_shape) or x.shape[1:] != self.input_shape[1:]):
@@ -142,7 +149,8 @@ class Network:
         processors of this process. Returns `Explanation`. Raises NotFiniteError for scores or relevance that are NaN or
         infinite.
         """
-        x = self.check_input(x, dtype)
+        whole = self.fitted(x)
+        x = self.check_input(whole, dtype)
         composite = find_composite(composite)
         rules = self.rules(composite)
         names = {name: repr(rule) for name, rule in rules.items()}
@@ -163,6 +171,7 @@ class Network:
         made = joined(self._by_chunks(x, explain, workers))
         for what, values in made.arrays():
             check_finite(what, values, self.where)
+        made.input, made.weights = whole, self.weights_file
         return made
 
     def gradient(

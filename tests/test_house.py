@@ -33,7 +33,7 @@ FLOORS = [
     "audiomnist.__main__",
 ]
 APART = [("caffe", "lrp")]  # meet in files and in pycaffe's duck-typed Net
-DOORS = {"lrp/__main__.py"}  # `python -m lrp` opens what knows of sound
+DOORS = {"lrp/__main__.py", "lrp/view.py"}  # open what knows of recordings, pictures and sound
 FOUND = {("audiomnist/study/catalogue.py", "audiomnist.experiments")}  # the folder that is searched
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from audiomnist.signal.geometry import Geometry, read_geometry
 from audiomnist.signal.inputs import NETWORKS, network_inputs, padded_signal
@@ -20,12 +21,17 @@ WAV, HDF5 = (".wav",), (".hdf5", ".h5")
 @dataclass(frozen=True)
 class Recording:
     """Recordings: data (N, C, H, W) float32, label (N, L) float32 or None, sources: the file that each came from,
-    geometry: where the values lie in time and frequency, or None where that is not known (any other input)."""
+    geometry: where the values lie in time and frequency, or None where that is not known (any other input), seed: of a
+    WAV file's position in its second. An array of numpy's (`numpy.asarray`) is its data."""
 
     data: np.ndarray
     label: np.ndarray | None
     sources: tuple[str, ...]
     geometry: Geometry | None
+    seed: int = 0
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.data, dtype, copy=copy)
 
     @property
     def path(self) -> str:
@@ -36,7 +42,30 @@ class Recording:
         """One of the recordings."""
         one = slice(index, index + 1)
         label = None if self.label is None else self.label[one]
-        return Recording(self.data[one], label, self.sources[one], self.geometry)
+        return Recording(self.data[one], label, self.sources[one], self.geometry, self.seed)
+
+
+@dataclass(frozen=True)
+class WavRecording:
+    """A WAV file as every network takes it. path: the file; forms: {network: Recording of one item}."""
+
+    path: str
+    forms: dict[str, Recording]
+
+    def for_input(self, shape: Sequence[int] | None) -> Recording:
+        """The form whose data have `shape` (C, H, W); None: of a network that declares none. Raises LRPError."""
+        if shape is None:
+            raise LRPError(
+                f"{self.path}: a WAV file found for a network that declares no input shape; a deploy prototxt "
+                "with an Input layer wanted"
+            )
+        fitting = [one for one in self.forms.values() if one.data.shape[1:] == tuple(shape)]
+        if not fitting:
+            known = ", ".join(f"{name} {one.data.shape[1:]}" for name, one in self.forms.items())
+            raise LRPError(
+                f"{self.path}: a network with input {tuple(shape)} found; for WAV files one of {known} wanted"
+            )
+        return fitting[0]
 
 
 def read_hdf5(path: str | os.PathLike) -> Recording:
@@ -67,39 +96,42 @@ def read_hdf5(path: str | os.PathLike) -> Recording:
     return Recording(data.astype(np.float32), label, (os.fspath(path),) * len(data), geometry)
 
 
-def read_wav(path: str | os.PathLike, shape: Sequence[int], seed: int = 0) -> Recording:
-    """A WAV file, preprocessed as for the network whose input has `shape` (C, H, W).
+def read_wav(path: str | os.PathLike, seed: int = 0) -> WavRecording:
+    """A WAV file, preprocessed as for every network.
 
     seed: of the random position of the recording in its second (a function of seed and file name). Raises LRPError.
     """
+    path = os.fspath(path)
     if not os.path.isfile(path):
         raise LRPError(f"{path}: no such file; a WAV file wanted")
     try:
-        made = network_inputs(os.fspath(path), os.path.basename(path), seed)
+        made = network_inputs(path, os.path.basename(path), seed)
     except (RecordingError, OSError) as error:
         raise LRPError(f"{path}: {error}") from None
-    fitting = [name for name, array in made.items() if array.shape[1:] == tuple(shape)]
-    if not fitting:
-        known = ", ".join(f"{name} {array.shape[1:]}" for name, array in made.items())
-        raise LRPError(f"{path}: a network with input {tuple(shape)} found; for WAV files one of {known} wanted")
-    (name, *_) = fitting
-    return Recording(made[name].astype(np.float32), None, (os.fspath(path),), NETWORKS[name].geometry)
+    return WavRecording(
+        path,
+        {
+            name: Recording(array.astype(np.float32), None, (path,), NETWORKS[name].geometry, seed)
+            for name, array in made.items()
+        },
+    )
+
+
+def read(path: str | os.PathLike, seed: int = 0) -> Recording | WavRecording:
+    """The recording at `path`, told by its extension; seed: see `read_wav`. Raises LRPError."""
+    extension = os.path.splitext(path)[1].lower()
+    if extension in WAV:
+        return read_wav(path, seed)
+    if extension in HDF5:
+        return read_hdf5(path)
+    raise LRPError(f"{path}: extension {extension or 'none'} found; one of {', '.join(HDF5 + WAV)} wanted")
 
 
 def read_recording(path: str | os.PathLike, shape: Sequence[int] | None = None, seed: int = 0) -> Recording:
-    """The recording at `path`, told by its extension; `shape` (C, H, W) of the network's input. Raises LRPError."""
-    extension = os.path.splitext(path)[1].lower()
-    if extension in WAV:
-        if shape is None:
-            raise LRPError(
-                f"{path}: a WAV file found for a network that declares no input shape; a deploy prototxt "
-                "with an Input layer wanted"
-            )
-        recording = read_wav(path, shape, seed)
-    elif extension in HDF5:
-        recording = read_hdf5(path)
-    else:
-        raise LRPError(f"{path}: extension {extension or 'none'} found; one of {', '.join(HDF5 + WAV)} wanted")
+    """The recording at `path` for a network whose input has `shape` (C, H, W). Raises LRPError."""
+    recording = read(path, seed)
+    if isinstance(recording, WavRecording):
+        recording = recording.for_input(shape)
     if shape is not None and recording.data.shape[1:] != tuple(shape):
         raise LRPError(
             f"{path}: data of shape {recording.data.shape} found; (N, {', '.join(map(str, shape))}) wanted "
