@@ -45,7 +45,7 @@ def read_layer(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Lay
     that is not known here.
     """
     if param.type not in READERS:
-        raise LRPError(f"{where}: type {param.type!r} found; one of {', '.join(sorted(READERS))} wanted")
+        raise LRPError(where, f"one of the types {', '.join(sorted(READERS))}", repr(param.type))
     layer = READERS[param.type](param, blobs, where)
     layer.name, layer.type, layer.where = param.name, param.type, where
     return layer
@@ -162,11 +162,11 @@ class Linear(Layer):
 
 
 def expect_shape(blobs: Blobs, index: int, shape: Shape, where: str, what: str) -> np.ndarray:
-    """blobs[index] in the wanted shape (legacy 4-axis blobs are squeezed to it); LRPError if it is another one."""
+    """blobs[index] in this shape (legacy 4-axis blobs are squeezed to it); LRPError if it has another one."""
     if index >= len(blobs) or blobs[index] is None:
-        raise LRPError(f"{where}: no {what} found in the weights; shape {shape} wanted")
+        raise LRPError(where, f"{what} of shape {shape} in the weights", "none")
     found = blobs[index].shape
     legacy = len(found) == 4 and len(shape) < 4 and tuple(found) == (1,) * (4 - len(shape)) + tuple(shape)
     if tuple(found) != tuple(shape) and not legacy:
-        raise LRPError(f"{where}: {what} of shape {tuple(found)} found in the weights; {tuple(shape)} wanted")
+        raise LRPError(where, f"{what} of shape {tuple(shape)} in the weights", tuple(found))
     return blobs[index].reshape(shape)

@@ -102,15 +102,13 @@ class Network:
         """The batch as an array of `dtype`; LRPError for a wrong shape or values that are not finite."""
         x = np.asarray(self.fitted(x))
         if x.dtype.kind not in "fiu":
-            raise LRPError(f"input: values of type {x.dtype} found; numbers wanted")
+            raise LRPError("input", "numbers", f"values of type {x.dtype}")
         if self.input_shape is not None and (x.ndim != len(self.input_shape) or x.shape[1:] != self.input_shape[1:]):
-            wanted = ", ".join(["N", *map(str, self.input_shape[1:])])
-            raise LRPError(f"input: shape {x.shape} found; ({wanted}) wanted by {self.model}")
+            shape = ", ".join(["N", *map(str, self.input_shape[1:])])
+            raise LRPError("input", f"shape ({shape}), as {self.model} declares it", x.shape)
         x = x.astype(dtype, copy=False)
         if not np.isfinite(x).all():
-            raise LRPError(
-                f"input: {int((~np.isfinite(x)).sum())} values that are NaN or infinite found; finite numbers wanted"
-            )
+            raise LRPError("input", "finite numbers", f"{int((~np.isfinite(x)).sum())} that are NaN or infinite")
         return x
 
     def _by_chunks(self, x: np.ndarray, work: Callable[[np.ndarray, int], Result], workers: int | None) -> list[Result]:
@@ -189,7 +187,7 @@ class Network:
         workers: see `relevance`. Raises NotFiniteError for gradients that are NaN or infinite.
         """
         if relu not in RELU_WAYS:
-            raise LRPError(f"ReLU: way back {relu!r} found; one of {', '.join(RELU_WAYS)} wanted")
+            raise LRPError("ReLU", f"one of the ways back {', '.join(RELU_WAYS)}", repr(relu))
         x = self.check_input(x, dtype)
 
         def explain(part: np.ndarray, first: int) -> np.ndarray:

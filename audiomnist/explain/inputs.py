@@ -55,16 +55,12 @@ class WavRecording:
     def for_input(self, shape: Sequence[int] | None) -> Recording:
         """The form whose data have `shape` (C, H, W); None: of a network that declares none. Raises LRPError."""
         if shape is None:
-            raise LRPError(
-                f"{self.path}: a WAV file found for a network that declares no input shape; a deploy prototxt "
-                "with an Input layer wanted"
-            )
+            got = "a network that declares no input shape"
+            raise LRPError(self.path, "a deploy prototxt with an Input layer, as it is a WAV file", got)
         fitting = [one for one in self.forms.values() if one.data.shape[1:] == tuple(shape)]
         if not fitting:
             known = ", ".join(f"{name} {one.data.shape[1:]}" for name, one in self.forms.items())
-            raise LRPError(
-                f"{self.path}: a network with input {tuple(shape)} found; for WAV files one of {known} wanted"
-            )
+            raise LRPError(self.path, f"a network for WAV files ({known})", f"one with input {tuple(shape)}")
         return fitting[0]
 
 
@@ -74,25 +70,25 @@ def read_hdf5(path: str | os.PathLike) -> Recording:
     import h5py
 
     if not os.path.isfile(path):
-        raise LRPError(f"{path}: no such file; an HDF5 file with a dataset data wanted")
+        raise LRPError(path, "an HDF5 file with a dataset data", "no such file")
     try:
         with h5py.File(path, "r") as file:
             if "data" not in file:
-                raise LRPError(f"{path}: datasets {', '.join(file) or 'none'} found; data wanted")
+                raise LRPError(path, "a dataset data", ", ".join(file) or "none")
             data = np.asarray(file["data"][()])
             label = np.asarray(file["label"][()]) if "label" in file else None
             attributes = dict(file.attrs)
     except OSError as error:
-        raise LRPError(f"{path}: not a readable HDF5 file ({error}); a preprocessed recording wanted") from None
+        raise LRPError(path, "a preprocessed recording", f"no readable HDF5 file ({error})") from None
     if data.dtype.kind not in "fiu":
-        raise LRPError(f"{path}: data of type {data.dtype} found; numbers wanted")
+        raise LRPError(path, "numbers", f"data of type {data.dtype}")
     if data.ndim == 0 or label is not None and label.shape[:1] != data.shape[:1]:
         shapes = f"{data.shape} and label of shape {None if label is None else label.shape}"
-        raise LRPError(f"{path}: data of shape {shapes} found; one row of each per recording wanted")
+        raise LRPError(path, "a row of data and of label for each recording", f"data of shape {shapes}")
     try:
         geometry = read_geometry(attributes, data.shape[1:])
     except RecordingError as error:
-        raise LRPError(f"{path}: {error.found} found; {error.wanted} wanted") from None
+        raise LRPError(path, error.expected, error.got) from None
     return Recording(data.astype(np.float32), label, (os.fspath(path),) * len(data), geometry)
 
 
@@ -103,7 +99,7 @@ def read_wav(path: str | os.PathLike, seed: int = 0) -> WavRecording:
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise LRPError(f"{path}: no such file; a WAV file wanted")
+        raise LRPError(path, "a WAV file", "no such file")
     try:
         made = network_inputs(path, os.path.basename(path), seed)
     except (RecordingError, OSError) as error:
@@ -124,7 +120,7 @@ def read(path: str | os.PathLike, seed: int = 0) -> Recording | WavRecording:
         return read_wav(path, seed)
     if extension in HDF5:
         return read_hdf5(path)
-    raise LRPError(f"{path}: extension {extension or 'none'} found; one of {', '.join(HDF5 + WAV)} wanted")
+    raise LRPError(path, f"one of the extensions {', '.join(HDF5 + WAV)}", extension or "none")
 
 
 def read_recording(path: str | os.PathLike, shape: Sequence[int] | None = None, seed: int = 0) -> Recording:
@@ -133,15 +129,11 @@ def read_recording(path: str | os.PathLike, shape: Sequence[int] | None = None, 
     if isinstance(recording, WavRecording):
         recording = recording.for_input(shape)
     if shape is not None and recording.data.shape[1:] != tuple(shape):
-        raise LRPError(
-            f"{path}: data of shape {recording.data.shape} found; (N, {', '.join(map(str, shape))}) wanted "
-            "by the network"
-        )
+        expected = f"data of shape (N, {', '.join(map(str, shape))}), as the network's input"
+        raise LRPError(path, expected, recording.data.shape)
     if not np.isfinite(recording.data).all():
-        raise LRPError(
-            f"{path}: {int((~np.isfinite(recording.data)).sum())} values that are NaN or infinite found; "
-            "finite numbers wanted"
-        )
+        wrong = int((~np.isfinite(recording.data)).sum())
+        raise LRPError(path, "finite numbers", f"{wrong} that are NaN or infinite")
     return recording
 
 
@@ -165,7 +157,7 @@ def sound(recording: Recording, seed: int = 0) -> np.ndarray | None:
         waveform = read_hdf5(beside)
         rate = waveform.geometry.sample_rate if waveform.geometry else None
         if rate != geometry.sample_rate:
-            raise LRPError(f"{beside}: sample_rate {rate} found; {geometry.sample_rate} wanted, as {source} has it")
+            raise LRPError(beside, f"sample_rate {geometry.sample_rate}, as {source} has it", rate)
         return waveform.data[0].ravel().astype(np.float64)
     return None
 
@@ -176,12 +168,11 @@ def read_list(path: str | os.PathLike) -> list[str]:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
-        raise LRPError(
-            f"{path}: {getattr(error, 'strerror', None) or error}; a text file with one recording a line wanted"
-        ) from None
+        got = getattr(error, "strerror", None) or error
+        raise LRPError(path, "a text file with one recording a line", got) from None
     files = [os.path.join(os.path.dirname(path), line) for line in lines if line]
     if not files:
-        raise LRPError(f"{path}: no lines found; one recording a line wanted")
+        raise LRPError(path, "one recording a line", "no lines")
     return files
 
 

@@ -233,7 +233,7 @@ def test_batch_statistics_and_stochastic_pooling_are_refused(tmp_path):
     for middle, message in (
         (layer("b", "BatchNorm", "data", "end", "batch_norm_param { use_global_stats: false }"), "use_global_stats"),
         (layer("p", "Pooling", "data", "end", "pooling_param { pool: STOCHASTIC kernel_size: 2 }"), "MAX or AVE"),
-        (layer("s", "Scale", "data data", "end"), "2 bottoms found"),
+        (layer("s", "Scale", "data data", "end"), "expected one bottom, got 2"),
         (layer("c", "Convolution", "data", "end", "convolution_param { num_output: 2 kernel_size: 9 }"), "window of 9"),
     ):
         blobs = {

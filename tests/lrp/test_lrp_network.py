@@ -285,9 +285,9 @@ def test_sizes_round_up_as_in_caffe():
 def test_weights_of_another_net():
     gender = parse(random_networks.deploy_text("AudioNet", classes=2))
     model, weights = random_networks.stored("AudioNet")
-    with pytest.raises(LRPError, match=r"layer fc9: weight of shape \(10, 512\) found in the weights; \(2, 512\) want"):
+    with pytest.raises(LRPError, match=r"layer fc9: expected weight of shape \(2, 512\) .*, got \(10, 512\)"):
         Network(gender, weights)
-    with pytest.raises(LRPError, match="layer conv1: .*wanted"):
+    with pytest.raises(LRPError, match="layer conv1: expected"):
         Network(model, random_networks.stored("AlexNet")[1])
 
 
@@ -302,11 +302,11 @@ def test_truncated_weights(tmp_path):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.zeros((1, 2, 12, 8)), r"shape \(1, 2, 12, 8\) found; \(N, 2, 12, 13\) wanted"),
-        (np.zeros((2, 12, 13)), r"shape \(2, 12, 13\) found"),
-        (np.full((1, 2, 12, 13), np.nan), "312 values that are NaN or infinite found"),
-        (np.zeros((0, 2, 12, 13)), "no items found"),
-        (np.full((1, 2, 12, 13), "a"), "numbers wanted"),
+        (np.zeros((1, 2, 12, 8)), r"shape \(N, 2, 12, 13\), .*, got \(1, 2, 12, 8\)"),
+        (np.zeros((2, 12, 13)), r"got \(2, 12, 13\)"),
+        (np.full((1, 2, 12, 13), np.nan), "got 312 that are NaN or infinite"),
+        (np.zeros((0, 2, 12, 13)), "expected at least one item, got none"),
+        (np.full((1, 2, 12, 13), "a"), "expected numbers"),
     ],
 )
 def test_wrong_inputs(x, message):
@@ -316,7 +316,7 @@ def test_wrong_inputs(x, message):
 
 def test_unknown_type_and_composite_name_what_is_known():
     net = parse(SMALL + layer("odd", "Quantum", "fc4", "odd"))
-    with pytest.raises(LRPError, match="layer odd: type 'Quantum' found; one of .*Convolution.* wanted"):
+    with pytest.raises(LRPError, match="layer odd: expected one of the types .*Convolution.*, got 'Quantum'"):
         Network(net, small_weights())
     with pytest.raises(LRPError, match="'lrp' found; one of epsilon_plus, .* wanted"):
         Network(parse(SMALL), small_weights()).relevance(small_input(), composite="lrp")

@@ -103,7 +103,7 @@ def test_a_finished_corpus_is_not_made_again_and_others_are_left_alone(made, tmp
     (tmp_path / "01").mkdir()
     (tmp_path / "01/0_01_0.wav").write_bytes(b"precious")
     refused = make(tmp_path)
-    assert refused.returncode == 1 and "not empty and no demo corpus" in refused.stderr
+    assert refused.returncode == 1 and "expected an empty folder or a demo corpus" in refused.stderr
     assert (tmp_path / "01/0_01_0.wav").read_bytes() == b"precious"
     assert make(tmp_path / "x", "--repetitions", "0").returncode == 2
 

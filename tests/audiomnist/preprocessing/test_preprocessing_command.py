@@ -113,8 +113,8 @@ def make_dirty(folder):
         "01/7_01_0.wav": (wav_file(good, bits=8, tag=6), "sample format 6"),
         "01/8_01_0.wav": (wav_file(b""), "no samples"),
         "01/9_01_0.wav": (wav_file(bytes(9000)), "silence"),
-        "02/3_02_0.wav": (wav_file(speech(2, 1.5).tobytes()), "1.500 s long; wanted at most 1 s"),
-        "02/4_02_0.wav": (wav_file((-abs(speech(3))).tobytes()), "95th percentile of"),
+        "02/3_02_0.wav": (wav_file(speech(2, 1.5).tobytes()), "expected at most 1 s, got 1.500 s"),
+        "02/4_02_0.wav": (wav_file((-abs(speech(3))).tobytes()), "95th percentile well above zero"),
         "02/5_02_0.wav": (wav_file(np.full(999, np.nan, "<f4").tobytes(), bits=32, tag=3), "NaN"),
     }
     for name, (blob, _) in wrong.items():
@@ -135,10 +135,10 @@ def make_dirty(folder):
     }
     (source / "splits.json").write_text(json.dumps(splits))
     corpus_wide = [
-        "speaker 07 (3 recordings) is missing",
-        "speaker 08 (3 recordings) has gender 'diverse'; wanted male or female",
-        "digit split 1: test names speaker 66 without any usable recording",
-        "digit split 2: speaker 01 is named 2 times (train, test)",
+        "got none for speaker 07 (3 recordings)",
+        "expected male or female, got speaker 08 (3 recordings) with gender 'diverse'",
+        "digit split 1: expected speakers of this corpus, got speaker 66 of test without any usable recording",
+        "digit split 2: expected each speaker once, got speaker 01 2 times (train, test)",
         "gender split 1: train has the class 'male' only",
     ]
     return source, messages, corpus_wide
@@ -150,7 +150,7 @@ def test_every_defect_is_listed_at_once_and_nothing_valid_is_lost(tmp_path, caps
     error = capsys.readouterr().err.splitlines()
     for name, message in messages.items():
         lines = [line for line in error if line.startswith(f"{name}: ")]
-        assert len(lines) == 1 and message in lines[0] and "; wanted " in lines[0], (name, lines)
+        assert len(lines) == 1 and message in lines[0] and ": expected " in lines[0], (name, lines)
     for message in corpus_wide:
         assert sum(message in line for line in error) == 1, message
     assert "Traceback" not in "\n".join(error)
@@ -164,7 +164,7 @@ def test_every_defect_is_listed_at_once_and_nothing_valid_is_lost(tmp_path, caps
     assert run(source, tmp_path / "out", "--skip-invalid") == 0
     with open(tmp_path / "out/rejected.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    found = {row["file"]: row["found"] + "; wanted " + row["wanted"] for row in rows}
+    found = {row["file"]: f"expected {row['expected']}, got {row['got']}" for row in rows}
     for name, message in messages.items():
         assert message in found[name]
     for speaker in ("07", "08"):
@@ -196,7 +196,7 @@ def test_metadata_that_is_no_json(tmp_path, capsys, content, message):
 def test_an_empty_source_and_misuse(tmp_path, capsys):
     source = make_corpus(tmp_path / "in", {})
     assert run(source, tmp_path / "out") == 1
-    assert "no recordings; wanted" in capsys.readouterr().err
+    assert "expected recordings <speaker>/<digit>_<speaker>_<repetition>.wav, got none" in capsys.readouterr().err
     for wrong in (["--jobs", "0"], ["--seed", "x"], ["--unknown"]):
         with pytest.raises(SystemExit) as caught:
             run(source, tmp_path / "out", *wrong)
@@ -318,8 +318,8 @@ def test_a_folder_of_unknown_origin_is_left_alone(tmp_path, capsys, name):
     (out / name).parent.mkdir(parents=True)
     (out / name).write_bytes(b"precious")
     assert run(source, out) == 1
-    wanted = "wanted an empty folder or one made here"
-    assert f"{out}: holds {name.split('/')[0]} and no preprocessing.json; {wanted}" in capsys.readouterr().err
+    expected = "expected an empty folder, or one that preprocessing made"
+    assert f"{out}: {expected}, got one with {name.split('/')[0]} and no preprocessing.json" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == {out / name: b"precious"}
     (out / name).unlink()
     if "/" not in name:
@@ -357,7 +357,7 @@ def test_two_runs_at_once(tmp_path, capsys):
         other.stdout.readline()
         capsys.readouterr()
         assert run(source, out) == 1
-        assert "another preprocessing is writing here" in capsys.readouterr().err
+        assert "another preprocessing writes into" in capsys.readouterr().err
     finally:
         other.kill()
         other.communicate()
@@ -380,7 +380,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(tmp_path, capsys, m
     monkeypatch.setattr(atomic.os, call, full)
     assert run(source, out) == 1
     error = capsys.readouterr().err
-    assert "cannot be written: the disk is full; wanted" in error and "Traceback" not in error
+    assert "expected a writable folder with free space, got a full disk" in error and "Traceback" not in error
     partial = contents(out)
     assert 0 < len(partial) <= 5 and not list(out.rglob("*.part")) and not lists(out)
     monkeypatch.undo()
