@@ -221,7 +221,7 @@ def validate(
             findings += known_recordings(recordings, corrections)
     except CorpusError as failure:
         meta, corrected = {}, []
-        findings.append(Finding("error", failure.place, failure.expected, failure.got))
+        findings.append(Finding("error", Path(failure.place).name, failure.expected, failure.got))
     try:
         splits = load_splits(splits_path) if splits_path else find_splits(source)
         labelled = {speaker for speaker, entry in meta.items() if gender_of(entry) is not None}
@@ -230,7 +230,7 @@ def validate(
         findings += [error(d) for d in check_splits(splits, rows, meta)[0]] if meta else []
         findings += check_balance(splits, meta, present)
     except CorpusError as failure:
-        findings.append(Finding("error", failure.place, failure.expected, failure.got))
+        findings.append(Finding("error", Path(failure.place).name, failure.expected, failure.got))
     findings.sort(key=lambda f: f.level)
     return findings, summary(source, sounds, meta, corrected)
 

@@ -63,9 +63,9 @@ def test_scanning_finds_every_recording_and_names_everything_else(tmp_path):
     make_corpus(tmp_path, {"01": "male", "b2": "female"}, digits=(0, 9), repetitions=11)
     wav = wav_file(speech(1).tobytes())
     wrong = {
-        "01/10_01_0.wav": "grammar", "01/1_01_01.wav": "grammar", "01/1_01_0.WAV": "grammar", "01/one.wav": "grammar",
-        "01/1_b2_0.wav": "says speaker b2, the folder 01", "1_01_0.wav": "not in a speaker's folder",
-        "01/deeper/1_deeper_0.wav": "not in a speaker's folder", "x y/1_x y_0.wav": "grammar",
+        "01/10_01_0.wav": "the name", "01/1_01_01.wav": "the name", "01/1_01_0.WAV": "the name", "01/one.wav": "name",
+        "01/1_b2_0.wav": "a name with speaker b2 in the folder 01", "1_01_0.wav": "not in a speaker's folder",
+        "01/deeper/1_deeper_0.wav": "not in a speaker's folder", "x y/1_x y_0.wav": "the name",
     }  # fmt: skip
     for name in [*wrong, "01/.hidden.wav", ".trash/1_01_0.wav", "01/notes.txt"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -76,7 +76,7 @@ def test_scanning_finds_every_recording_and_names_everything_else(tmp_path):
     assert all(r.path.is_file() for r in found)
     assert {d.where: d.recordings for d in defects} == {name: (name,) for name in wrong}
     for defect in defects:
-        assert wrong[defect.where] in defect.found and defect.wanted == layout.GRAMMAR
+        assert wrong[defect.where] in defect.got and defect.expected == layout.GRAMMAR
 
 
 def test_a_speakers_folder_may_be_a_link_and_links_may_be_circles(tmp_path):
@@ -91,7 +91,7 @@ def test_a_speakers_folder_may_be_a_link_and_links_may_be_circles(tmp_path):
 def test_a_corpus_that_is_none():
     with pytest.raises(layout.CorpusError, match="/nowhere: expected a folder of recordings, got none"):
         layout.scan("/nowhere")
-    with pytest.raises(layout.CorpusError, match="not a folder"):
+    with pytest.raises(layout.CorpusError, match="expected a folder of recordings, got a file"):
         layout.scan(__file__)
 
 
@@ -105,8 +105,8 @@ def test_a_corpus_that_is_none():
         (None, "No such file"),
         (b"{'01': 1}", "invalid JSON"),
         (b"[1]", "a JSON list"),
-        (b'{"01": "male"}', "speaker 01 has 'male'"),
-        (b"\xff\xfe\x00", "not UTF-8"),
+        (b'{"01": "male"}', "got speaker 01 with 'male'"),
+        (b"\xff\xfe\x00", "no UTF-8 text"),
     ],
 )
 def test_metadata_that_is_none(tmp_path, content, message):
@@ -273,8 +273,8 @@ def test_made_splits_are_disjoint_complete_and_balanced(men, women, folds, seed)
         assert sorted(s for f in made for s in f["validate"]) == everybody
         for fold in made:
             assert sorted(fold["train"] + fold["validate"] + fold["test"]) == everybody
-        for sex in (0, 1):
-            numbers = [sum(genders[s] == sex for s in f["test"]) for f in made]
+        for gender in (0, 1):
+            numbers = [sum(genders[s] == gender for s in f["test"]) for f in made]
             assert max(numbers) - min(numbers) <= 1
         sizes = [len(f["test"]) for f in made]
         assert max(sizes) - min(sizes) <= (1 if task == "digit" else 2)

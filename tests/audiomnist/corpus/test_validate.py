@@ -63,7 +63,7 @@ def test_sounds(tmp_path, capsys):
         "01/0_01_0.wav: no samples",
         "01/1_01_0.wav: silence (4500 samples, all 0)",
         "01/2_01_0.wav: no RIFF/WAVE header (the file begins with b'noth')",
-        "01/3_01_0.wav: 1.200 s long",
+        "01/3_01_0.wav: 1.200 s",
     ]
     found = lines(report, "warning")
     assert any(re.fullmatch(r"02/0_02_0.wav: \d+ samples in a row at the limit", line) for line in found)
@@ -166,7 +166,7 @@ def test_broken_files_are_findings_among_others(tmp_path, capsys, broken):
     (tmp_path / broken).write_text("{")
     (tmp_path / "01/0_01_0.wav").write_bytes(b"")
     errors = lines(findings(tmp_path, capsys), "error")
-    assert len(errors) == 2 and errors[0] == "01/0_01_0.wav: an empty file" and "no valid JSON" in errors[1]
+    assert len(errors) == 2 and errors[0] == "01/0_01_0.wav: an empty file" and "invalid JSON" in errors[1]
 
 
 def test_no_corpus_and_plain_text(tmp_path, capsys):
@@ -288,9 +288,9 @@ def test_the_figure_shows_the_tables_numbers(tmp_path):
     assert table.main([str(tmp_path), "--figure", str(tmp_path / "c.png"), "--csv", str(tmp_path / "c.csv")]) == 0
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG" and len(pd.read_csv(tmp_path / "c.csv")) == 12
     figure = table.draw_corpus(table.corpus_table(tmp_path))
-    by_digit, sexes, by_speaker, ages = figure.axes
+    by_digit, genders, by_speaker, ages = figure.axes
     assert [t.get_text() for t in by_digit.get_xticklabels()] == ["0", "7"]
     assert [t.get_text() for t in by_speaker.get_xticklabels()] == list(GENDERS)
-    assert sorted(bar.get_height() for bar in sexes.patches) == [3, 3]
+    assert sorted(bar.get_height() for bar in genders.patches) == [3, 3]
     assert sum(bar.get_height() for bar in ages.patches) == 6
     assert figure.get_suptitle().startswith("12 recordings, 6 speakers")

@@ -104,8 +104,8 @@ def make_dirty(folder):
     source = make_corpus(folder, {**GENDERS, "07": "male", "08": "diverse", "09": "male"})
     good = speech(1).tobytes()
     wrong = {
-        "01/zero.wav": (wav_file(good), "does not follow the grammar"),
-        "01/5_02_0.wav": (wav_file(good), "says speaker 02, the folder 01"),
+        "01/zero.wav": (wav_file(good), "got the name 'zero.wav'"),
+        "01/5_02_0.wav": (wav_file(good), "a name with speaker 02 in the folder 01"),
         "01/3_01_0.wav": (b"", "an empty file"),
         "01/4_01_0.wav": (b"ID3" + bytes(500), "no RIFF/WAVE header"),
         "01/5_01_0.wav": (wav_file(good)[:2000], "truncated"),
@@ -139,7 +139,7 @@ def make_dirty(folder):
         "expected male or female, got speaker 08 (3 recordings) with gender 'diverse'",
         "digit split 1: expected speakers of this corpus, got speaker 66 of test without any usable recording",
         "digit split 2: expected each speaker once, got speaker 01 2 times (train, test)",
-        "gender split 1: train has the class 'male' only",
+        "gender split 1: expected two classes or more, got the class 'male' alone in train",
     ]
     return source, messages, corpus_wide
 
@@ -177,12 +177,12 @@ def test_every_defect_is_listed_at_once_and_nothing_valid_is_lost(tmp_path, caps
     kinds = {tuple(name.split("_")[1:3]) for name in lists(tmp_path / "out")}
     assert kinds == {("digit", "0"), ("digit", "1"), ("gender", "0")}  # the leaking and the one-class split have none
 
-    # and lists that no longer hold are taken away again
+    # and lists that no longer hold are removed
     assert run(source, tmp_path / "out") == 1
     assert not lists(tmp_path / "out") and len(contents(tmp_path / "out")) == 2 * len(valid)
 
 
-@pytest.mark.parametrize("content, message", [("{", "no valid JSON"), (None, "No such file")])
+@pytest.mark.parametrize("content, message", [("{", "invalid JSON"), (None, "No such file")])
 def test_metadata_that_is_no_json(tmp_path, capsys, content, message):
     source = make_corpus(tmp_path / "in")
     (source / "audioMNIST_meta.txt").unlink()
@@ -210,7 +210,7 @@ def test_no_split_left_is_a_failure(tmp_path, capsys):
     fold = {"train": ["01"], "validate": ["01"], "test": ["99"]}
     source = make_corpus(tmp_path / "in", splits={"digit": [fold]})
     assert run(source, tmp_path / "out", "--skip-invalid") == 1
-    assert "no split can be used" in capsys.readouterr().err
+    assert "expected at least one split that can be used" in capsys.readouterr().err
 
 
 def test_a_task_beyond_the_paper(tmp_path):
@@ -308,7 +308,7 @@ def test_other_parameters_are_refused_not_mixed(tmp_path, capsys, what):
     other = make_corpus(tmp_path / "other") if what == "source" else source
     assert run(other, out, "--seed", "1" if what == "seed" else "0") == 1
     error = capsys.readouterr().err
-    assert f"was made with {what}" in error and len(error.splitlines()) == 1
+    assert f"got one made with {what}" in error and len(error.splitlines()) == 1
     assert contents(out) | lists(out) == before
 
 
