@@ -130,8 +130,8 @@ def add_pictures(
             f"Relevance of waveforms for {run.task.label} ({run.run}, weights {run.weights_sha256[:12]}, "
             f"{'; '.join((composite, *about))}): over the samples, in the 50 ms that hold most of it, by frequency "
             f"and in time and frequency (DFT-LRP; frames of {1000 * WINDOW / SAMPLE_RATE:.0f} ms on the spectrogram's "
-            "grid). Red speaks for the target, blue against it. DFT-LRP divides relevance by the waveform; what lies on "
-            "nearly silent samples stays behind. Where coefficients mostly cancel one another, nothing is drawn."
+            "grid). Red speaks for the target, blue against it. DFT-LRP divides relevance by the waveform; what lies "
+            "on nearly silent samples stays behind. Where coefficients mostly cancel one another, nothing is drawn."
         )
         outcome.figures[f"{run.run.task}_{composite}"] = draw(run, recordings, explanation), caption
 
