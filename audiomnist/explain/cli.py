@@ -242,7 +242,7 @@ class Run:
             check_same_attributes(recording.path, about, part.about or about)
             part.about = about
         for item, source in enumerate(recording.sources):
-            captions = [drawing.caption(explanation, item) for explanation in explanations]
+            captions = [drawing.caption(one, item, geometry=recording.geometry) for one in explanations]
             files = self._files(recording, item)
             for path in files.values() if self.progress else ():
                 remove_leftovers(path)

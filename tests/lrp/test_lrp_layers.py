@@ -210,6 +210,12 @@ MERGES = {  # layers, and the names of the linear layers that remain; nothing af
     + layer("r", "ReLU", "c", "end"),
 }
 NOT_MERGED = {
+    "shift before a convolution that is padded along its width alone": layer(
+        "p", "Power", "data", "p", "power_param { shift: 3 }"
+    )
+    + layer(
+        "c", "Convolution", "p", "end", "convolution_param { num_output: 4 kernel_h: 1 kernel_w: 3 pad_h: 0 pad_w: 1 }"
+    ),
     "shift before a padded convolution": layer("p", "Power", "data", "p", "power_param { shift: 3 }")
     + layer("c", "Convolution", "p", "end", CONV.format(4, "pad: 1")),
     "affine that two layers read": layer("p", "Power", "data", "p", "power_param { shift: 3 }")

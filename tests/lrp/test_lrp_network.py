@@ -194,6 +194,41 @@ def test_targets():
             ask(wrong)
 
 
+def test_more_items_than_go_through_the_network_together():
+    """Every item keeps its own target and its own relevance of the scores, whichever chunk it comes in."""
+    network, x = Network(parse(SMALL), small_weights()), small_input(count=40)
+    target = np.random.default_rng(4).integers(0, 3, 40)
+    assert len(x) > 2 * lrp.batches.CHUNK and len(set(target[:16]) | set(target[16:32])) == 3
+    given = np.random.default_rng(5).normal(size=(40, 3))
+    each, rows = (network.relevance(x, one, dtype=np.float64) for one in (target, given))
+    gradient = network.gradient(x, target, np.float64)
+    np.testing.assert_array_equal(each.target, target)
+    for n in range(40):
+        alone = network.relevance(x[n : n + 1], int(target[n]), dtype=np.float64)
+        np.testing.assert_array_equal(each.relevance[n], alone.relevance[0])
+        np.testing.assert_array_equal(gradient[n], network.gradient(x[n : n + 1], int(target[n]), np.float64)[0])
+        row = network.relevance(x[n : n + 1], given[n : n + 1], dtype=np.float64)
+        np.testing.assert_array_equal(rows.relevance[n], row.relevance[0])
+
+
+def test_a_blob_that_others_read_is_not_overwritten():
+    """z = W x, y = max(z, 0), scores y + z: a ReLU in place would make them 2 y."""
+    text = (
+        inputs(1, 4)
+        + layer("z", "InnerProduct", "data", "z", "inner_product_param { num_output: 3 bias_term: false }")
+        + layer("y", "ReLU", "z", "y")
+        + layer("score", "Eltwise", "y z", "score")
+    )
+    rng = np.random.default_rng(6)
+    W, x = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
+    network, z = Network(parse(text), {"z": [W]}), x @ W.T
+    assert (z < 0).any()
+    np.testing.assert_allclose(network.forward(x, np.float64), np.maximum(z, 0) + z, rtol=1e-12)
+    # gradient times input of a network without biases adds up to the score
+    gradient = network.gradient(x, 1, np.float64)
+    np.testing.assert_allclose((gradient * x).sum(axis=1), np.maximum(z, 0)[:, 1] + z[:, 1], rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["AlexNet", "AudioNet"])
 def test_company_in_the_batch_changes_nothing(name):
     network = Network(parse(random_networks.deploy_text(name)), random_networks.random_weights(name))

@@ -125,6 +125,20 @@ def test_every_composite_and_baseline_is_offered(small, tmp_path, capsys, compos
     assert (code, err) == (0, "") and composite in out
 
 
+def test_baselines_take_settings(small, tmp_path, capsys):
+    folder, network = small
+    text = "integrated_gradients(steps=5, baseline=-0.5)"
+    code, out, err = call(
+        capsys, *network, "--input", folder / "r0.hdf5", "--composite", text, "--save", tmp_path / "r.hdf5"
+    )
+    assert (code, err) == (0, "") and f"{text}, completeness error = " in out and "sum(R)" not in out
+    wanted = METHODS["integrated_gradients"](
+        Network(folder / "deploy.prototxt", folder / "net.caffemodel"), small_input()[:1], steps=5, baseline=-0.5
+    )
+    with h5py.File(tmp_path / "r.hdf5") as file:
+        np.testing.assert_array_equal(file["relevance"], wanted.relevance)
+
+
 @pytest.mark.parametrize("extension", FORMATS)
 def test_pictures_side_by_side_are_reproducible(small, tmp_path, capsys, extension):
     folder, network = small
@@ -573,6 +587,11 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
     [
         (["--input", "r0.hdf5"], 2, "expected --output, --audible, --save or --report"),
         (["--input", "r0.hdf5", "--output", "x.png", "--composite", "omega"], 2, "expected one of epsilon_plus"),
+        (
+            ["--input", "r0.hdf5", "--output", "x.png", "--composite", "smoothgrad(noise=-1)"],
+            2,
+            "smoothgrad: noise -1 found; a finite number of at least 0 wanted",
+        ),
         (
             ["--input", "r0.hdf5", "--output", "x.png", "--target", "first"],
             2,
