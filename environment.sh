@@ -37,7 +37,7 @@ environment_base_python() {
             return
         fi
     done
-    environment_say "no Python >= 3.10 found on PATH; install one and run the command again"
+    environment_say "PATH: expected Python 3.10 or newer, got none"
     return 1
 }
 

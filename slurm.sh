@@ -56,7 +56,7 @@ main() {
         [[ ! -x "$ROOT/.venv/bin/python" ]] || PYTHON="$ROOT/.venv/bin/python"
     fi
     command -v sbatch >/dev/null || {
-        say "sbatch not found; a machine that submits to Slurm was wanted"
+        say "sbatch: expected a machine that submits to Slurm, got one without the command"
         exit 1
     }
     # relative folders would mean others on the compute nodes

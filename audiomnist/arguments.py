@@ -7,16 +7,18 @@ import math
 import re
 from collections.abc import Callable
 
+from caffe_proto import sentence
+
 DIGITS = r"[0-9]{1,18}"  # 18: int64 holds every such number
 
 
 def whole_number(least: int = 0, most: int | None = None) -> Callable[[str], int]:
     """What reads a whole number, written in digits alone, of at least `least` and at most `most`."""
-    wanted = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most}")
+    expected = f"a whole number of at least {least}" + ("" if most is None else f" and at most {most}")
 
     def read(text: str) -> int:
         if not re.fullmatch(DIGITS, text) or int(text) < least or (most is not None and int(text) > most):
-            raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
+            raise argparse.ArgumentTypeError(sentence("", expected, repr(text)))
         return int(text)
 
     return read
@@ -31,7 +33,7 @@ def real_number(least: float, most: float) -> Callable[[str], float]:
         except ValueError:
             number = math.nan
         if not least <= number <= most:  # NaN is nowhere between
-            raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, got {text!r}")
+            raise argparse.ArgumentTypeError(sentence("", f"a number from {least:g} to {most:g}", repr(text)))
         return number
 
     return read

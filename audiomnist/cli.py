@@ -23,7 +23,7 @@ COMMANDS = {
     "summary": ("runs.summary", "the table of accuracies of tested runs"),
     "study": ("study.study", "the whole study, as train_test.sh --paper"),
     "explain": ("explain.cli", "relevance of recordings, as the command lrp"),
-    "deletion": ("explain.faithfulness", "accuracy while the most relevant values are taken away"),
+    "deletion": ("explain.faithfulness", "accuracy while the most relevant values are removed"),
     "record": ("recording.record", "record a new speaker"),
     "cut": ("recording.cut", "cut a recorded session into a corpus"),
     "recognise": ("recording.recognise", "say a digit, see and hear what the networks make of it"),

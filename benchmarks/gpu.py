@@ -42,7 +42,7 @@ from audiomnist.runs.render import render
 from audiomnist.runs.run_folder import RunName
 from benchmarks.handwritten import Loop
 from caffe import graph, mode
-from caffe.context import current, read_environment
+from caffe.context import read_environment
 from caffe.fusion import fuse
 from caffe.layers.hdf5 import HDF5Data, RowOrder
 from caffe.plan import free_memory
@@ -182,7 +182,7 @@ def make_solver(name, sizes, folder, rows=None, tested=False):
     param.random_seed, param.base_lr, param.test_initialization = 1, 1e-8, False
     param.display, param.test_interval, param.snapshot, param.snapshot_prefix = 0, 10**9, 0, ""
     param.test_iter[:] = [TEST_BATCHES if not sizes.cpu else 2]
-    solver = Solver(param)
+    solver = Solver(param, mode.CONTEXT)
     if not tested:
         solver.use_plans(lambda plan: free_memory(fuse(plan)))
     for net in (solver.net, *solver.test_nets):
@@ -194,9 +194,9 @@ def make_solver(name, sizes, folder, rows=None, tested=False):
 
 def fill(layer, rows):
     """Make a data layer's set `rows` one-row files of random recordings and labels on the current device."""
-    generator = torch.Generator(device=current().device).manual_seed(2)
-    data = torch.randn((rows, *layer.inner[0]), device=current().device, generator=generator)
-    labels = torch.randint(0, 2, (rows, *layer.inner[1]), device=current().device, generator=generator).float()
+    generator = torch.Generator(device=mode.CONTEXT.device).manual_seed(2)
+    data = torch.randn((rows, *layer.inner[0]), device=mode.CONTEXT.device, generator=generator)
+    labels = torch.randint(0, 2, (rows, *layer.inner[1]), device=mode.CONTEXT.device, generator=generator).float()
     layer.device_cache, layer.first, layer.paths = [data, labels], np.arange(rows + 1), layer.paths * rows
     layer.order = RowOrder(rows, layer.layer_param.hdf5_data_param.shuffle, 3)
     layer.make_slots(1)

@@ -8,10 +8,10 @@ import torch
 
 from caffe import glog
 from caffe.blob import Blob, BlobVec
-from caffe.context import current
 from caffe.layer_factory import layer_type_list
 from caffe.layers.python import PythonLayer as Layer
 from caffe.mode import (
+    CONTEXT,
     set_device,
     set_mode_cpu,
     set_mode_gpu,
@@ -58,7 +58,7 @@ class Timer:
 
     @staticmethod
     def _now():
-        if current().device.type == "cuda":
+        if CONTEXT.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 

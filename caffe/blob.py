@@ -1,6 +1,7 @@
-"""Blobs: N-d float32 arrays with a gradient, stored where they were last used.
+"""Blobs: N-d float32 arrays with a gradient.
 
-Layers read and write torch tensors (`value`, `grad`); pycaffe users see live numpy views (`data`, `diff`).
+Layers read and write torch tensors (`value`, `grad`), on the device that plans move them to before a layer runs;
+pycaffe users see live numpy views (`data`, `diff`), which are on the CPU.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from caffe.context import current
+from caffe.context import CPU
 from caffe.errors import CaffeError, check
 
 MAX_AXES = 32
@@ -21,24 +22,29 @@ MAX_COUNT = 2**31 - 1
 class Storage:
     """Memory of one data or diff array, shareable between blobs.
 
-    `tensor` is None (all zeros, not allocated), or lives on the device of its last use. `host` is set once a numpy
-    view was handed out: from then on new values are copied into that memory, so that the view stays live.
+    `tensor` is None (all zeros, not allocated yet), or where it was written or moved to. `device` is where it is
+    allocated. `host` is set once a numpy view was handed out: from then on new values are copied into that memory, so
+    that the view stays live.
     """
 
-    __slots__ = ("tensor", "host")
+    __slots__ = ("tensor", "host", "device")
 
-    def __init__(self):
+    def __init__(self, device: torch.device):
         self.tensor = None
         self.host = None
+        self.device = device
+
+    def to(self, device: torch.device) -> None:
+        """Move the content to torch.device `device`, where it is not there already."""
+        self.device = device
+        if self.tensor is not None and self.tensor.device != device:
+            self.tensor, self.host = self.tensor.to(device), None
 
     def get(self, shape: torch.Size) -> torch.Tensor:
-        """The tensor in `shape` on the current device; moves or allocates it if needed."""
-        tensor, device = self.tensor, current().device
+        """The tensor in `shape`, wherever it is; allocated where nothing was written yet."""
+        tensor = self.tensor
         if tensor is None:
-            tensor = self.tensor = torch.zeros(shape, device=device)
-        elif tensor.device != device:
-            tensor = self.tensor = tensor.to(device)
-            self.host = None
+            tensor = self.tensor = torch.zeros(shape, device=self.device)
         if tensor.shape != shape:
             if not tensor.is_contiguous():  # what is changed through the view must reach the stored tensor
                 tensor = self.tensor = tensor.contiguous()
@@ -80,16 +86,17 @@ class Storage:
 class Blob:
     """An N-d float32 array and its gradient (docs/engine.md section 0).
 
-    value, grad: torch tensors on the current device, for layers. Assigning replaces the content; shapes must agree.
+    value, grad: torch tensors, for layers. Assigning replaces the content; shapes must agree. They are where they were
+    written last, until to(device) moves them; a new blob is on `device`.
     data, diff: live, writable numpy views (float32, C order) for users; in GPU mode each access copies to the host.
     """
 
     __slots__ = ("_shape", "_count", "_data", "_diff", "__weakref__")
 
-    def __init__(self, shape: Sequence[int] = ()):
+    def __init__(self, shape: Sequence[int] = (), device: torch.device = CPU):
         self._shape = torch.Size(())
         self._count = 1
-        self._data, self._diff = Storage(), Storage()
+        self._data, self._diff = Storage(device), Storage(device)
         self.reshape(*shape)
 
     # -- shape ---------------------------------------------------------------------------------------------------
@@ -146,9 +153,14 @@ class Blob:
     width = property(lambda self: self._legacy(3))
 
     # -- torch side ----------------------------------------------------------------------------------------------
+    def to(self, device: torch.device) -> None:
+        """Move value and gradient to torch.device `device`: what is there already stays as it is."""
+        self._data.to(device)
+        self._diff.to(device)
+
     @property
     def value(self) -> torch.Tensor:
-        """The content as a float32 tensor in `shape` on the current device; assigning replaces it."""
+        """The content as a float32 tensor in `shape`; assigning replaces it."""
         return self._data.get(self._shape)
 
     @value.setter
@@ -157,7 +169,7 @@ class Blob:
 
     @property
     def grad(self) -> torch.Tensor:
-        """The gradient as a float32 tensor in `shape` on the current device; assigning replaces it."""
+        """The gradient as a float32 tensor in `shape`; assigning replaces it."""
         return self._diff.get(self._shape)
 
     @grad.setter

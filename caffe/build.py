@@ -13,7 +13,7 @@ from google.protobuf import text_format
 
 from caffe import glog
 from caffe.blob import Blob
-from caffe.context import current
+from caffe.context import Context
 from caffe.errors import check
 from caffe.layer import Layer
 from caffe.layer_factory import make_layer
@@ -38,6 +38,11 @@ class Node:
     def name(self) -> str:
         """The layer's name."""
         return self.param.name
+
+    def to(self, device: torch.device) -> None:
+        """Move all that the layer reads and writes to torch.device `device`."""
+        for blob in (*self.bottoms, *self.tops, *self.layer.blobs):
+            blob.to(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,19 +88,16 @@ class Draft:
         return record(**{field: getattr(self, field) for field in record.__dataclass_fields__})
 
 
-def read_structure(param: caffe_pb2.NetParameter) -> tuple[caffe_pb2.NetParameter, Structure]:
-    """(NetParameter with its splits, Structure) of NetParameter `param`, whose state says phase, level and stages."""
+def read_structure(param: caffe_pb2.NetParameter, context: Context) -> tuple[caffe_pb2.NetParameter, Structure]:
+    """(NetParameter with its splits, Structure) of NetParameter `param`, whose state says phase, level and stages.
+
+    Blobs and layers compute in `context`.
+    """
     phase = param.state.phase
     param = filter_net(param, glog.info)
-    say("Initializing net from parameters: \n" + text_format.MessageToString(param))
+    context.say("Initializing net from parameters: \n" + text_format.MessageToString(param))
     param = insert_splits(param)
-    return param, Builder(phase).build(param)
-
-
-def say(message: str) -> None:
-    """Log an INFO line (the root alone)."""
-    if current().is_root:
-        glog.info(message, above=1)
+    return param, Builder(phase, context).build(param)
 
 
 # -- splits ----------------------------------------------------------------------------------------------------------
@@ -152,8 +154,8 @@ def insert_splits(param: caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
 class Builder:
     """Builds a structure layer by layer, as Caffe does and logs it."""
 
-    def __init__(self, phase: int):
-        self.phase = phase
+    def __init__(self, phase: int, context: Context):
+        self.phase, self.context = phase, context
         self.nodes, self.blobs, self.parameters = [], [], []  # Drafts
         self.inputs = []
         self.available, self.named = {}, {}  # blob name -> index: not read yet; of all
@@ -167,8 +169,8 @@ class Builder:
         self._decide_backward(param.force_backward)
         outputs = sorted(self.available.values(), key=lambda index: self.blobs[index].name.encode())
         for index in outputs:
-            say(f"This network produces output {self.blobs[index].name}")
-        say("Network initialization done.")
+            self.context.say(f"This network produces output {self.blobs[index].name}")
+        self.context.say("Network initialization done.")
         return Structure(
             tuple(node.freeze(Node) for node in self.nodes),
             tuple(blob.freeze(NamedBlob) for blob in self.blobs),
@@ -187,8 +189,8 @@ class Builder:
             )
         own = caffe_pb2.LayerParameter()
         own.CopyFrom(layer_param)  # a layer may complete its own copy (BatchNorm does); flags go by the original
-        layer = make_layer(own, layer_param.phase)
-        say(f"Creating Layer {layer_param.name}")
+        layer = make_layer(own, layer_param.phase, self.context)
+        self.context.say(f"Creating Layer {layer_param.name}")
         node = Draft(layer=layer, param=layer_param)
         self._connect_bottoms(node)
         self._connect_tops(node)
@@ -200,7 +202,7 @@ class Builder:
         param, ids = node.param, []
         for j, name in enumerate(param.bottom):
             check(name in self.available, f"Unknown bottom blob '{name}' (layer '{param.name}', bottom index {j})")
-            say(f"{param.name} <- {name}")
+            self.context.say(f"{param.name} <- {name}")
             ids.append(self.available.pop(name))
         node.bottom_ids, node.bottoms = tuple(ids), [self.blobs[k].blob for k in ids]
         node.propagate_down = list(param.propagate_down) or [self.blobs[k].need_backward for k in ids]
@@ -209,7 +211,7 @@ class Builder:
         param, layer, ids = node.param, node.layer, []
         for j, name in enumerate(param.top):
             if j < len(param.bottom) and param.bottom[j] == name:
-                say(f"{param.name} -> {name} (in-place)")
+                self.context.say(f"{param.name} -> {name} (in-place)")
                 check(
                     layer.in_place,
                     f"{layer.where}: top '{name}' is also its bottom; Layer does not allow in-place computation.",
@@ -217,7 +219,7 @@ class Builder:
                 index = node.bottom_ids[j]
             else:
                 check(name not in self.named, f"Top blob '{name}' produced by multiple sources. (layer '{param.name}')")
-                say(f"{param.name} -> {name}")
+                self.context.say(f"{param.name} -> {name}")
                 index = self.named[name] = self._new_blob(name)
             if param.type == "Input":
                 self.inputs.append(index)
@@ -225,17 +227,17 @@ class Builder:
             ids.append(index)
         if layer.is_loss:
             while len(ids) < max(layer.tops[0], 1):
-                say(f"{param.name} -> (automatic)")
+                self.context.say(f"{param.name} -> (automatic)")
                 ids.append(self._new_blob("(automatic)"))
         node.top_ids, node.tops = tuple(ids), [self.blobs[k].blob for k in ids]
 
     def _new_blob(self, name):
-        self.blobs.append(Draft(name=name, blob=Blob(()), loss_weight=0.0, need_backward=False))
+        self.blobs.append(Draft(name=name, blob=Blob((), self.context.device), loss_weight=0.0, need_backward=False))
         return len(self.blobs) - 1
 
     def _set_up(self, node):
         layer, param = node.layer, node.param
-        say(f"Setting up {param.name}")
+        self.context.say(f"Setting up {param.name}")
         for what, blobs, (least, most), verb in (
             ("bottom", node.bottoms, layer.bottoms, "takes"),
             ("top", node.tops, layer.tops, "produces"),
@@ -260,12 +262,12 @@ class Builder:
         for k, weight, blob in zip(node.top_ids, node.loss_weights, node.tops, strict=True):
             self.blobs[k].loss_weight = weight
             if weight:
-                blob.grad = torch.full(tuple(blob.shape), weight, device=current().device)
-            say(f"Top shape: {blob.shape_string}")
+                blob.grad = torch.full(tuple(blob.shape), weight, device=self.context.device)
+            self.context.say(f"Top shape: {blob.shape_string}")
             if weight:
-                say(f"    with loss weight {glog.g(weight)}")
+                self.context.say(f"    with loss weight {glog.g(weight)}")
             self.memory += 4 * blob.count
-        say(f"Memory required for data: {self.memory}")
+        self.context.say(f"Memory required for data: {self.memory}")
 
     # -- parameters ----------------------------------------------------------------------------------------------
     def _add_parameters(self, node):
@@ -301,7 +303,7 @@ class Builder:
     def _share(self, parameter, owner, node, spec):
         owner_name = self.nodes[owner.node].param.name if owner.node < len(self.nodes) else node.param.name
         names = f"Cannot share param '{spec.name}' owned by layer '{owner_name}' with layer '{node.param.name}'"
-        say(f"Sharing parameters '{spec.name}' owned by layer '{owner_name}', param index {owner.index}")
+        self.context.say(f"Sharing parameters '{spec.name}' owned by layer '{owner_name}', param index {owner.index}")
         mine, theirs = parameter.blob, owner.blob
         if spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE:
             check(
@@ -336,7 +338,9 @@ class Builder:
             if not contributes or all(name in skipped for name in names):
                 node.need_backward = False
                 node.propagate_down = [False] * len(node.bottom_ids)
-            say(f"{node.param.name} {'needs' if node.need_backward else 'does not need'} backward computation.")
+            self.context.say(
+                f"{node.param.name} {'needs' if node.need_backward else 'does not need'} backward computation."
+            )
             for k, need in zip(node.bottom_ids, node.propagate_down, strict=True):
                 name = self.blobs[k].name
                 if contributes:

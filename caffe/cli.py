@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from caffe import glog, mode, training
-from caffe.context import current, read_environment
+from caffe import glog, training
+from caffe.context import Context, read_environment
 from caffe.errors import CaffeError, check
 from caffe.fusion import fuse
 from caffe.net import Net
@@ -37,8 +37,13 @@ commands:
   time            benchmark model execution time"""
 
 
-def action(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """Decorator: make a function of the parsed flags a command of its name without the trailing underscore."""
+def action(
+    function: Callable[[argparse.Namespace, Context], int],
+) -> Callable[[argparse.Namespace, Context], int]:
+    """Decorator: make a function a command of its name without the trailing underscore.
+
+    It gets the parsed flags and the context to compute in, which is on the CPU, and returns the exit status.
+    """
     ACTIONS[function.__name__.rstrip("_")] = function
     return function
 
@@ -100,9 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in sorted(ACTIONS):
                 glog.error(f"\t{name}")
             raise CaffeError(f"Unknown action: {flags.command[0]}")
-        read_environment()
+        context = Context(settings=read_environment())
         keep_memory()
-        return command(flags)
+        return command(flags, context)
     except (CaffeError, CaffeFileError) as error:
         glog.fatal(str(error))
         return FATAL_STATUS
@@ -147,7 +152,7 @@ def stages(text: str) -> list[str]:
 
 # -- train -----------------------------------------------------------------------------------------------------------
 @action
-def train(flags: argparse.Namespace) -> int:
+def train(flags: argparse.Namespace, context: Context) -> int:
     """Train or finetune a model."""
     check(flags.solver, "Need a solver definition to train.")
     check(
@@ -163,13 +168,13 @@ def train(flags: argparse.Namespace) -> int:
     if gpus:
         glog.info("Using GPUs " + ", ".join(map(str, gpus)))
         for gpu in gpus:
-            mode.set_device(gpu)
+            context.select_gpu(gpu)
             glog.info(f"GPU {gpu}: {torch.cuda.get_device_name(gpu)}")
-        mode.set_device(gpus[0])
-        mode.set_mode_gpu()
+        context.select_gpu(gpus[0])
+        context.use_gpu()
     else:
         glog.info("Use CPU.")
-        mode.set_mode_cpu()
+        context.use_cpu()
     if flags.snapshot:
         del param.weights[:]
     elif flags.weights:
@@ -178,20 +183,20 @@ def train(flags: argparse.Namespace) -> int:
     if len(gpus) > 1:
         train_on(param, [f"cuda:{gpu}" for gpu in gpus], flags.snapshot, flags.sigint_effect, flags.sighup_effect)
     else:
-        training.train(param, training.SignalAction(flags.sigint_effect, flags.sighup_effect), flags.snapshot)
+        training.train(param, context, training.SignalAction(flags.sigint_effect, flags.sighup_effect), flags.snapshot)
     glog.info("Optimization Done.")
     return 0
 
 
 # -- test ------------------------------------------------------------------------------------------------------------
 @action
-def test(flags: argparse.Namespace) -> int:
+def test(flags: argparse.Namespace, context: Context) -> int:
     """Score a model."""
     check(flags.model, "Need a model definition to score.")
     check(flags.weights, "Need model weights to score.")
     check(flags.iterations > 0, f"-iterations: found {flags.iterations}; wanted a positive number")
-    _use_first_gpu(flags)
-    net = Net.from_param(net_state(read_net(flags.model), caffe_pb2.TEST, flags.level, stages(flags.stage)))
+    _use_first_gpu(flags, context)
+    net = Net(net_state(read_net(flags.model), caffe_pb2.TEST, flags.level, stages(flags.stage)), context)
     net.copy_from(flags.weights)
     batch = 0
 
@@ -239,34 +244,34 @@ def test(flags: argparse.Namespace) -> int:
     return 0
 
 
-def _use_first_gpu(flags):
+def _use_first_gpu(flags, context):
     gpus = gpu_ids(flags.gpu)
     if gpus:
         glog.info(f"Use GPU with device ID {gpus[0]}")
-        mode.set_device(gpus[0])
-        mode.set_mode_gpu()
+        context.select_gpu(gpus[0])
+        context.use_gpu()
         glog.info(f"GPU device name: {torch.cuda.get_device_name(gpus[0])}")
     else:
         glog.info("Use CPU.")
-        mode.set_mode_cpu()
+        context.use_cpu()
 
 
 # -- time ------------------------------------------------------------------------------------------------------------
-def _now():
-    if current().device.type == "cuda":
+def _now(context):
+    if context.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 @action
-def time_(flags: argparse.Namespace) -> int:
+def time_(flags: argparse.Namespace, context: Context) -> int:
     """Benchmark a model, layer by layer."""
     check(flags.model, "Need a model definition to time.")
     check(flags.phase in ("", "TRAIN", "TEST"), 'phase must be "TRAIN" or "TEST"')
     check(flags.iterations > 0, f"-iterations: found {flags.iterations}; wanted a positive number")
     phase = caffe_pb2.TEST if flags.phase == "TEST" else caffe_pb2.TRAIN
-    _use_first_gpu(flags)
-    net = Net.from_param(net_state(read_net(flags.model), phase, flags.level, stages(flags.stage)))
+    _use_first_gpu(flags, context)
+    net = Net(net_state(read_net(flags.model), phase, flags.level, stages(flags.stage)), context)
     plan = net.plan if net.debug_info else fuse(net.plan)
     if phase == caffe_pb2.TRAIN and not net.debug_info:
         plan = free_memory(plan)  # as when training: freed memory is used again while it is at hand
@@ -279,28 +284,28 @@ def time_(flags: argparse.Namespace) -> int:
     count = len(net.layers)
     forward, backward = [0.0] * count, [0.0] * count
     forward_total = backward_total = 0.0
-    begin = _now()
+    begin = _now(context)
     for j in range(flags.iterations):
         net.clear_param_diffs()
-        started = _now()
+        started = _now(context)
         for i in range(count):
-            before = _now()
+            before = _now(context)
             plan.forward(i, i)
-            forward[i] += _now() - before
-        forward_total += _now() - started
-        middle = _now()
+            forward[i] += _now(context) - before
+        forward_total += _now(context) - started
+        middle = _now(context)
         for i in reversed(range(count)):
-            before = _now()
+            before = _now(context)
             plan.backward(i, i)
-            backward[i] += _now() - before
-        backward_total += _now() - middle
-        glog.info(f"Iteration: {j + 1} forward-backward time: {glog.g(1000 * (_now() - started))} ms.")
+            backward[i] += _now(context) - before
+        backward_total += _now(context) - middle
+        glog.info(f"Iteration: {j + 1} forward-backward time: {glog.g(1000 * (_now(context) - started))} ms.")
     mean = 1000.0 / flags.iterations
     glog.info("Average time per layer: ")
     for i, name in enumerate(net._layer_names):
         glog.info(f"{name:>10}\tforward: {glog.g(mean * forward[i])} ms.")
         glog.info(f"{name:>10}\tbackward: {glog.g(mean * backward[i])} ms.")
-    total = 1000.0 * (_now() - begin)
+    total = 1000.0 * (_now(context) - begin)
     glog.info(f"Average Forward pass: {glog.g(mean * forward_total)} ms.")
     glog.info(f"Average Backward pass: {glog.g(mean * backward_total)} ms.")
     glog.info(f"Average Forward-Backward: {glog.g(total / flags.iterations)} ms.")
@@ -330,11 +335,11 @@ YES_NO = (15, 17)
 
 
 @action
-def device_query(flags: argparse.Namespace) -> int:
+def device_query(flags: argparse.Namespace, context: Context) -> int:
     """Show GPU diagnostic information."""
     glog.info(f"Querying GPUs {flags.gpu}")
     for index in gpu_ids(flags.gpu):
-        mode.set_device(index)
+        context.select_gpu(index)
         properties = torch.cuda.get_device_properties(index)
         try:
             driver = ctypes.CDLL("libcuda.so.1")

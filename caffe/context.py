@@ -1,22 +1,21 @@
 """Where computation happens and who this solver is: device, precision, random streams, rank, settings.
 
-A Context may be given to nets and solvers. What is given none computes in the default one, which every thread has for
-itself and which caffe.set_mode_gpu() and its siblings (caffe.mode) change.
+Nets and solvers are given a Context and hand it to their layers; nothing else says where and how they compute. Those of
+pycaffe are given the one that caffe.set_mode_gpu() and its siblings change (caffe.mode).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from caffe import glog
 from caffe.errors import CaffeError
 
 CPU = torch.device("cpu")
@@ -128,12 +127,9 @@ class RandomState:
             self.generator(on).set_state(torch.from_numpy(np.array(values, dtype=np.uint8)))
 
 
-_random = RandomState()  # of the default contexts of all threads
-
-
 # -- contexts --------------------------------------------------------------------------------------------------------
 class Context:
-    """device: a torch.device. gpu: the index of the GPU that the GPU mode uses. random: a RandomState.
+    """device: a torch.device. gpu: the index of the GPU that use_gpu() turns to. random: a RandomState.
 
     solver_count, solver_rank: of the solvers that train together; rank 0 is the root, the only one that logs, tests and
     snapshots. capturing: True while operations are recorded for a graph, when nothing may wait for the device.
@@ -149,7 +145,7 @@ class Context:
     ):
         self.device, self.gpu = device, device.index or 0
         self.random = RandomState() if random is None else random
-        self.solver_count, self.solver_rank, self.multiprocess = solver_count, solver_rank, False
+        self.solver_count, self.solver_rank = solver_count, solver_rank
         self.capturing = False
         self._settings = settings
 
@@ -161,9 +157,75 @@ class Context:
         return _settings if _settings is not None else read_environment()
 
     @property
+    def generator(self) -> torch.Generator:
+        """The random stream of the device."""
+        return self.random.generator(self.device)
+
+    # -- ranks ---------------------------------------------------------------------------------------------------
+    @property
     def is_root(self) -> bool:
         """True for the root: the only solver, or the one of rank 0."""
         return self.solver_rank == 0
+
+    def say(self, message: str) -> None:
+        """Log an INFO line of the caller's place (the root alone)."""
+        if self.is_root:
+            glog.info(message, above=1)
+
+    # -- device and precision ------------------------------------------------------------------------------------
+    def use_cpu(self) -> None:
+        """Compute on the CPU from now on."""
+        self.device = CPU
+
+    def select_gpu(self, index: int) -> None:
+        """Make GPU `index` the one that use_gpu() turns to; where a GPU is used already, turn to this one.
+
+        Raises CaffeError when there is no such CUDA device.
+        """
+        _require_gpu(index)
+        self.gpu = int(index)
+        torch.cuda.set_device(self.gpu)
+        if self.device.type == "cuda":
+            self.device = torch.device("cuda", self.gpu)
+
+    def use_gpu(self) -> None:
+        """Compute on the selected GPU from now on; the log says in which precision.
+
+        Raises CaffeError when there is no such CUDA device.
+        """
+        _require_gpu(self.gpu)
+        glog.info("GPU precision: " + ("TF32 (CAFFE_TF32=1)" if self.settings.tf32 else "float32"))
+        self.device = torch.device("cuda", self.gpu)
+
+    @contextlib.contextmanager
+    def precision(self) -> Iterator[None]:
+        """A `with` block in which CUDA computes as the settings say; torch's own switches are as before behind it.
+
+        Matrix products and convolutions are float32 without TF32, as Caffe's, unless the settings allow TF32. cuDNN
+        uses algorithms that give the same bits every time.
+        """
+        if self.device.type == "cpu":  # where none of it means anything
+            yield
+            return
+        tf32, matmul, cudnn = self.settings.tf32, torch.backends.cuda.matmul, torch.backends.cudnn
+        before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = tf32, tf32, True, False
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+    @property
+    def channels_last(self) -> bool:
+        """True if convolutions over two axes work in torch's channels_last memory format.
+
+        On the CPU it is the quickest. Tensor cores, which TF32 uses, read it as well; float32 on CUDA prefers the plain
+        format. The settings may decide otherwise on CUDA.
+        """
+        if self.device.type == "cpu":
+            return True
+        asked = self.settings.channels_last
+        return self.settings.tf32 if asked is None else asked
 
     @contextlib.contextmanager
     def capture(self) -> Iterator[None]:
@@ -175,39 +237,11 @@ class Context:
             self.capturing = False
 
 
-class _Thread(threading.local):
-    """Every thread starts on the CPU as the only solver, as Caffe's thread-local context does."""
-
-    def __init__(self):
-        self.context = Context(random=_random)
-
-
-_thread = _Thread()
-
-
-def current() -> Context:
-    """The context of this thread's computations: the one in use(), or the thread's default one."""
-    return _thread.context
-
-
-@contextlib.contextmanager
-def use(context: Context | None) -> Iterator[None]:
-    """A `with` block in which `context` is the current one of this thread (None: it stays as it is)."""
-    before = _thread.context
-    if context is not None:
-        _thread.context = context
-    try:
-        yield
-    finally:
-        _thread.context = before
-
-
-def in_own_context(method: Callable) -> Callable:
-    """Decorator: a method that computes in the context that its object was given as `context`."""
-
-    @functools.wraps(method)
-    def run(self, *args, **more):
-        with use(self.context):
-            return method(self, *args, **more)
-
-    return run
+def _require_gpu(index):
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not 0 <= int(index) < count:
+        raise CaffeError(
+            f"GPU {index}: found {count} usable CUDA devices; use CPU mode or one of 0..{count - 1}"
+            if count
+            else f"GPU {index}: no usable CUDA device was found; use CPU mode"
+        )

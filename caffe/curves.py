@@ -11,9 +11,9 @@ from typing import TextIO
 import numpy as np
 
 from caffe import glog
-from caffe.context import current
+from caffe.context import Settings
 from caffe.solver import Solver
-from caffe_proto import write_file
+from caffe_proto import caffe_pb2, write_file
 
 COLUMNS = ("iteration", "kind", "name", "value")
 
@@ -21,13 +21,19 @@ COLUMNS = ("iteration", "kind", "name", "value")
 class LearningCurve:
     """Collects training loss, learning rate (every `display` iterations) and all test scores of a solver.
 
+    A solver.Listener of the solver with SolverParameter `param`.
+
     write() makes `<snapshot_prefix>_curve.csv` (columns iteration, kind, name, value) and `..._curve.png`.
     A resumed run keeps the rows up to its first iteration.
     """
 
-    def __init__(self, solver: Solver):
-        self.stem = f"{solver.param.snapshot_prefix}_curve"
-        self.every = solver.param.display or 1
+    def __init__(self, param: caffe_pb2.SolverParameter):
+        self.stem = f"{param.snapshot_prefix}_curve"
+        self.every = param.display or 1
+        self.rows = None  # until the training starts
+
+    def started(self, solver: Solver) -> None:
+        """Take over the rows of before the iteration that a resumed run begins with."""
         self.rows = self._earlier(solver.iter)
 
     def _earlier(self, iteration):
@@ -60,7 +66,12 @@ class LearningCurve:
         self._attempt(self._write_csv)  # what a killed run goes on from has its curve as well
 
     def write(self) -> None:
-        """Write CSV and picture, each atomically; where that fails the log says so, and the run is none the worse."""
+        """Write CSV and picture, each atomically; where that fails the log says so, and the run is none the worse.
+
+        Nothing where the training has not started.
+        """
+        if self.rows is None:
+            return
         self._attempt(self._write_csv)
         self._attempt(self._write_picture)
 
@@ -121,9 +132,9 @@ class LearningCurve:
         write_file(f"{self.stem}.png", picture.getvalue())
 
 
-def progress_stream() -> TextIO | None:
+def progress_stream(settings: Settings) -> TextIO | None:
     """Where progress is drawn: the file of the settings (a terminal), else stderr if it is one, else None."""
-    path = current().settings.progress
+    path = settings.progress
     if not path:
         return sys.stderr if sys.stderr.isatty() else None
     try:
@@ -134,13 +145,22 @@ def progress_stream() -> TextIO | None:
 
 
 class ProgressLine:
-    """A line on the terminal `stream` with iteration, loss, speed and time left."""
+    """A line on the terminal `stream` with iteration, loss, speed and time left; a solver.Listener."""
 
-    def __init__(self, solver: Solver, stream: TextIO):
+    def __init__(self, stream: TextIO):
+        self.stream, self.bar = stream, None
+
+    def started(self, solver: Solver) -> None:
+        """Draw the line."""
         from tqdm import tqdm
 
         self.bar = tqdm(
-            total=solver.param.max_iter, initial=solver.iter, unit="it", file=stream, leave=False, dynamic_ncols=True
+            total=solver.param.max_iter,
+            initial=solver.iter,
+            unit="it",
+            file=self.stream,
+            leave=False,
+            dynamic_ncols=True,
         )
         glog.set_line_hook(self.bar.clear)
 
@@ -160,4 +180,5 @@ class ProgressLine:
     def close(self) -> None:
         """Take the line off the terminal."""
         glog.set_line_hook(None)
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import torch
 
 from caffe.blob import Blob
-from caffe.context import current
 from caffe.errors import CaffeError, check
 from caffe_proto import caffe_pb2
 
@@ -19,15 +18,18 @@ FILLERS = {}
 
 
 def filler(
-    function: Callable[[torch.Tensor, caffe_pb2.FillerParameter], None],
-) -> Callable[[torch.Tensor, caffe_pb2.FillerParameter], None]:
-    """Decorator: make a filler known under its function name. It gets (tensor on the CPU, FillerParameter)."""
+    function: Callable[[torch.Tensor, caffe_pb2.FillerParameter, torch.Generator], None],
+) -> Callable[[torch.Tensor, caffe_pb2.FillerParameter, torch.Generator], None]:
+    """Decorator: make a filler known under its function name. It gets a tensor and a generator on the CPU."""
     FILLERS[function.__name__] = function
     return function
 
 
-def fill(blob: Blob, param: caffe_pb2.FillerParameter, where: str = "blob") -> None:
-    """Fill the data of `blob` as FillerParameter `param` says; `where` names the owner in errors."""
+def fill(blob: Blob, param: caffe_pb2.FillerParameter, generator: torch.Generator, where: str = "blob") -> None:
+    """Fill the data of `blob` as FillerParameter `param` says, with numbers of `generator` (of the CPU).
+
+    `where` names the owner in errors.
+    """
     if param.type not in FILLERS:
         raise CaffeError(f"{where}: Unknown filler name: {param.type} (known fillers: {', '.join(sorted(FILLERS))})")
     check(blob.count > 0, f"{where}: a filler was asked to fill an empty blob of shape {blob.shape_string}")
@@ -37,7 +39,7 @@ def fill(blob: Blob, param: caffe_pb2.FillerParameter, where: str = "blob") -> N
     )
     values = torch.empty(tuple(blob.shape))
     try:
-        FILLERS[param.type](values, param)
+        FILLERS[param.type](values, param, generator)
     except CaffeError as error:
         raise CaffeError(f"{where}: {param.type} filler: {error}") from None
     blob.value.copy_(values)
@@ -56,52 +58,50 @@ def fan(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> float:
 
 
 @filler
-def constant(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+def constant(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Every number is `value`."""
     values.fill_(param.value)
 
 
 @filler
-def uniform(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+def uniform(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Uniform between `min` and `max`."""
-    values.uniform_(param.min, param.max, generator=current().random.generator())
+    values.uniform_(param.min, param.max, generator=generator)
 
 
 @filler
-def gaussian(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+def gaussian(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Normal with `mean` and `std`; with `sparse` each number is kept with probability sparse / shape[0], else 0."""
     check(param.std > 0, f"found std {param.std:g}; wanted a positive one")
-    values.normal_(param.mean, param.std, generator=current().random.generator())
+    values.normal_(param.mean, param.std, generator=generator)
     if param.sparse >= 0:
-        keep = torch.empty_like(values).bernoulli_(
-            param.sparse / values.shape[0], generator=current().random.generator()
-        )
+        keep = torch.empty_like(values).bernoulli_(param.sparse / values.shape[0], generator=generator)
         values.mul_(keep)
 
 
 @filler
-def xavier(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+def xavier(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Uniform in +-sqrt(3 / n), where n is fan(); Glorot and Bengio 2010."""
     bound = math.sqrt(3.0 / fan(values, param))
-    values.uniform_(-bound, bound, generator=current().random.generator())
+    values.uniform_(-bound, bound, generator=generator)
 
 
 @filler
-def msra(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+def msra(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Normal with mean 0 and variance 2 / n, where n is fan(); He et al. 2015."""
-    values.normal_(0.0, math.sqrt(2.0 / fan(values, param)), generator=current().random.generator())
+    values.normal_(0.0, math.sqrt(2.0 / fan(values, param)), generator=generator)
 
 
 @filler
-def positive_unitball(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+def positive_unitball(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Uniform in [0, 1], then divided so that each item of axis 0 has the sum 1; CaffeError for a scalar."""
     check(values.dim() > 0, "found a scalar; wanted at least one axis")
-    values.uniform_(0.0, 1.0, generator=current().random.generator())
+    values.uniform_(0.0, 1.0, generator=generator)
     values.div_(values.flatten(1).sum(1).reshape((-1,) + (1,) * (values.dim() - 1)))
 
 
 @filler
-def bilinear(values: torch.Tensor, param: caffe_pb2.FillerParameter) -> None:
+def bilinear(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Kernels of bilinear interpolation, for upsampling; CaffeError unless there are 4 axes and a square kernel."""
     check(
         values.dim() == 4 and values.shape[2] == values.shape[3],

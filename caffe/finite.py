@@ -14,6 +14,7 @@ from caffe import glog
 from caffe.blob import Blob
 from caffe.errors import CaffeError, check
 from caffe.net import Net
+from caffe.plan import Plan
 
 
 def check_loss(iteration: int, loss: float, net: Net, replayed: bool) -> None:
@@ -37,9 +38,10 @@ def check_loss(iteration: int, loss: float, net: Net, replayed: bool) -> None:
 
 def first_not_finite(net: Net) -> str:
     """A sentence that names the first blob that is not finite, from another forward pass over the same data."""
-    for node in net.nodes:
+    plan = Plan.of(net)
+    for i, node in enumerate(net.nodes):
         if node.bottoms:
-            node.layer.forward(node.bottoms, node.tops)
+            plan.forward(i, i)
         for k, blob in zip(node.top_ids, node.tops, strict=True):
             if not bool(torch.isfinite(blob.value).all()):
                 return (
@@ -60,6 +62,8 @@ def check_weights(iteration: int, net: Net, history: Sequence[Blob] = ()) -> Non
         if one.owner is None
     }
     blobs |= {f"history blob {k}": blob for k, blob in enumerate(history)}
+    for blob in blobs.values():
+        blob.to(net.context.device)  # a user may have looked at some of them
     # a sum shows each of them at a fraction of the cost; finite numbers may overflow it, so that we look again
     if not blobs or bool(torch.stack([blob.value.sum() for blob in blobs.values()]).isfinite().all()):
         return

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from caffe.context import current
 from caffe.plan import Plan, Step
 
 
@@ -39,7 +38,7 @@ def fuse(plan: Plan) -> Plan:
         if c is not None and function in nodes[c].layer.gradient_epilogues and len(nodes[c].tops) == 1:
             behind = nodes[c]
         block = None
-        if before and behind and len(producers) == 1 and current().device.type == "cpu":
+        if before and behind and len(producers) == 1 and plan.net.context.device.type == "cpu":
             block = before.layer.make_block(
                 behind.layer, before.bottoms[0], before.tops[0], behind.tops[0], before.propagate_down[0]
             )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from caffe.blob import Blob, BlobVec
-from caffe.context import current
+from caffe.context import Context
 from caffe.errors import CaffeError, check
 from caffe.fillers import fill
 from caffe_proto import array_to_blobproto, blobproto_to_array, caffe_pb2, check_finite
@@ -46,8 +46,9 @@ class Layer:
       as_epilogue: the element-wise function that the layer computes, by its name, if others can do it; or None.
       epilogues: names of functions that forward_with(function, bottom, top) applies to the result.
       gradient_epilogues: names of functions before this layer whose gradient backward_with(function, ...) includes.
-    Instance attributes: layer_param (LayerParameter), phase (0 TRAIN, 1 TEST), blobs (BlobVec of parameters),
-      param_propagate_down (bool per parameter), param_str (Python layers).
+    Instance attributes: layer_param (LayerParameter), phase (0 TRAIN, 1 TEST), context (caffe.context.Context: where it
+      computes, and where plans bring its blobs), blobs (BlobVec of parameters), param_propagate_down (bool per
+      parameter), param_str (Python layers).
     """
 
     bottoms = (1, 1)
@@ -62,8 +63,8 @@ class Layer:
     as_epilogue = None
     epilogues = gradient_epilogues = ()
 
-    def __init__(self, layer_param: caffe_pb2.LayerParameter, phase: int):
-        self.layer_param = layer_param
+    def __init__(self, layer_param: caffe_pb2.LayerParameter, phase: int, context: Context):
+        self.layer_param, self.context = layer_param, context
         self.phase = int(phase)
         self.blobs = BlobVec()
         self.param_propagate_down = []
@@ -123,7 +124,7 @@ class Layer:
 
     def add_param(self, shape: Sequence[int], filler: caffe_pb2.FillerParameter) -> Blob:
         """Append a parameter blob: filled by `filler` (FillerParameter), or taken from the prototxt's `blobs`."""
-        blob = Blob(shape)
+        blob = Blob(shape, self.context.device)
         given = self.layer_param.blobs
         index = len(self.blobs)
         if len(given):
@@ -132,7 +133,7 @@ class Layer:
             check_finite(array, f"{self.where}: blob {index} in the prototxt")
             load_blob(blob, array, f"{self.where}: Incorrect {'weight' if index == 0 else 'bias'} shape")
         else:
-            fill(blob, filler, self.where)
+            fill(blob, filler, self.context.random.generator(), self.where)
         self.blobs.append(blob)
         self.param_propagate_down.append(True)
         return blob
@@ -231,8 +232,3 @@ def save_layer(layer: Layer, with_diff: bool = False) -> caffe_pb2.LayerParamete
         diff = blob.grad.cpu().numpy() if with_diff else None
         result.blobs.append(array_to_blobproto(blob.value.cpu().numpy(), diff))
     return result
-
-
-def generator() -> torch.Generator:
-    """The random stream of the current device."""
-    return current().random.generator(current().device)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from caffe.build import read_structure, say
-from caffe.context import Context, in_own_context, use
+from caffe.build import read_structure
+from caffe.context import Context
 from caffe.errors import check
 from caffe.layer import load_blob, save_layer
 from caffe.observer import Observer
@@ -25,27 +25,34 @@ class LayerVec(list):
 class Net:
     """A net built from a NetParameter whose `state` says phase, level and stages.
 
-    context: the caffe.context.Context that it computes in, None: the current one.
+    context: the caffe.context.Context that it computes in. debug_info() is asked in every pass whether it logs the mean
+    size of all that it reads and writes (None, and no such function: as the NetParameter says).
     The structure does not change: `nodes` (caffe.build.Node, one a layer in the order of execution), `named_blobs`
     (NamedBlob), `parameters` (Parameter), `_inputs` and `_outputs` (indices of blobs).
     """
 
-    def __init__(self, param: caffe_pb2.NetParameter, context: Context | None = None):
-        self._build(param, context)
+    def __init__(
+        self,
+        param: caffe_pb2.NetParameter,
+        context: Context,
+        debug_info: Callable[[], bool | None] | None = None,
+    ):
+        self._build(param, context, debug_info)
 
     @classmethod
-    def from_param(cls, param: caffe_pb2.NetParameter, context: Context | None = None) -> Net:
+    def from_param(
+        cls,
+        param: caffe_pb2.NetParameter,
+        context: Context,
+        debug_info: Callable[[], bool | None] | None = None,
+    ) -> Net:
         """A net from a NetParameter whose state is set (solvers build their nets so)."""
-        return cls(param, context)
+        return cls(param, context, debug_info)
 
-    def _build(self, param, context=None):
+    def _build(self, param, context, debug_info=None):
         self.context = context
-        with use(context):
-            self._build_here(param)
-
-    def _build_here(self, param):
         self.phase = param.state.phase
-        self.param, structure = read_structure(param)
+        self.param, structure = read_structure(param, context)
         self.name = self.param.name
         self.nodes, self.named_blobs, self.parameters = structure.nodes, structure.blobs, structure.parameters
         self._inputs, self._outputs = list(structure.inputs), list(structure.outputs)
@@ -54,16 +61,18 @@ class Net:
         owners = [one for one in self.parameters if one.owner is None]
         self.learnable_params = [one.blob for one in owners]
         self.lr_mults, self.decay_mults = [one.lr_mult for one in owners], [one.decay_mult for one in owners]
-        self.observer = Observer(self.nodes, self.named_blobs, self.learnable_params, self.param.debug_info)
+        own = self.param.debug_info
+
+        def shows_blobs():  # knows not the net, which would otherwise live until it is found
+            asked = None if debug_info is None else debug_info()
+            return own if asked is None else asked
+
+        self.observer = Observer(self.nodes, self.named_blobs, self.learnable_params, shows_blobs)
 
     @property
     def debug_info(self) -> bool:
         """True: every pass logs the mean size of what it reads and writes."""
-        return self.observer.debug_info
-
-    @debug_info.setter
-    def debug_info(self, value: bool) -> None:
-        self.observer.debug_info = value
+        return self.observer.debug_info()
 
     # -- the structure as lists, as pycaffe shows it -------------------------------------------------------------
     @property
@@ -104,27 +113,23 @@ class Net:
         """The whole backward pass, with the debug summary that Caffe prints after it."""
         self.plan.run_backward()
 
-    @in_own_context
     def reshape(self) -> None:
         """Run every layer's shape inference again (after input blobs were reshaped)."""
         for node in self.nodes:
             node.layer.reshape(node.bottoms, node.tops)
 
-    @in_own_context
     def clear_param_diffs(self) -> None:
         """Zero the gradients of all learnable parameters."""
         for blob in self.learnable_params:
             blob.clear_grad()
 
     # -- outputs -------------------------------------------------------------------------------------------------
-    @in_own_context
     def output_scores(self) -> list[tuple[str, float, np.ndarray]]:
         """[(blob name, loss weight, float array of its elements)] of the outputs, in Caffe's order."""
         outputs = [self.named_blobs[k] for k in self._outputs]
         return [(one.name, one.loss_weight, one.blob.value.reshape(-1).cpu().double().numpy()) for one in outputs]
 
     # -- weights -------------------------------------------------------------------------------------------------
-    @in_own_context
     def copy_from(self, path: str | os.PathLike) -> None:
         """Load weights by layer name from a .caffemodel (binary or HDF5); unknown layers are logged and ignored."""
         path = os.fspath(path)
@@ -133,7 +138,7 @@ class Net:
         used = 0
         for name, arrays in weights.items():
             if name not in index:
-                say(f"Ignoring source layer {name}")
+                self.context.say(f"Ignoring source layer {name}")
                 continue
             blobs = self.layers[index[name]].blobs
             shared = {one.index for one in self.parameters if one.node == index[name] and one.owner is not None}
@@ -164,7 +169,6 @@ class Net:
         """Load weights from an HDF5 file (see copy_from)."""
         self.copy_from(path)
 
-    @in_own_context
     def to_proto(self, with_diff: bool = False) -> caffe_pb2.NetParameter:
         """The net as a NetParameter with parameter blobs, as .caffemodel files hold it."""
         result = caffe_pb2.NetParameter(name=self.name)
@@ -176,7 +180,6 @@ class Net:
         """Write the weights as a binary .caffemodel, atomically."""
         write_message(os.fspath(path), self.to_proto(with_diff))
 
-    @in_own_context
     def save_hdf5(self, path: str | os.PathLike, with_diff: bool = False) -> None:
         """Write the weights as HDF5, `/data/<layer>/<index>` (and `/diff/...`), atomically."""
         for name in self._layer_names:
@@ -198,7 +201,7 @@ class Net:
         index = {name: i for i, name in enumerate(self._layer_names)}
         for name, layer in zip(other._layer_names, other.layers, strict=True):
             if name not in index:
-                say(f"Ignoring source layer {name}")
+                self.context.say(f"Ignoring source layer {name}")
                 continue
             blobs = self.layers[index[name]].blobs
             check(len(blobs) == len(layer.blobs), f"Incompatible number of blobs for layer {name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from caffe import glog
 from caffe.blob import Blob
@@ -12,16 +12,19 @@ from caffe.build import NamedBlob, Node
 class Observer:
     """Looks at a net's `nodes`, `blobs` (caffe.build's records of both) and learnable `params`.
 
-    Calls the functions in before["forward"] and so on with a layer's index, and logs what debug_info asks for."""
+    Calls the functions in before["forward"] and so on with a layer's index, and logs every blob while debug_info().
+    """
 
-    def __init__(self, nodes: Sequence[Node], blobs: Sequence[NamedBlob], params: Sequence[Blob], debug_info: bool):
+    def __init__(
+        self, nodes: Sequence[Node], blobs: Sequence[NamedBlob], params: Sequence[Blob], debug_info: Callable[[], bool]
+    ):
         self.nodes, self.blobs, self.params, self.debug_info = nodes, blobs, params, debug_info
         self.before = {"forward": [], "backward": []}
         self.after = {"forward": [], "backward": []}
 
     def reason(self) -> str | None:
         """Why nothing else than a plain plan will do, as a text, or None."""
-        if self.debug_info:
+        if self.debug_info():
             return "debug_info looks at every blob"
         if any((*self.before.values(), *self.after.values())):
             return "callbacks are called between the layers"
@@ -34,7 +37,7 @@ class Observer:
 
     def after_forward(self, i: int) -> None:
         """After the forward pass of layer `i`."""
-        if self.debug_info:
+        if self.debug_info():
             self._log_forward(i)
         for callback in self.after["forward"]:
             callback(i)
@@ -46,14 +49,14 @@ class Observer:
 
     def after_backward(self, i: int) -> None:
         """After the backward pass of layer `i`."""
-        if self.debug_info and self.nodes[i].need_backward:
+        if self.debug_info() and self.nodes[i].need_backward:
             self._log_backward(i)
         for callback in self.after["backward"]:
             callback(i)
 
     def after_all(self) -> None:
         """After a whole backward pass."""
-        if not self.debug_info:
+        if not self.debug_info():
             return
         norms = [
             [float(sum(t.abs().sum() for t in ts)), float(sum((t * t).sum() for t in ts)) ** 0.5]

@@ -16,10 +16,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as processes
 
-from caffe import glog, mode
-from caffe.context import current, read_environment
+from caffe import glog
+from caffe.context import Context, read_environment
 from caffe.errors import CaffeError, check
-from caffe.solver import Action, Solver
+from caffe.net import Net
+from caffe.solver import Action
 from caffe.training import SignalAction, train
 from caffe_proto import CaffeFileError, caffe_pb2
 
@@ -78,16 +79,13 @@ def _copy(param):
 
 def _work(rank, devices, meeting, serialized, snapshot, sigint_effect, sighup_effect):
     device = torch.device(devices[rank])
-    read_environment()
-    mode.set_solver_count(len(devices))
-    mode.set_solver_rank(rank)
-    mode.set_multiprocess(True)
+    context = Context(settings=read_environment(), solver_count=len(devices), solver_rank=rank)
     if rank:
         glog.set_minimum(2)
     try:
         if device.type == "cuda":
-            mode.set_device(device.index)
-            mode.set_mode_gpu()
+            context.select_gpu(device.index)
+            context.use_gpu()
         else:
             torch.set_num_threads(max(1, torch.get_num_threads() // len(devices)))
         dist.init_process_group(
@@ -98,35 +96,49 @@ def _work(rank, devices, meeting, serialized, snapshot, sigint_effect, sighup_ef
         )
         param = caffe_pb2.SolverParameter.FromString(serialized)
         actions = SignalAction(sigint_effect, sighup_effect)
-        train(param, actions if rank == 0 else lambda: Action.NONE, snapshot, join)
+        train(
+            param,
+            context,
+            actions if rank == 0 else lambda: Action.NONE,
+            snapshot,
+            Ranks(context, layer_wise=param.layer_wise_reduce),
+        )
         dist.destroy_process_group()
     except (CaffeError, CaffeFileError) as error:
         glog.fatal(f"rank {rank} ({devices[rank]}): {error}")
         sys.exit(FAILED)
 
 
-def join(solver: Solver) -> None:
-    """Connect `solver` with those of the other ranks: same weights now, averaged gradients and one will from now on."""
-    net, count = solver.net, current().solver_count
-    shared = any(one.owner is not None for one in net.parameters)
-    check(
-        not (solver.param.layer_wise_reduce and shared),
-        "Layer-wise reduce is not supported for nets with shared weights.",
-    )
-    for blob in net.learnable_params:
-        _in_memory_order(blob.value, lambda flat: dist.broadcast(flat, src=0))
+class Ranks:
+    """The solvers of the other processes (solver.Peers): same weights at the start, averaged gradients, one will.
 
-    def average():
+    layer_wise: as SolverParameter.layer_wise_reduce; gradients are averaged when all are there, whatever it says.
+    """
+
+    def __init__(self, context: Context, layer_wise: bool):
+        self.context, self.layer_wise = context, layer_wise
+
+    def connect(self, net: Net) -> None:
+        """Give `net` the root's weights."""
+        shared = any(one.owner is not None for one in net.parameters)
+        check(
+            not (self.layer_wise and shared),
+            "Layer-wise reduce is not supported for nets with shared weights.",
+        )
         for blob in net.learnable_params:
-            _in_memory_order(blob.grad, lambda flat: dist.all_reduce(flat.mul_(1 / count)))
+            _in_memory_order(blob.value, lambda flat: dist.broadcast(flat, src=0))
 
-    def agree(action):
-        number = torch.tensor([action.value], device=current().device)
+    def average(self, net: Net) -> None:
+        """Make the gradients of `net` the mean over all ranks."""
+        share = 1 / self.context.solver_count
+        for blob in net.learnable_params:
+            _in_memory_order(blob.grad, lambda flat: dist.all_reduce(flat.mul_(share)))
+
+    def agree(self, action: Action) -> Action:
+        """The action of the root."""
+        number = torch.tensor([action.value], device=self.context.device)
         dist.broadcast(number, src=0)
         return Action(int(number))
-
-    solver.add_callback(lambda: None, average)
-    solver.agree = agree
 
 
 def _in_memory_order(tensor, function):

@@ -1,5 +1,8 @@
 """What will run: a plan is the list of steps (forward, backward, release, check) that a net's passes consist of.
 
+A plan runs in the context of its net: it moves the blobs of a layer to the device before the layer's turn, and sets the
+precision around the whole pass. Layers find their blobs where they compute.
+
 `Plan.of(net)` runs every layer by itself. caffe.fusion.fuse(plan) and free_memory(plan) return other plans of the same
 net; none of them changes the net or its layers. `print(plan)` shows one line a step.
 """
@@ -12,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from caffe.context import current, use
 from caffe.observer import Observer
 from caffe_proto import caffe_pb2
 
@@ -75,31 +77,33 @@ class Plan:
 
         Nothing waits for the device.
         """
-        with use(self.net.context):
+        with self.net.context.precision():
             return self._forward(range(start, len(self.forward_steps) if end is None else end + 1))
 
     def _forward(self, indices):
-        loss, observer = 0.0, self.observer
+        loss, observer, device = 0.0, self.observer, self.net.context.device
         for i in indices:
             if observer:
                 observer.before_forward(i)
+            self.net.nodes[i].to(device)
             for step in self.forward_steps[i]:
                 step.run()
-            loss = _add_losses(loss, self.net.nodes[i])
+            loss = _add_losses(loss, self.net.nodes[i], device)
             if observer:
                 observer.after_forward(i)
         return loss
 
     def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run the backward passes of layers start (default: the last) down to end, of those that need one."""
-        with use(self.net.context):
+        with self.net.context.precision():
             self._backward(range(len(self.backward_steps) - 1 if start is None else start, end - 1, -1))
 
     def _backward(self, indices):
-        observer = self.observer
+        observer, device = self.observer, self.net.context.device
         for i in indices:
             if observer:
                 observer.before_backward(i)
+            self.net.nodes[i].to(device)
             for step in self.backward_steps[i]:
                 step.run()
             if observer:
@@ -131,13 +135,13 @@ def _backward(node):
     return Step("backward", f"{node.name} ({node.param.type})", run, (node.layer,))
 
 
-def _add_losses(loss, node):
+def _add_losses(loss, node, device):
     """`loss` and the weighted tops of `node`."""
     for blob, weight in zip(node.tops, node.loss_weights, strict=True):
         if weight:
             loss = loss + weight * (blob.value.sum() if blob.count != 1 else blob.value.reshape(()))
             if not blob.has_grad:  # the blob has grown since it was given its weight
-                blob.grad = torch.full(tuple(blob.shape), weight, device=current().device)
+                blob.grad = torch.full(tuple(blob.shape), weight, device=device)
     return loss
 
 

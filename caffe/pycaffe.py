@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe import glog, net, solver
+from caffe import glog, mode, net, solver
 from caffe.blob import Blob, BlobVec
 from caffe.context import Context
 from caffe.errors import CaffeError
@@ -55,19 +55,24 @@ class Net(net.Net):
         for path in (network_file, weights):
             if path is not None and not os.access(path, os.R_OK):
                 raise RuntimeError(f"Could not open file {os.fspath(path)}")
-        self._finish(net_state(read_net(os.fspath(network_file)), phase, level, stages or ()))
+        self._finish(net_state(read_net(os.fspath(network_file)), phase, level, stages or ()), mode.CONTEXT)
         if weights is not None:
             self.copy_from(weights)
 
     @classmethod
-    def from_param(cls, param: caffe_pb2.NetParameter, context: Context | None = None) -> Net:
+    def from_param(
+        cls,
+        param: caffe_pb2.NetParameter,
+        context: Context = mode.CONTEXT,
+        debug_info: Callable[[], bool | None] | None = None,
+    ) -> Net:
         """A net from a NetParameter whose state is set (solvers build their nets so)."""
         self = cls.__new__(cls)
-        self._finish(param, context)
+        self._finish(param, context, debug_info)
         return self
 
-    def _finish(self, param, context=None):
-        self._build(param, context)
+    def _finish(self, param, context, debug_info=None):
+        self._build(param, context, debug_info)
         self._kept = None  # arrays given to set_input_arrays, kept alive here
 
     # -- raw accessors that scripts use --------------------------------------------------------------------------
@@ -292,7 +297,7 @@ def solver_class(rule: str) -> type[Solver]:
 
     class FileSolver(Solver):
         def __init__(self, path):
-            super().__init__(read_solver(os.fspath(path)), rule)
+            super().__init__(read_solver(os.fspath(path)), mode.CONTEXT, rule)
 
     FileSolver.__name__ = FileSolver.__qualname__ = f"{rule}Solver"
     FileSolver.__doc__ = f"A {rule} solver: {rule}Solver(solver_prototxt) with net, test_nets, iter, step(n), solve()."

@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 
 from caffe import glog
-from caffe.context import current
 from caffe.errors import CaffeError, check
 from caffe.finite import check_weights
 from caffe.net import Net
@@ -35,9 +34,7 @@ if TYPE_CHECKING:
 
 
 def check_writable(param: caffe_pb2.SolverParameter) -> None:
-    """Raise CaffeError unless files can be made where SolverParameter `param` wants its snapshots (the root looks)."""
-    if not current().is_root:
-        return
+    """Raise CaffeError unless files can be made where SolverParameter `param` wants its snapshots."""
     check(param.snapshot_prefix, "solver: snapshot is set; wanted snapshot_prefix as well")
     stem = f"{param.snapshot_prefix}_iter_{param.max_iter}."
     try:  # a new file, whose name is as long as that of the longest snapshot (.solverstate.h5)
@@ -100,7 +97,7 @@ def _write_state_hdf5(path, model, iteration, update):
 def _write_resume(path, solver):
     content = {
         "iter": solver.iter,
-        "random": current().random.state(),
+        "random": solver.context.random.state(),
         "train": solver.net.positions(),
         "test": [net.positions() for net in solver.test_nets],
     }
@@ -172,7 +169,7 @@ def read_resume(path: str | os.PathLike, iteration: int, net: Net, test_nets: Se
         if content["iter"] != iteration:
             glog.warning(f"{path} is of iteration {content['iter']}, the solverstate of {iteration}: ignored")
             return
-        current().random.restore(content["random"])
+        net.context.random.restore(content["random"])
         net.restore_positions(content["train"])
         for test_net, positions in zip(test_nets, content["test"], strict=False):
             test_net.restore_positions(positions)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 
 from caffe import glog, snapshots
 from caffe.blob import Blob
-from caffe.context import Context, current, in_own_context, use
+from caffe.context import Context
 from caffe.errors import CaffeError, check
 from caffe.finite import check_loss, check_output, check_scores, check_weights
 from caffe.net import Net
@@ -26,7 +27,7 @@ from caffe.update_rules import RULES, check_policy
 from caffe_proto import caffe_pb2, read_net
 
 if TYPE_CHECKING:
-    from caffe.graph import Replay
+    from caffe.replay import Replay
 
 
 class Action(enum.Enum):
@@ -37,40 +38,70 @@ class Action(enum.Enum):
     SNAPSHOT = 2
 
 
+class Listener(Protocol):
+    """Whom a solver tells what it has done: progress, curves."""
+
+    def started(self, solver: Solver) -> None:
+        """solve() begins; the solver is complete and restored."""
+
+    def trained(self, solver: Solver, loss: float, rate: float) -> None:
+        """An iteration is done: its loss and learning rate."""
+
+    def tested(self, solver: Solver, index: int, means: list[tuple[str, float, np.ndarray]]) -> None:
+        """Test net number `index` is done: the mean outputs [(name, loss weight, values)]."""
+
+    def snapshotted(self, solver: Solver) -> None:
+        """The files of a snapshot are written."""
+
+
+class Peers(Protocol):
+    """The other solvers that train the same net together with this one."""
+
+    def connect(self, net: Net) -> None:
+        """Give the net the weights of the root."""
+
+    def average(self, net: Net) -> None:
+        """Make the gradients of the net the mean over all solvers."""
+
+    def agree(self, action: Action) -> Action:
+        """The root's action, which all take."""
+
+
 class Solver:
     """Trains `net`, tests `test_nets`; `iter` counts the updates done.
 
-    `param` is a SolverParameter; `rule` an update rule's name (default: the parameter's type); `context` the
-    caffe.context.Context to compute in (default: the current one). `action_function` returns an Action and is polled
-    after every update and before every test batch. `listeners` have the methods trained(solver, loss, rate),
-    tested(solver, test net index, scores), snapshotted(solver) for progress and curves.
+    `param` is a SolverParameter, `context` the caffe.context.Context to compute in; `rule` an update rule's name
+    (default: the parameter's type). `action_function` returns an Action and is polled after every update and before
+    every test batch. `listeners` are told what was done. `peers`: the solvers that train together with this one.
     """
 
     net_type = Net  # pycaffe's solvers make pycaffe's nets
 
-    def __init__(self, param: caffe_pb2.SolverParameter, rule: str | None = None, context: Context | None = None):
+    def __init__(
+        self,
+        param: caffe_pb2.SolverParameter,
+        context: Context,
+        rule: str | None = None,
+        *,
+        action_function: Callable[[], Action] = lambda: Action.NONE,
+        listeners: Sequence[Listener] = (),
+        peers: Peers | None = None,
+    ):
         self.param, self.context = param, context
-        with use(context):
-            self._build(rule)
-
-    def _build(self, rule):
-        param = self.param
+        self.action_function, self.listeners, self.peers = action_function, listeners, peers
         rule = rule or param.type
         if rule not in RULES:
             raise CaffeError(f"Unknown solver type: {rule} (known types: {', '.join(sorted(RULES))})")
-        self.log = TrainingLog(param)
+        self.log = TrainingLog(param, context)
         self.log.parameters()
         check(param.average_loss >= 1, "average_loss should be non-negative.")
         check(param.iter_size >= 1, f"solver: found iter_size {param.iter_size}; wanted a positive one")
-        if param.snapshot:
+        if param.snapshot and context.is_root:
             snapshots.check_writable(param)
         if param.random_seed >= 0:
-            current().random.seed(param.random_seed + current().solver_rank, order=param.random_seed)
+            context.random.seed(param.random_seed + context.solver_rank, order=param.random_seed)
         rule = RULES[rule](param)
         self.iter = 0
-        self.action_function = lambda: Action.NONE
-        self.agree = lambda action: action  # solvers that train together replace it by the root's action
-        self.listeners = []
         self._on_start, self._on_gradients_ready = [], []
         self._stop = False
         self.replay, self.test_replays = None, {}  # see use_replays
@@ -79,10 +110,11 @@ class Solver:
         self.test_nets = self._make_test_nets()
         self.plan, self.test_plans = self.net.plan, [net.plan for net in self.test_nets]  # see use_plans
         self.update = Update(param, rule, self.net)
+        if peers is not None:
+            peers.connect(self.net)
         self.log.scaffolding_done()
 
     # -- training ------------------------------------------------------------------------------------------------
-    @in_own_context
     def step(self, iterations: int) -> None:
         """Do this many training iterations (docs/engine.md section 4.2)."""
         param = self.param
@@ -91,34 +123,35 @@ class Solver:
         self.log.begin(self.iter)
         while self.iter < stop:
             if self._is_test_due() and (self.iter > 0 or param.test_initialization):
-                if current().is_root:
+                if self.context.is_root:
                     self.test_all()
-                if self.agree(Action.STOP if self._stop else Action.NONE) is Action.STOP:
+                if self._agreed(Action.STOP if self._stop else Action.NONE) is Action.STOP:
                     self._stop = True
                     break
             if self.replay is None:
                 self._iterate()
             else:
                 self._launch()
-            action = self.agree(self.action_function())
-            if current().is_root and (self._is_snapshot_due() or action is Action.SNAPSHOT):
+            action = self._agreed(self.action_function())
+            if self.context.is_root and (self._is_snapshot_due() or action is Action.SNAPSHOT):
                 self.snapshot()
             if action is Action.STOP:
                 self._stop = True
                 break
         self._settle()
 
-    @in_own_context
     def solve(self, resume_file: str | os.PathLike | None = None) -> None:
         """Train to max_iter with tests and snapshots (docs/engine.md section 4.8)."""
         param = self.param
         self._stop = False
-        if param.snapshot_after_train:
+        if param.snapshot_after_train and self.context.is_root:
             snapshots.check_writable(param)  # now rather than after hours of training
         self.log.solving(self.net.name)
         if resume_file:
             self.log.restoring(resume_file)
             self.restore(resume_file)
+        for listener in self.listeners:
+            listener.started(self)
         self.step(param.max_iter - self.iter)
         if param.snapshot_after_train and not self._is_snapshot_due():
             self.snapshot()
@@ -131,9 +164,13 @@ class Solver:
             check_output(self.iter, "the training loss", loss)
             self.log.smooth(self.iter, loss)
             self.log.last_loss(self.iter)
-        if self._is_test_due() and current().is_root:
+        if self._is_test_due() and self.context.is_root:
             self.test_all()
         self.log.done()
+
+    def _agreed(self, action):
+        """The action that all solvers that train together take, where this one would take `action`."""
+        return action if self.peers is None else self.peers.agree(action)
 
     def _is_test_due(self):
         return bool(self.param.test_interval) and self.iter % self.param.test_interval == 0
@@ -146,9 +183,11 @@ class Solver:
         """One iteration, layer by layer."""
         for callback in self._on_start:
             callback()
-        self.net.debug_info = self.log.displays(self.iter) and self.param.debug_info
+        self.log.enter(self.iter)
         loss = float(self._gradients())
         self._account(loss)
+        if self.peers is not None:
+            self.peers.average(self.net)
         for callback in self._on_gradients_ready:
             callback()
         rate = self.apply_update()
@@ -171,7 +210,7 @@ class Solver:
         self.log.smooth(self.iter, loss)
         if self.log.displays(self.iter):
             check_weights(self.iter, self.net)
-            if current().is_root:
+            if self.context.is_root:
                 self.log.iteration(self.iter)
                 scores = self.net.output_scores()
                 self.log.scores("Train", scores)
@@ -189,7 +228,6 @@ class Solver:
         """The history Blobs of the update rule, as snapshots hold them."""
         return self.update.history
 
-    @in_own_context
     def apply_update(self) -> float:
         """Clip, normalise, regularise, update (docs/engine.md section 4.3); returns the learning rate."""
         rate = self.lr
@@ -203,7 +241,7 @@ class Solver:
     # -- iterations that are replays of a graph ------------------------------------------------------------------
     def obstacle(self) -> str | None:
         """Why an iteration cannot be captured as a graph although its net can (a text), or None."""
-        if current().solver_count > 1:
+        if self.context.solver_count > 1:
             return "several solvers train together"
         if self._on_start or self._on_gradients_ready:
             return "callbacks are called in every iteration"
@@ -211,12 +249,11 @@ class Solver:
             return "debug_info looks at every blob"
         return None
 
-    @in_own_context
     def iteration(self, rates: Sequence[torch.Tensor]) -> torch.Tensor:
         """An iteration on the device alone, with 0-d tensors as rates; returns its loss and norm, (2,)."""
         loss = self._gradients()
         norm = self.update.apply(rates)
-        zero = torch.zeros((), device=current().device)
+        zero = torch.zeros((), device=self.context.device)
         return torch.stack((zero + loss, zero if norm is None else norm))
 
     def _launch(self):
@@ -249,7 +286,6 @@ class Solver:
         assert self.iter == reached
 
     # -- testing -------------------------------------------------------------------------------------------------
-    @in_own_context
     def test_all(self) -> None:
         """Run every test net over its test_iter batches and log the mean outputs."""
         self._settle()
@@ -263,7 +299,6 @@ class Solver:
         param, net = self.param, self.test_nets[i]
         self.log.testing(self.iter, i)
         net.share_with(self.net)
-        net.debug_info = param.debug_info
         replay = self.test_replays.get(i)
         total, sums, loss = param.test_iter[i], None, 0.0
         for batch in range(total):
@@ -303,13 +338,11 @@ class Solver:
         return True
 
     # -- snapshots -----------------------------------------------------------------------------------------------
-    @in_own_context
     def snapshot(self) -> None:
         """Write model, resume file and solver state `<prefix>_iter_<iter>.*` (see snapshots.write)."""
         self._settle()
         snapshots.write(self)
 
-    @in_own_context
     def restore(self, path: str | os.PathLike) -> None:
         """Continue from a .solverstate (binary, or HDF5 if the name ends in .h5), with its resume file if there."""
         self.iter = snapshots.read(path, self.update, self.net)
@@ -323,7 +356,7 @@ class Solver:
         self.test_plans = [change(net.plan) for net in self.test_nets]
 
     def use_replays(self, replay: Replay | None, test_replays: Mapping[int, Replay | None]) -> None:
-        """Do iterations and tests by these graph.Replays (None: by plans), {test net index: Replay}."""
+        """Do iterations and tests by these replay.Replays (None: by plans), {test net index: Replay}."""
         self.replay, self.test_replays = replay, test_replays
 
     # -- others --------------------------------------------------------------------------------------------------
@@ -340,7 +373,7 @@ class Solver:
         net.share_with(self.net)
 
     # -- construction --------------------------------------------------------------------------------------------
-    def _load(self, source, base, *states):
+    def _load(self, source, debug_info, base, *states):
         """A net from a file name or NetParameter, its state: `base`, then the prototxt's own, then `states`."""
         param = caffe_pb2.NetParameter()
         param.CopyFrom(read_net(source) if isinstance(source, str) else source)
@@ -348,7 +381,7 @@ class Solver:
         for other in (param.state, *states):
             state.MergeFrom(other)
         param.state.CopyFrom(state)
-        net = self.net_type.from_param(param, self.context)
+        net = self.net_type.from_param(param, self.context, debug_info)
         for files in self.param.weights:
             for path in files.split(","):
                 glog.info(f"Finetuning from {path.strip()}")
@@ -366,7 +399,7 @@ class Solver:
         )
         source = getattr(param, given[0])
         self.log.train_net(given[0], source)
-        return self._load(source, caffe_pb2.TRAIN, param.train_state)
+        return self._load(source, self.log.shows_blobs, caffe_pb2.TRAIN, param.train_state)
 
     def _make_test_nets(self):
         param = self.param
@@ -393,11 +426,11 @@ class Solver:
             not sources or param.test_interval > 0,
             f"test_interval: found {param.test_interval}; wanted a positive one because there are test nets",
         )
-        if not current().is_root:
+        if not self.context.is_root:
             return []  # only the root tests
         nets = []
         for i, (kind, source) in enumerate(sources):
             self.log.test_net(i, kind, source)
             states = [param.test_state[i]] if len(param.test_state) else []
-            nets.append(self._load(source, caffe_pb2.TEST, *states))
+            nets.append(self._load(source, lambda: param.debug_info, caffe_pb2.TEST, *states))
         return nets

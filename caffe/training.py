@@ -6,12 +6,12 @@ import signal
 from collections.abc import Callable
 
 from caffe import glog
-from caffe.context import current
+from caffe.context import Context
 from caffe.curves import LearningCurve, ProgressLine, progress_stream
 from caffe.fusion import fuse
 from caffe.graph import KINDS, accelerate
 from caffe.plan import free_memory
-from caffe.solver import Action, Solver
+from caffe.solver import Action, Peers, Solver
 from caffe_proto import caffe_pb2
 
 
@@ -39,29 +39,27 @@ class SignalAction:
 
 def train(
     param: caffe_pb2.SolverParameter,
+    context: Context,
     action_function: Callable[[], Action],
     snapshot: str | None = None,
-    join: Callable[[Solver], None] | None = None,
+    peers: Peers | None = None,
 ) -> None:
-    """Train SolverParameter `param` to its end on the current device, from solverstate `snapshot` if given.
+    """Train SolverParameter `param` to its end in `context`, from solverstate `snapshot` if given.
 
-    action_function is polled for Actions; join(solver), if given, connects the solver with others before the start.
+    action_function is polled for Actions; peers: the solvers that train together with this one.
     """
-    solver = Solver(param)
+    curve = LearningCurve(param) if param.snapshot_prefix and context.is_root else None
+    stream = progress_stream(context.settings) if context.is_root else None
+    progress = ProgressLine(stream) if stream else None
+    listeners = [listener for listener in (curve, progress) if listener]
+    solver = Solver(param, context, action_function=action_function, listeners=listeners, peers=peers)
     if not param.debug_info:  # which shows what blobs hold between the layers
         solver.use_plans(lambda plan: free_memory(fuse(plan)))
-    solver.action_function = action_function
     if snapshot:
         glog.info(f"Resuming from {snapshot}")
         solver.restore(snapshot)
-    if join:
-        join(solver)
-    if (kind := KINDS.get(current().device.type)) is not None:
+    if (kind := KINDS.get(context.device.type)) is not None:
         accelerate(solver, kind)
-    curve = LearningCurve(solver) if param.snapshot_prefix and current().is_root else None
-    stream = progress_stream() if current().is_root else None
-    progress = ProgressLine(solver, stream) if stream else None
-    solver.listeners = [listener for listener in (curve, progress) if listener]
     glog.info("Starting Optimization")
     try:
         solver.solve()

@@ -69,6 +69,8 @@ class Update:
         rates: a number or a 0-d tensor for each of groups(). The norm is a 0-d tensor, else None.
         """
         net = self.net
+        for blob in (*net.learnable_params, *self.history):
+            blob.to(net.context.device)  # a user may have looked at some of them
         grads, values = [p.grad for p in net.learnable_params], [p.value for p in net.learnable_params]
         if not grads:
             return None

@@ -13,7 +13,7 @@ from caffe_proto.atomic import (
     write_error,
     write_file,
 )
-from caffe_proto.errors import CaffeFileError, UserError
+from caffe_proto.errors import CaffeFileError, UserError, sentence
 from caffe_proto.files import (
     array_to_blobproto,
     blobproto_to_array,
@@ -45,6 +45,7 @@ __all__ = [
     "read_solver_state",
     "read_weights",
     "remove_leftovers",
+    "sentence",
     "write_error",
     "write_file",
     "write_message",

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from zlib import crc32
 
-from caffe_proto.errors import UserError
+from caffe_proto.errors import UserError, sentence
 
 if TYPE_CHECKING:
     import h5py
@@ -40,13 +40,13 @@ class WriteError(OSError, UserError):
     def __str__(self) -> str:
         if self.filename is None:
             return OSError.__str__(self)
-        return f"{self.filename}: cannot be written: {self.strerror}; wanted a writable folder with free space"
+        return sentence(self.filename, "a writable folder with free space", self.strerror)
 
 
 def write_error(path: str | os.PathLike, error: OSError) -> WriteError:
     """The WriteError of a failed write to `path`."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    reason = "the disk is full" if full else error.strerror or str(error)
+    reason = "a full disk" if full else error.strerror or str(error)
     return WriteError(error.errno or errno.EIO, reason, os.fspath(path))
 
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 
+def sentence(place: object, expected: object, got: object) -> str:
+    """The one grammar of messages, "place: expected Y, got X"; an empty place, which a caller adds, is left out."""
+    return f"{place}: expected {expected}, got {got}" if str(place) else f"expected {expected}, got {got}"
+
+
 class UserError(Exception):
     """Something that the user can mend; `str` of it is one sentence.
 
-    UserError(place, expected, got) composes "place: expected Y, got X"; UserError(sentence) takes one that is composed.
-    A command turns it into a line on stderr and an exit status (`audiomnist.door`, `caffe.cli`); whatever else leaves
-    a command is a fault of ours. `exit_status` is what the command ends with.
+    UserError(place, expected, got) composes "place: expected Y, got X" (see `sentence`); UserError(text) takes a
+    sentence that has no such parts. `place`, `expected` and `got` are texts. A command turns it into a line on stderr
+    and an exit status (`audiomnist.door`, `caffe.cli`); whatever else leaves a command is a fault of ours.
+    `exit_status` is what the command ends with.
     """
 
     exit_status = 1
 
-    def __init__(self, place: str, expected: str | None = None, got: str | None = None):
-        super().__init__(place if expected is None else f"{place}: expected {expected}, got {got}")
+    def __init__(self, place: object, expected: object = "", got: object = ""):
+        super().__init__(sentence(place, expected, got) if expected else str(place))
+        self.place, self.expected, self.got = map(str, (place, expected, got))
 
 
 class CaffeFileError(UserError, RuntimeError):
     """A prototxt, caffemodel, solverstate or binaryproto file is missing, broken or not what was asked for.
 
-    The message is one sentence: which file and place, what was found, what was wanted. It derives from RuntimeError
-    because that is what pycaffe raises for a file that it cannot open.
+    It derives from RuntimeError because that is what pycaffe raises for a file that it cannot open.
     """

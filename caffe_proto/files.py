@@ -1,7 +1,7 @@
 """Reading and writing Caffe's files: prototxt (text), caffemodel and solverstate (binary or HDF5).
 
-Every reader upgrades legacy forms (`caffe_proto.upgrade`) and raises `CaffeFileError` with one sentence that names the
-file, what was found and what was wanted.
+Every reader upgrades legacy forms (`caffe_proto.upgrade`) and raises `CaffeFileError`, one sentence that names the
+file, what was expected and what there is.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ def _read_bytes(path):
     except FileNotFoundError:
         raise CaffeFileError(f"File not found: {path}") from None
     except OSError as error:
-        raise CaffeFileError(f"{path}: cannot be read ({error.strerror})") from None
+        raise CaffeFileError(path, "a file that can be read", error.strerror) from None
 
 
 def _parse_text(path, message, kind):
     try:
         text = _read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise CaffeFileError(
-            f"Failed to parse {kind} file: {path}: byte {error.start} is no UTF-8 text; a text prototxt was wanted"
-        ) from None
+        place = f"Failed to parse {kind} file: {path}"
+        raise CaffeFileError(place, "a text prototxt", f"byte {error.start}, which is no UTF-8 text") from None
     try:
         return text_format.Parse(text, message)
     except text_format.ParseError as error:
@@ -48,10 +47,8 @@ def _parse_binary(path, message, kind):
     try:
         message.ParseFromString(content)
     except DecodeError:
-        raise CaffeFileError(
-            f"{path}: {len(content)} bytes that are not a complete {kind}; a binary {kind} was wanted "
-            "(truncated, or another kind of file)"
-        ) from None
+        got = f"{len(content)} bytes that are not a complete one (truncated, or another kind of file)"
+        raise CaffeFileError(path, f"a binary {kind}", got) from None
     return message
 
 
@@ -114,13 +111,13 @@ def check_finite(array: np.ndarray, where: str) -> None:
     """Raise CaffeFileError, which says how many of its numbers are wrong, unless all of `array` are finite."""
     wrong = array.size - np.count_nonzero(np.isfinite(array))
     if wrong:
-        raise CaffeFileError(f"{where}: {wrong} of {array.size} numbers are NaN or infinite; finite ones were wanted")
+        raise CaffeFileError(where, "finite numbers", f"{wrong} of {array.size} that are NaN or infinite")
 
 
 def _read_binary_weights(path):
     net = read_binary_net(path)
     if not net.layer:
-        raise CaffeFileError(f"{path}: no layers found; trained weights (a NetParameter with blobs) were wanted")
+        raise CaffeFileError(path, "trained weights (a NetParameter with blobs)", "no layers")
     return {
         layer.name: [blobproto_to_array(blob, f"{path}: layer {layer.name}") for blob in layer.blobs]
         for layer in net.layer
@@ -133,7 +130,7 @@ def _read_hdf5_weights(path):
     try:
         with h5py.File(path, "r") as file:
             if "data" not in file:
-                raise CaffeFileError(f"{path}: no group /data found; HDF5 weights of a Caffe net were wanted")
+                raise CaffeFileError(path, "HDF5 weights of a Caffe net", "no group /data")
             weights = {}
             for layer, group in file["data"].items():
                 count = 1 + max((int(index) for index in group), default=-1)
@@ -142,7 +139,7 @@ def _read_hdf5_weights(path):
                 ]
             return weights
     except (OSError, ValueError) as error:
-        raise CaffeFileError(f"{path}: not a readable HDF5 weights file ({error})") from None
+        raise CaffeFileError(path, "a readable HDF5 weights file", error) from None
 
 
 def blobproto_shape(blob: caffe_pb2.BlobProto) -> tuple[int, ...]:
@@ -163,7 +160,7 @@ def blobproto_to_array(
     values = np.array(double if len(double) else single, dtype=np.float32)
     shape = blobproto_shape(blob)
     if values.size != int(np.prod(shape, dtype=np.int64)):
-        raise CaffeFileError(f"{where}: a blob of shape {shape} holds {values.size} numbers")
+        raise CaffeFileError(where, f"the numbers of a blob of shape {shape}", f"{values.size} numbers")
     return values.reshape(shape)
 
 

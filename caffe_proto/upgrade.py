@@ -200,7 +200,7 @@ def upgrade_solver(solver: caffe_pb2.SolverParameter, where: str | os.PathLike) 
         if solver.HasField("type"):
             raise CaffeFileError(
                 f"{where}: Failed to upgrade solver: old solver_type field (enum) and new type field (string) cannot "
-                "be both specified; type alone was wanted"
+                "be both specified"
             )
         solver.type = SOLVER_TYPES[solver.solver_type]
         solver.ClearField("solver_type")
@@ -233,8 +233,7 @@ def _fold_padding(net, where):
     for original in net.layers:
         if not original.HasField("layer"):
             raise CaffeFileError(
-                f"{where}: layer '{original.name}' is V1 between V0 layers (layers {{ layer {{ }} }}); one form was "
-                "wanted"
+                f"{where}: layer '{original.name}'", "V0 (layers { layer { } }), as the layers before have it", "V1"
             )
         connection = caffe_pb2.V1LayerParameter()
         connection.CopyFrom(original)
@@ -335,7 +334,7 @@ def _upgrade_v1(net, where):
     if net.layer:
         raise CaffeFileError(
             f"{where}: Refusing to upgrade inconsistent NetParameter input; the definition includes both 'layer' and "
-            "'layers' fields; the current form, layer { type: \"Layer\" ... }, was wanted throughout"
+            "'layers' fields. The current format defines 'layer' fields with string type like layer { type: 'Layer' }"
         )
     for old in net.layers:
         new = net.layer.add()
@@ -362,16 +361,14 @@ def _upgrade_input(net, where):
     count = len(net.input)
     if net.input_shape:
         if len(net.input_shape) < count:
-            raise CaffeFileError(f"{where}: {len(net.input_shape)} input_shape for {count} input; one each was wanted")
+            raise CaffeFileError(where, f"an input_shape for each of {count} input", f"{len(net.input_shape)}")
         shapes = [tuple(shape.dim) for shape in net.input_shape[:count]]
     elif net.input_dim:
-        wanted = LEGACY_INPUT_AXES * count
-        if len(net.input_dim) < wanted:
-            raise CaffeFileError(
-                f"{where}: {len(net.input_dim)} input_dim for {count} input; {LEGACY_INPUT_AXES} each ({wanted}) "
-                "were wanted"
-            )
-        shapes = [net.input_dim[start : start + LEGACY_INPUT_AXES] for start in range(0, wanted, LEGACY_INPUT_AXES)]
+        needed = LEGACY_INPUT_AXES * count
+        if len(net.input_dim) < needed:
+            expected = f"{LEGACY_INPUT_AXES} input_dim for each of {count} input ({needed})"
+            raise CaffeFileError(where, expected, f"{len(net.input_dim)}")
+        shapes = [net.input_dim[start : start + LEGACY_INPUT_AXES] for start in range(0, needed, LEGACY_INPUT_AXES)]
     else:
         shapes = None  # weight files of old carry names only
     if shapes is not None:

@@ -27,7 +27,7 @@ def given_window(param: WindowParameter, name: str) -> list[int]:
     given = [field for field in pair if param.HasField(field)]
     if given:
         if repeated and common:
-            raise CaffeFileError(f"found both {name} and {' and '.join(given)}; wanted one of the forms")
+            raise CaffeFileError("", "one of the forms", f"both {name} and {' and '.join(given)}")
         return [getattr(param, field) for field in pair]
     if repeated:
         return list(common)
@@ -43,7 +43,7 @@ def window(param: WindowParameter, name: str, axes: int, default: int | None) ->
     given = given_window(param, name)
     pair = pair_of(name)
     if axes != 2 and any(param.HasField(field) for field in pair):
-        raise CaffeFileError(f"{' and '.join(pair)} can only be used for 2D convolution; found {axes} spatial axes")
+        raise CaffeFileError("", f"2D convolution for {' and '.join(pair)}", f"{axes} spatial axes")
     if len(given) not in (1, axes) and (given or default is None):
         raise CaffeFileError(
             f"{name} must be specified once, or once per spatial dimension ({name} specified {len(given)} times; "

@@ -22,7 +22,7 @@ fail() {
 
 unreachable() {
     cat >&2 <<TEXT
-download.sh: $url cannot be reached ($1); wanted a network connection to it. Without one:
+download.sh: $url: expected a network connection to it, got none ($1). Without one:
   - train_test.sh --data FOLDER uses recordings that you have already,
   - train_test.sh --demo makes a corpus of synthetic speakers.
 TEXT
@@ -72,7 +72,7 @@ fetch() {
     rm -rf "${store:?}/tree/data"
     # checkout asks for the missing contents of this path in one go
     if ! reason="$(repository checkout --quiet FETCH_HEAD -- "data/$name" 2>&1)"; then
-        [[ "$reason" != *"No space left"* ]] || fail "$target: the disk is full; wanted $needed_mb MB free"
+        [[ "$reason" != *"No space left"* ]] || fail "$target: expected $needed_mb MB free on the disk, got a full one"
         unreachable "${reason##*$'\n'}"
     fi
     local path
@@ -89,15 +89,15 @@ main() {
         exit 2
     fi
     target="${1:-$here}"
-    command -v git >/dev/null || fail "git is not installed; wanted git (apt-get install git, or your system's way)"
-    mkdir -p "$target" || fail "$target: cannot be made; wanted a folder that can be written to"
+    command -v git >/dev/null || fail "git: expected it to be installed (apt-get install git, or your system's way), got none"
+    mkdir -p "$target" || fail "$target: expected a folder that can be made, got none"
     target="$(cd "$target" && pwd)"
     store="$target/.audiomnist.git"
 
     local free_mb
     free_mb="$(df -Pm "$target" | awk 'NR == 2 {print $4}')"
     if ((free_mb < needed_mb)) && [[ ! -d "$store" ]]; then
-        fail "$target: $free_mb MB free on the disk; wanted $needed_mb MB"
+        fail "$target: expected $needed_mb MB free on the disk, got $free_mb MB"
     fi
 
     echo "asking $url" >&2
@@ -105,19 +105,19 @@ main() {
     local listing names name differences other number=0
     listing="$(repository ls-tree --name-only FETCH_HEAD data/)"
     mapfile -t names < <(sed -n -E "s#^data/([0-9]+|$meta)\$#\\1#p" <<<"$listing")
-    ((${#names[@]} > 1)) || fail "$url: has no data/<speaker> folders; wanted AudioMNIST's repository"
+    ((${#names[@]} > 1)) || fail "$url: expected AudioMNIST's repository, got one without data/<speaker> folders"
     for name in "${names[@]}"; do
         number=$((number + 1))
         differences="$(compare "$name")"
         if [[ "$differences" == *"other "* ]]; then
             other="$(grep -m 1 '^other ' <<<"$differences")"
-            fail "$target/${other#other }: differs from the repository's; wanted the same, or the file moved away"
+            fail "$target/${other#other }: expected the repository's file or none, got another (move it away)"
         elif [[ -z "$differences" ]]; then
             echo "[$number/${#names[@]}] $name is there" >&2
         else
             echo "[$number/${#names[@]}] $name ..." >&2
             fetch "$name" <<<"${differences//missing /}"
-            [[ -z "$(compare "$name")" ]] || fail "$target/$name: differs after fetching; wanted equal hashes (try again)"
+            [[ -z "$(compare "$name")" ]] || fail "$target/$name: expected the repository's hash, got another (try again)"
         fi
     done
     rm -rf "${store:?}"

@@ -1,15 +1,19 @@
 """Explanations to compare relevance with: gradients and occlusion.
 
 Every method is a function (network, x, target, dtype, **settings) -> `Explanation`, registered in `METHODS`; `target`
-is as in `Network.relevance`. They do not conserve anything; sum(R)/score is shown all the same.
+is as in `Network.relevance`. They are named as they are called, "smoothgrad(samples=50)", and so name themselves. They
+conserve nothing, but integrated gradients are complete: they come with the error that the sum over steps leaves.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -24,28 +28,95 @@ METHODS: dict[str, Callable[..., Explanation]] = {}
 OCCLUDED_AT_ONCE = 32  # copies of an item that go through the network together
 
 
-def method(function: Callable[..., np.ndarray]) -> Callable[..., Explanation]:
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _pair(value: object) -> bool:
+    return value is None or isinstance(value, tuple) and len(value) == 2 and all(_whole(one, 1) for one in value)
+
+
+# {setting of a method: (what it must fulfil, in words)}
+SETTINGS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "steps": (lambda value: _whole(value, 1), "a whole number of at least 1"),
+    "samples": (lambda value: _whole(value, 1), "a whole number of at least 1"),
+    "seed": (lambda value: _whole(value, 0), "a whole number of at least 0"),
+    "noise": (lambda value: _number(value) and value >= 0, "a finite number of at least 0"),
+    "baseline": (lambda value: value is None or _number(value), "a finite number or None"),
+    "size": (_pair, "(height, width), two whole numbers of at least 1, or None"),
+    "stride": (_pair, "(height, width), two whole numbers of at least 1, or None"),
+}
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """{setting: default} of the method `name`."""
+    parameters = list(inspect.signature(inspect.unwrap(METHODS[name])).parameters.values())[4:]
+    return {one.name: one.default for one in parameters}
+
+
+def check_settings(name: str, settings: dict[str, Any]) -> None:
+    """LRPError for a setting that the method `name` does not have, or for a value that it cannot have."""
+    known = settings_of(name)
+    for setting, value in settings.items():
+        if setting not in known:
+            raise LRPError(f"{name}: setting {setting!r} found; {' or '.join(known) or 'no settings'} wanted")
+        good, wanted = SETTINGS[setting]
+        if not good(value):
+            raise LRPError(f"{name}: {setting} {value!r} found; {wanted} wanted")
+
+
+def read_method(text: object) -> tuple[str, dict[str, Any]] | None:
+    """(name, settings) of a method that is written as a call, "occlusion(size=(1, 40))", or by its name alone; None for
+    what begins with no method's name. Raises LRPError."""
+    name = text.split("(", 1)[0].strip() if isinstance(text, str) else None
+    if name not in METHODS:
+        return None
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        given = [] if isinstance(call, ast.Name) else call.keywords
+        if not isinstance(call, ast.Name) and (call.args or any(one.arg is None for one in given)):
+            raise ValueError
+        settings = {one.arg: ast.literal_eval(one.value) for one in given}
+    except (AttributeError, SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
+        form = ", ".join(f"{setting}={value!r}" for setting, value in settings_of(name).items())
+        raise LRPError(f"method: {text!r} found; {name}{f'({form})' if form else ''} or a part of it wanted") from None
+    check_settings(name, settings)
+    return name, settings
+
+
+def method(function: Callable[..., np.ndarray | tuple[np.ndarray, dict]]) -> Callable[..., Explanation]:
     """Decorator: register a function (network, x, target, dtype, **settings) -> values like x as a method.
 
     The method checks x, replaces a target of None by the classes predicted for x, and puts the function's values into
-    an `Explanation` whose name carries all settings.
+    an `Explanation` whose name carries all settings. The function may return (values, {name: (N,)}) with measures of
+    its own.
     """
 
     @functools.wraps(function)
     def explained(
         network: Network, x: ArrayLike, target: Target = None, dtype: DTypeLike = np.float32, **settings: Any
     ) -> Explanation:
-        x = network.check_input(x, dtype)
+        check_settings(function.__name__, settings)
+        whole = network.fitted(x)
+        x = network.check_input(whole, dtype)
         scores = network.forward(x, dtype)
         if target is None:
             target = scores.argmax(axis=1)
         above, prediction, chosen = start(scores, target, network.where)
         values = function(network, x, target, dtype, **settings)
-        defaults = list(inspect.signature(function).parameters.values())[4:]
-        given = ", ".join(f"{one.name}={settings.get(one.name, one.default)!r}" for one in defaults)
+        values, measures = values if isinstance(values, tuple) else (values, {})
+        all_settings = settings_of(function.__name__) | settings
+        given = ", ".join(f"{setting}={value!r}" for setting, value in all_settings.items())
         name = f"{function.__name__}({given})" if given else function.__name__
         check_finite(f"relevance by {name}", values, network.where)
-        return Explanation(values, scores, above.sum(axis=1, dtype=np.float64), prediction, chosen, name, {})
+        score = above.sum(axis=1, dtype=np.float64)
+        made = Explanation(values, scores, score, prediction, chosen, name, {}, measures=measures)
+        made.input, made.weights = whole, network.weights_file
+        return made
 
     METHODS[function.__name__] = explained
     return explained
@@ -86,17 +157,24 @@ def guided_backpropagation(network: Network, x: np.ndarray, target: Target, dtyp
 @method
 def integrated_gradients(
     network: Network, x: np.ndarray, target: Target, dtype: DTypeLike, steps: int = 32, baseline: float | None = None
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(x - x') times the mean gradient on the straight line from x' to x (Sundararajan et al. 2017, eq. 1).
 
-    steps: points of the midpoint rule. baseline: x' as a number; None is `silence`.
+    steps: points of the midpoint rule. baseline: x' as a number; None is `silence`. In theory they sum to f(x) - f(x')
+    (ibid., proposition 1); the measure "completeness error" is |sum R - (f(x) - f(x'))| / |f(x) - f(x')|.
     """
     origin = silence(x) if baseline is None else np.asarray(baseline, x.dtype)
     total = np.zeros(x.shape, np.float64)
     for step in range(steps):
         share = np.asarray((step + 0.5) / steps, x.dtype)
         total += network.gradient(origin + share * (x - origin), target, dtype)
-    return ((x - origin) * total / steps).astype(dtype)
+    values = ((x - origin) * total / steps).astype(dtype)
+    scores, base = network.forward(x, dtype), network.forward(np.broadcast_to(origin, x.shape).astype(dtype), dtype)
+    weights, _, _ = start(scores, target, network.where, of_gradient=True)
+    difference = ((scores - base) * weights).sum(axis=1, dtype=np.float64)
+    error = np.abs(values.reshape(len(x), -1).sum(axis=1, dtype=np.float64) - difference)
+    relative = np.divide(error, np.abs(difference), out=np.full(len(x), np.nan), where=difference != 0)
+    return values, {"completeness error": relative}
 
 
 @method
@@ -111,10 +189,15 @@ def smoothgrad(
 ) -> np.ndarray:
     """The mean gradient over noisy copies of the input (Smilkov et al. 2017).
 
-    noise: standard deviation, as a share of the item's range. Every item gets the same draws, whatever its company.
+    noise: standard deviation, as a share of the item's range; of an item with values of both signs, a waveform, as a
+    share of the RMS of its values that are not zero (a tenth of the range would be as loud as the voice). Every item
+    gets the same draws, whatever its company.
     """
     axes = tuple(range(1, x.ndim))
-    spread = noise * (x.max(axis=axes, keepdims=True) - x.min(axis=axes, keepdims=True))
+    lowest, highest = x.min(axis=axes, keepdims=True), x.max(axis=axes, keepdims=True)
+    sounding = np.maximum((x != 0).sum(axis=axes, keepdims=True), 1)
+    rms = np.sqrt(np.square(x, dtype=np.float64).sum(axis=axes, keepdims=True) / sounding)
+    spread = noise * np.where((lowest < 0) & (highest > 0), rms, highest - lowest)
     rng = np.random.default_rng(seed)
     total = np.zeros(x.shape, np.float64)
     for _ in range(samples):
@@ -181,10 +264,13 @@ def explain(
     dtype: DTypeLike = np.float32,
     absorbed: bool = False,
 ) -> Explanation:
-    """The `Explanation` of a batch by a method's name (`METHODS`), or by a composite (name, file or `Composite`).
+    """The `Explanation` of a batch by a method (its name, or a call as in `read_method`), or by a composite (name, file
+    or `Composite`).
 
     absorbed: also tell what biases and stabilisers absorbed; gradients and occlusion know of no such thing.
     """
-    if isinstance(how, str) and how in METHODS:
-        return METHODS[how](network, x, target, dtype)
+    chosen = read_method(how)
+    if chosen is not None:
+        name, settings = chosen
+        return METHODS[name](network, x, target, dtype, **settings)
     return network.relevance(x, target, how, dtype, absorbed=absorbed)

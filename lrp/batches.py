@@ -46,7 +46,7 @@ def by_chunks(
     results are checked. Raises LRPError for an empty batch.
     """
     if len(x) == 0:
-        raise LRPError("input: no items found; at least one wanted")
+        raise LRPError("input", "at least one item", "none")
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if len(x) * values >= WORTH_A_THREAD else 1
     workers = max(1, min(workers, len(x))) if threadpool_limits else 1

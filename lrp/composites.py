@@ -11,10 +11,11 @@ import fnmatch
 import json
 import os
 from dataclasses import MISSING, dataclass, fields
+from typing import get_args
 
 from lrp.errors import LRPError
-from lrp.layer import Linear
-from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+from lrp.layer import Linear, Ties
+from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, ZPlus
 
 COMPOSITES: dict[str, Composite] = {}
 # What is used where nobody chooses. Flat in the first layer: relevance then does not depend on where the input's zero
@@ -25,13 +26,17 @@ DEFAULT = "epsilon_plus_flat"
 @dataclass(frozen=True)
 class Composite:
     """name; default: rule of every linear layer not named otherwise; types: ((Caffe type, rule), ...);
-    first: rule of the first layers, or None; names: ((shell pattern of layer names, rule), ...)."""
+    first: rule of the first layers, or None; names: ((shell pattern of layer names, rule), ...); ties: whether tied
+    maxima of a pooling window "share", or the "first" takes all; note: what a reader of its pictures must know, printed
+    in their captions."""
 
     name: str
     default: Rule = Epsilon()
     types: tuple[tuple[str, Rule], ...] = ()
     first: Rule | None = None
     names: tuple[tuple[str, Rule], ...] = ()
+    ties: Ties = "share"
+    note: str = ""
 
     def rule_for(self, layer: Linear, is_first: bool) -> Rule:
         """The rule of a linear layer."""
@@ -53,12 +58,36 @@ def _convolutions(rule: Rule) -> tuple[tuple[str, Rule], ...]:
     return (("Convolution", rule), ("Deconvolution", rule))
 
 
+ONE_SIDED = "outputs whose contributions have one sign pass on twice their relevance or minus it, so R need not add up"
+TOOLBOX = (
+    "epsilon 1 keeps relevance, one-sided outputs multiply it, so R need not add up; the first of tied maxima wins"
+)
+
 register(Composite("epsilon_plus", types=_convolutions(ZPlus())))
 register(Composite("epsilon_plus_flat", types=_convolutions(ZPlus()), first=Flat()))
-register(Composite("epsilon_alpha2_beta1", types=_convolutions(AlphaBeta(2, 1))))
-register(Composite("epsilon_alpha2_beta1_flat", types=_convolutions(AlphaBeta(2, 1)), first=Flat()))
+# Names from the literature give the literature's numbers: these are zennit's composites of the same name.
+register(Composite("epsilon_alpha2_beta1", types=_convolutions(AlphaBeta(2, 1)), note=ONE_SIDED))
+register(Composite("epsilon_alpha2_beta1_flat", types=_convolutions(AlphaBeta(2, 1)), first=Flat(), note=ONE_SIDED))
+_CONSERVING = _convolutions(AlphaBeta(2, 1, one_sided="conserve"))
+register(Composite("epsilon_alpha2_beta1_conserving", types=_CONSERVING))
+register(Composite("epsilon_alpha2_beta1_conserving_flat", types=_CONSERVING, first=Flat()))
 register(Composite("epsilon_gamma_box", types=_convolutions(Gamma(0.25)), first=ZBox()))
-register(Composite("excitation_backprop", default=ZPlus(bias="exclude")))
+register(
+    Composite(
+        "excitation_backprop",
+        default=ZPlus(bias="exclude"),
+        note="outputs that no input spoke for, which their bias alone made, lose their relevance",
+    )
+)
+# The composites of the LRP toolbox for Caffe (formulas 100, 102 and 104 of its `relpropformulatype`) with the settings
+# of its configuration and its default (alphabeta_beta 1, epsstab 1), the switch to flat or w^2 at the first layer. Its
+# flat rule divides by the kernel's area without the channels; for one channel that is this one.
+for _name, _first in (
+    ("toolbox_100", None),
+    ("toolbox_102", Flat(padding="absorb")),
+    ("toolbox_104", WSquare(padding="absorb")),
+):
+    register(Composite(_name, Epsilon(1.0), _convolutions(AlphaBeta(2, 1)), _first, ties="first", note=TOOLBOX))
 
 
 def _read_rule(value: object, where: str) -> Rule:
@@ -103,7 +132,7 @@ def _parse(path: str) -> object:
 
 
 def read_composite(path: str | os.PathLike) -> Composite:
-    """A composite from a TOML or JSON file with the keys name, default, first, types, names (all optional).
+    """A composite from a TOML or JSON file with the keys name, default, first, types, names, ties, note (all optional).
 
     A rule is its name ("ZPlus") or a table with its settings ({rule = "AlphaBeta", alpha = 3, beta = 2}); `types` maps
     Caffe layer types and `names` shell patterns of layer names to rules. Raises LRPError.
@@ -118,6 +147,12 @@ def read_composite(path: str | os.PathLike) -> Composite:
     for key in ("default", "first"):
         if key in tables:
             settings[key] = _read_rule(tables[key], f"{path}: {key}")
+    for key, choices in (("ties", get_args(Ties)), ("note", ())):
+        value = tables.get(key, "")
+        if not isinstance(value, str) or key in tables and choices and value not in choices:
+            raise LRPError(f"{path}: {key} {value!r} found; {' or '.join(choices) or 'a text'} wanted")
+        if key in tables:
+            settings[key] = value
     for key in ("types", "names"):
         table = tables.get(key, {})
         if not isinstance(table, dict):

@@ -211,28 +211,24 @@ def read_batch_norm(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -
     factor = 0 if count == 0 else 1 / count
     p = param.batch_norm_param
     if p.HasField("use_global_stats") and not p.use_global_stats:
-        raise LRPError(
-            f"{where}: use_global_stats false found; true wanted (statistics of the batch would make the "
-            "relevance of one item depend on the others)"
-        )
+        why = "statistics of the batch would make the relevance of one item depend on the others"
+        raise LRPError(where, "use_global_stats true", f"false ({why})")
     scale = 1 / np.sqrt(variance * factor + p.eps)
     return Affine(scale, -mean * factor * scale)
 
 
 def _learned(param: caffe_pb2.LayerParameter, field: str, blobs: Blobs, where: str) -> np.ndarray:
     if len(param.bottom) != 1:
-        raise LRPError(
-            f"{where}: {len(param.bottom)} bottoms found; one wanted ({field} with a computed factor is a "
-            "product, not a linear layer)"
-        )
+        why = f"{field} with a computed factor is a product, not a linear layer"
+        raise LRPError(where, "one bottom", f"{len(param.bottom)} ({why})")
     if not blobs:
-        raise LRPError(f"{where}: no blobs found in the weights; the {field}'s values wanted")
+        raise LRPError(where, f"the {field}'s values in the weights", "no blobs")
     return blobs[0].astype(np.float64)
 
 
 def _axis(axis: int, where: str) -> int:
     if axis < 0:
-        raise LRPError(f"{where}: axis {axis} found; 0 or more wanted")
+        raise LRPError(where, "axis 0 or more", axis)
     return axis
 
 
@@ -256,5 +252,5 @@ def read_lrn(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer
     """Local response normalisation."""
     p = param.lrn_param
     if p.local_size % 2 == 0:
-        raise LRPError(f"{where}: local_size {p.local_size} found; an odd one wanted")
+        raise LRPError(where, "an odd local_size", p.local_size)
     return LRN(p.local_size, p.alpha, p.beta, p.k, p.norm_region == p.WITHIN_CHANNEL)

@@ -6,10 +6,7 @@ from caffe_proto import UserError
 
 
 class LRPError(UserError, ValueError):
-    """A network, input, rule or target is not what was asked for.
-
-    The message is one sentence: where, what was found, what was wanted.
-    """
+    """A network, input, rule or target is not what was asked for."""
 
 
 class NotFiniteError(LRPError):

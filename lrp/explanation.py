@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lrp.errors import LRPError, NotFiniteError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lrp.view import Sound
 
 # What is explained (see `Network.relevance`).
 Target = int | np.integer | tuple[int, ...] | np.ndarray | None
@@ -21,7 +28,14 @@ class Explanation:
     scores. prediction, target: (N,) class numbers (target is -1 where it is not one class). composite: what explained
     it. rules: {layer name: repr of its rule}. layers: {layer name: relevance of its output}, if asked for (a layer with
     several outputs has an entry "layer:blob" for each that the scores depend on).
-    absorbed: {layer name: {"bias": (N,), "stabiliser": (N,)}}, if asked for.
+    absorbed: {layer name: {"bias": (N,), "stabiliser": (N,)}}, if asked for. measures: {name: (N,)}, what tells more of
+    the method's quality than sum(R)/score, if there is such a thing. note: what a reader of its pictures must know.
+    shared: (rows, columns) of input values among which the first layer shares relevance without looking at them, so
+    that nothing finer can be seen; (1, 1) where it looks at every value, None where that is unknown.
+    input: the batch as it was given, an array or what `lrp.read` gave. weights: the file of the network's weights; None
+    where they came from memory.
+
+    `draw`, `play` and `save` go through `lrp.view`, which knows of pictures, recordings and sound.
     """
 
     relevance: np.ndarray
@@ -33,6 +47,33 @@ class Explanation:
     rules: dict[str, str]
     layers: dict[str, np.ndarray] = field(default_factory=dict)
     absorbed: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    measures: dict[str, np.ndarray] = field(default_factory=dict)
+    note: str = ""
+    shared: tuple[int, int] | None = None
+    input: Any = field(default=None, repr=False)
+    weights: str | None = None
+
+    def draw(self, item: int = 0) -> Figure:
+        """A picture of one item's relevance over its input: a matplotlib Figure. Raises LRPError."""
+        from lrp import view
+
+        return view.draw(self, item)
+
+    def play(self, item: int = 0, formula: str = "relu(R)*x") -> Sound:
+        """One item's relevance made audible: what a notebook shows as a player, and has `signal`, `rate`, `write`.
+
+        formula: one of `audiomnist.explain.audible.FORMULAS`. Raises LRPError where the input is no sound.
+        """
+        from lrp import view
+
+        return view.play(self, item, formula)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to the HDF5 file `path`, whole or not at all, as `lrp --save` does. Raises LRPError, OSError
+        or caffe_proto.WriteError."""
+        from lrp import view
+
+        view.save(self, path)
 
     @property
     def conserved(self) -> np.ndarray:
@@ -70,6 +111,8 @@ def joined(pieces: Sequence[Explanation]) -> Explanation:
             layer: {kind: together(lambda p, layer=layer, kind=kind: p.absorbed[layer][kind]) for kind in kinds}
             for layer, kinds in first.absorbed.items()
         },
+        note=first.note,
+        shared=first.shared,
     )
 
 

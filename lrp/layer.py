@@ -8,6 +8,7 @@ All arrays have Caffe's axis order (N, C, H, W); their memory order is free.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,6 +21,7 @@ Shape = tuple[int, ...]
 Arrays = list[np.ndarray]  # one per bottom or top
 Above = list[np.ndarray | None]  # what comes down from the tops; None for one that the scores do not depend on
 Blobs = Sequence[np.ndarray | None]  # a layer's weights; None for one that a file leaves out
+Ties = Literal["share", "first"]
 Reader = Callable[[caffe_pb2.LayerParameter, Blobs, str], "Layer"]
 
 READERS: dict[str, Reader] = {}
@@ -43,7 +45,7 @@ def read_layer(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Lay
     that is not known here.
     """
     if param.type not in READERS:
-        raise LRPError(f"{where}: type {param.type!r} found; one of {', '.join(sorted(READERS))} wanted")
+        raise LRPError(where, f"one of the types {', '.join(sorted(READERS))}", repr(param.type))
     layer = READERS[param.type](param, blobs, where)
     layer.name, layer.type, layer.where = param.name, param.type, where
     return layer
@@ -80,6 +82,10 @@ class Layer:
     def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         """Relevances of the bottoms, given those of the tops."""
         raise NotImplementedError
+
+    def relevance_of_ties(self, inputs: Arrays, outputs: Arrays, relevances: Above, ties: Ties) -> Arrays:
+        """`relevance`; where values compete and tie, the winners "share", or the "first" takes all."""
+        return self.relevance(inputs, outputs, relevances)
 
 
 class Linear(Layer):
@@ -132,6 +138,11 @@ class Linear(Layer):
             self._prepared[key] = self.prepare([np.asarray(select(weight), dtype) for select in selectors])
         return self._prepared[key]
 
+    def hidden(self, x: np.ndarray, selector: Selector) -> np.ndarray | None:
+        """Of every output, the sum of the weights (as the selector picks them) that meet padding and no value of x; an
+        array of the output's shape, or None where there is no padding."""
+        return None
+
     def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         """[W_k x for every weight selector k], without bias; fresh arrays."""
         raise NotImplementedError
@@ -151,11 +162,11 @@ class Linear(Layer):
 
 
 def expect_shape(blobs: Blobs, index: int, shape: Shape, where: str, what: str) -> np.ndarray:
-    """blobs[index] in the wanted shape (legacy 4-axis blobs are squeezed to it); LRPError if it is another one."""
+    """blobs[index] in this shape (legacy 4-axis blobs are squeezed to it); LRPError if it has another one."""
     if index >= len(blobs) or blobs[index] is None:
-        raise LRPError(f"{where}: no {what} found in the weights; shape {shape} wanted")
+        raise LRPError(where, f"{what} of shape {shape} in the weights", "none")
     found = blobs[index].shape
     legacy = len(found) == 4 and len(shape) < 4 and tuple(found) == (1,) * (4 - len(shape)) + tuple(shape)
     if tuple(found) != tuple(shape) and not legacy:
-        raise LRPError(f"{where}: {what} of shape {tuple(found)} found in the weights; {tuple(shape)} wanted")
+        raise LRPError(where, f"{what} of shape {tuple(shape)} in the weights", tuple(found))
     return blobs[index].reshape(shape)

@@ -32,7 +32,7 @@ def pair(param: WindowParameter, name: str, default: int, where: str) -> Pair:
     try:
         return tuple(read_window(param, name, 2, default))
     except CaffeFileError as error:
-        raise LRPError(f"{where}: {error}") from None
+        raise LRPError(f"{where}: {error}") from None  # the error has no place of its own
 
 
 # Rows that a matrix product of an inner product always has: BLAS chooses its kernel by size, and with it the order of
@@ -65,10 +65,15 @@ class Window:
     def __init__(self, kernel: Pair, stride: Pair = (1, 1), pad: Pair = (0, 0), dilation: Pair = (1, 1)) -> None:
         self.kernel, self.stride, self.pad, self.dilation = kernel, stride, pad, dilation
 
+    @property
+    def extent(self) -> Pair:
+        """(rows, columns) of values from a window's first to its last."""
+        height, width = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
+        return height, width
+
     def count(self, size: int, axis: int) -> int:
         """Number of windows along an axis (0 height, 1 width) of `size`: Caffe rounds down."""
-        extent = self.dilation[axis] * (self.kernel[axis] - 1) + 1
-        return (size + 2 * self.pad[axis] - extent) // self.stride[axis] + 1
+        return (size + 2 * self.pad[axis] - self.extent[axis]) // self.stride[axis] + 1
 
     def padded(self, image: np.ndarray) -> np.ndarray:
         """The image (H, W, C) inside its frame of zeros; itself when there is none."""
@@ -124,13 +129,11 @@ class Convolution(Linear):
     def output_shape(self, shape: Shape) -> Shape:
         channels = self.weights.shape[1] * self.group
         if len(shape) != 4 or shape[1] != channels:
-            raise LRPError(f"{self.where}: an input of shape {tuple(shape)} found; (N, {channels}, H, W) wanted")
+            raise LRPError(self.where, f"an input of shape (N, {channels}, H, W)", tuple(shape))
         rows, columns = (self.window.count(shape[2 + axis], axis) for axis in (0, 1))
         if rows < 1 or columns < 1:
-            raise LRPError(
-                f"{self.where}: an input of {shape[2]} x {shape[3]} found; at least one window of "
-                f"{self.window.kernel[0]} x {self.window.kernel[1]} wanted"
-            )
+            least = f"{self.window.kernel[0]} x {self.window.kernel[1]}"
+            raise LRPError(self.where, f"an input of at least one window of {least}", f"{shape[2]} x {shape[3]}")
         return (shape[0], self.weights.shape[0], rows, columns)
 
     def prepare(self, weights: Arrays) -> np.ndarray:
@@ -145,6 +148,12 @@ class Convolution(Linear):
                 .reshape(g, kh * kw * channels, outputs // g)
             )
         return np.concatenate(blocks, axis=2)
+
+    def hidden(self, x: np.ndarray, selector: Selector) -> np.ndarray | None:
+        if not any(self.window.pad):
+            return None
+        (seen,) = self.apply(np.ones_like(x), (selector,))
+        return selector(self.weight(x.dtype)).sum(axis=(1, 2, 3))[:, None, None] - seen
 
     def apply(self, x: np.ndarray, selectors: Sequence[Selector]) -> Arrays:
         n, outputs, rows, columns = self.output_shape(x.shape)
@@ -207,9 +216,7 @@ class Deconvolution(Linear):
 
     def output_shape(self, shape: Shape) -> Shape:
         if len(shape) != 4 or shape[1] != self.weights.shape[0]:
-            raise LRPError(
-                f"{self.where}: an input of shape {tuple(shape)} found; (N, {self.weights.shape[0]}, H, W) wanted"
-            )
+            raise LRPError(self.where, f"an input of shape (N, {self.weights.shape[0]}, H, W)", tuple(shape))
         w = self.window
         height, width = (
             w.stride[a] * (shape[2 + a] - 1) + w.dilation[a] * (w.kernel[a] - 1) + 1 - 2 * w.pad[a] for a in (0, 1)
@@ -245,10 +252,8 @@ class InnerProduct(Linear):
         axis = self.axis % len(shape)
         values = int(np.prod(shape[axis:]))
         if axis < 1 or values != self.weights.shape[1]:
-            raise LRPError(
-                f"{self.where}: an input of shape {tuple(shape)} found; "
-                f"{self.weights.shape[1]} values from axis {self.axis} on wanted"
-            )
+            expected = f"an input of {self.weights.shape[1]} values from axis {self.axis} on"
+            raise LRPError(self.where, expected, f"shape {tuple(shape)}")
         return (*shape[:axis], self.weights.shape[0])
 
     def prepare(self, weights: Arrays) -> np.ndarray:
@@ -316,7 +321,7 @@ class Sum(Linear):
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         if any(tuple(shape) != tuple(shapes[0]) for shape in shapes):
-            raise LRPError(f"{self.where}: inputs of shapes {', '.join(map(str, shapes))} found; equal shapes wanted")
+            raise LRPError(self.where, "inputs of equal shapes", ", ".join(map(str, shapes)))
         return [shapes[0]]
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -338,23 +343,21 @@ def read_convolution(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) 
     """Two-dimensional (de)convolution."""
     p = param.convolution_param
     if p.axis != 1:
-        raise LRPError(f"{where}: channel axis {p.axis} found; 1 wanted")
+        raise LRPError(where, "channel axis 1", p.axis)
     kernel = pair(p, "kernel_size", 0, where)
     window = Window(
         kernel, *(pair(p, name, least, where) for name, least in (("stride", 1), ("pad", 0), ("dilation", 1)))
     )
     if min(kernel) < 1 or min(window.stride) < 1 or not blobs or blobs[0].ndim != 4:
         found = f"weights of shape {blobs[0].shape}" if blobs else "no weights"
-        raise LRPError(
-            f"{where}: kernel {kernel}, stride {window.stride} and {found} found; two-dimensional windows "
-            "and their (O, C/group, height, width) weights wanted"
-        )
+        expected = "two-dimensional windows and their (O, C/group, height, width) weights"
+        raise LRPError(where, expected, f"kernel {kernel}, stride {window.stride} and {found}")
     outputs, groups = p.num_output, p.group
     first, second = blobs[0].shape[:2]
-    wanted = (outputs, second, *kernel) if param.type == "Convolution" else (first, outputs // groups, *kernel)
-    weights = expect_shape(blobs, 0, wanted, where, "weight")
+    shape = (outputs, second, *kernel) if param.type == "Convolution" else (first, outputs // groups, *kernel)
+    weights = expect_shape(blobs, 0, shape, where, "weight")
     if outputs % groups or weights.shape[0] % groups:
-        raise LRPError(f"{where}: {groups} groups found; a divisor of inputs and outputs ({outputs}) wanted")
+        raise LRPError(where, f"a group that divides inputs and outputs ({outputs})", groups)
     bias = expect_shape(blobs, 1, (outputs,), where, "bias") if p.bias_term else None
     return (Convolution if param.type == "Convolution" else Deconvolution)(weights, bias, window, groups)
 
@@ -364,10 +367,10 @@ def read_inner_product(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str
     """Fully connected layer; a transposed weight is turned round."""
     p = param.inner_product_param
     if not blobs:
-        raise LRPError(f"{where}: no weight found in the weights; ({p.num_output}, inputs) wanted")
+        raise LRPError(where, f"weight of shape ({p.num_output}, inputs) in the weights", "none")
     shape = blobs[0].shape
     if len(shape) < 2 or int(np.prod(shape[:-2])) != 1:
-        raise LRPError(f"{where}: weight of shape {shape} found in the weights; ({p.num_output}, inputs) wanted")
+        raise LRPError(where, f"weight of shape ({p.num_output}, inputs) in the weights", shape)
     matrix = blobs[0].reshape(shape[-2:])
     if p.transpose:
         matrix = np.ascontiguousarray(matrix.T)

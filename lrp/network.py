@@ -22,6 +22,7 @@ from lrp.elementwise import RELU_WAYS
 from lrp.errors import LRPError
 from lrp.explanation import Explanation, Target, check_finite, joined, start, target_of
 from lrp.layer import Linear, Shape
+from lrp.linear import Convolution
 from lrp.rules import Rule
 from lrp.structure import read_structure
 
@@ -79,23 +80,35 @@ class Network:
         composite = find_composite(composite)
         return {layer.name: composite.rule_for(layer, first) for layer, first in self.structure.linear_layers()}
 
+    def shared(self, rules: Mapping[str, Rule]) -> tuple[int, int]:
+        """(rows, columns) of input values among which the first layers share relevance without looking at them, under
+        {layer name: rule}: the windows of convolutions whose rule has no x (flat, w^2), else (1, 1)."""
+        blind = [layer for layer, first in self.structure.linear_layers() if first and not rules[layer.name].looks_at_x]
+        extents = [layer.window.extent for layer in blind if isinstance(layer, Convolution)]
+        return max((rows for rows, _ in extents), default=1), max((columns for _, columns in extents), default=1)
+
     def classes(self, shape: Shape) -> int:
         """Number of scores for a batch of that shape."""
         return self.structure.shapes((1, *shape[1:]))[self.structure.output][-1]
 
+    def fitted(self, x: Any) -> Any:
+        """x as this network takes it: what `lrp.read` gave of a recording, in its form for this input's shape; an array
+        as it is. Raises LRPError where there is no such form."""
+        if not hasattr(x, "for_input"):
+            return x
+        return x.for_input(None if self.input_shape is None else self.input_shape[1:])
+
     def check_input(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> np.ndarray:
         """The batch as an array of `dtype`; LRPError for a wrong shape or values that are not finite."""
-        x = np.asarray(x)
+        x = np.asarray(self.fitted(x))
         if x.dtype.kind not in "fiu":
-            raise LRPError(f"input: values of type {x.dtype} found; numbers wanted")
+            raise LRPError("input", "numbers", f"values of type {x.dtype}")
         if self.input_shape is not None and (x.ndim != len(self.input_shape) or x.shape[1:] != self.input_shape[1:]):
-            wanted = ", ".join(["N", *map(str, self.input_shape[1:])])
-            raise LRPError(f"input: shape {x.shape} found; ({wanted}) wanted by {self.model}")
+            shape = ", ".join(["N", *map(str, self.input_shape[1:])])
+            raise LRPError("input", f"shape ({shape}), as {self.model} declares it", x.shape)
         x = x.astype(dtype, copy=False)
         if not np.isfinite(x).all():
-            raise LRPError(
-                f"input: {int((~np.isfinite(x)).sum())} values that are NaN or infinite found; finite numbers wanted"
-            )
+            raise LRPError("input", "finite numbers", f"{int((~np.isfinite(x)).sum())} that are NaN or infinite")
         return x
 
     def _by_chunks(self, x: np.ndarray, work: Callable[[np.ndarray, int], Result], workers: int | None) -> list[Result]:
@@ -134,23 +147,29 @@ class Network:
         processors of this process. Returns `Explanation`. Raises NotFiniteError for scores or relevance that are NaN or
         infinite.
         """
-        x = self.check_input(x, dtype)
+        whole = self.fitted(x)
+        x = self.check_input(whole, dtype)
         composite = find_composite(composite)
         rules = self.rules(composite)
         names = {name: repr(rule) for name, rule in rules.items()}
+        shared = self.shared(rules)
 
         def explain(part: np.ndarray, first: int) -> Explanation:
             values, denominators = passes.forward(self.structure, part, rules)
             scores = values[self.structure.output]
             above, *classes = start(scores, target_of(target, first, len(part), len(x)), self.where)
             by_layer, kept = {} if layers else None, {} if absorbed else None
-            below = passes.relevance(self.structure, values, above, rules, denominators, by_layer, kept)
+            below = passes.relevance(self.structure, values, above, rules, denominators, composite.ties, by_layer, kept)
             score = above.sum(axis=1, dtype=np.float64)
-            return Explanation(below, scores, score, *classes, composite.name, names, by_layer or {}, kept or {})
+            more = {"note": composite.note, "shared": shared}
+            return Explanation(
+                below, scores, score, *classes, composite.name, names, by_layer or {}, kept or {}, **more
+            )
 
         made = joined(self._by_chunks(x, explain, workers))
         for what, values in made.arrays():
             check_finite(what, values, self.where)
+        made.input, made.weights = whole, self.weights_file
         return made
 
     def gradient(
@@ -168,7 +187,7 @@ class Network:
         workers: see `relevance`. Raises NotFiniteError for gradients that are NaN or infinite.
         """
         if relu not in RELU_WAYS:
-            raise LRPError(f"ReLU: way back {relu!r} found; one of {', '.join(RELU_WAYS)} wanted")
+            raise LRPError("ReLU", f"one of the ways back {', '.join(RELU_WAYS)}", repr(relu))
         x = self.check_input(x, dtype)
 
         def explain(part: np.ndarray, first: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from lrp import propagation
-from lrp.layer import Above, Arrays
+from lrp.layer import Above, Arrays, Ties
 from lrp.propagation import Denominators
 from lrp.rules import Rule
 from lrp.structure import Node, Structure
@@ -69,11 +69,13 @@ def relevance(
     start: np.ndarray,
     rules: Mapping[str, Rule],
     denominators: dict[int, Denominators],
+    ties: Ties = "share",
     by_layer: dict[str, np.ndarray] | None = None,
     absorbed: dict[str, dict[str, np.ndarray]] | None = None,
 ) -> np.ndarray:
     """Relevance of the input, where `start` is that of the scores; `denominators` is used up.
 
+    ties: whether tied maxima "share", or the "first" takes all.
     by_layer, absorbed: dicts that receive what `Explanation.layers` and `Explanation.absorbed` hold, or None.
     """
 
@@ -85,7 +87,7 @@ def relevance(
                     name = layer.name if len(node.tops) == 1 else f"{layer.name}:{structure.names[top]}"
                     by_layer[name] = one
         if not layer.linear:
-            return layer.relevance(inputs, outputs, above)
+            return layer.relevance_of_ties(inputs, outputs, above, ties)
         account = None if absorbed is None else absorbed.setdefault(layer.name, {})
         kept = denominators.pop(node.tops[0])
         below = propagation.backward(layer, layer.join(inputs), above[0], rules[layer.name], kept, account)

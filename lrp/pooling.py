@@ -9,7 +9,7 @@ import numpy as np
 
 from caffe_proto import caffe_pb2
 from lrp.errors import LRPError
-from lrp.layer import Above, Arrays, Blobs, Layer, Shape, caffe_type
+from lrp.layer import Above, Arrays, Blobs, Layer, Shape, Ties, caffe_type
 from lrp.linear import AveragePooling, Pair, pair
 
 Places = tuple[EllipsisType, slice, slice]  # index of rows and columns
@@ -33,10 +33,8 @@ class Geometry:
         for size, k, s, p in zip(shape[2:], kernel, self.stride, self.pad, strict=True):
             room = size + 2 * p - k
             if room < 0:
-                raise LRPError(
-                    f"{where}: an input of {shape[2]} x {shape[3]} found; at least one window of "
-                    f"{kernel[0]} x {kernel[1]} wanted"
-                )
+                least = f"{kernel[0]} x {kernel[1]}"
+                raise LRPError(where, f"an input of at least one window of {least}", f"{shape[2]} x {shape[3]}")
             counts.append((-(-room // s) if self.round_up else room // s) + 1)
         if any(self.pad):
             counts = [
@@ -45,10 +43,8 @@ class Geometry:
             ]
         for count, size, s in zip(counts, shape[2:], self.stride, strict=True):
             if not any(self.pad) and (count - 1) * s >= size:
-                raise LRPError(
-                    f"{where}: the last of {count} windows lies outside an input of size {size}; a stride "
-                    "not larger than the kernel wanted"
-                )
+                got = f"{s}, with which the last of {count} windows lies outside an input of size {size}"
+                raise LRPError(where, "a stride not larger than the kernel", got)
         return (*shape[:2], *counts)
 
     def _axis_taps(self, axis: int, size: int, count: int, k: int) -> Iterator[tuple[slice, slice]]:
@@ -84,7 +80,8 @@ class Geometry:
 
 
 class MaxPooling(Layer):
-    """Maximum over windows. Relevance and gradient go to the winner; winners that tie share equally."""
+    """Maximum over windows. Relevance and gradient go to the winner; winners that tie share equally (relevance goes to
+    the first of them, in row-major order, where a composite says so)."""
 
     def __init__(self, pooling: Geometry) -> None:
         self.pooling = pooling
@@ -102,12 +99,27 @@ class MaxPooling(Layer):
         return [y]
 
     def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
+        return self.relevance_of_ties(inputs, outputs, relevances, "share")
+
+    def relevance_of_ties(self, inputs: Arrays, outputs: Arrays, relevances: Above, ties: Ties) -> Arrays:
         x, y = inputs[0], outputs[0]
         taps = list(self.pooling.taps(x.shape))
         result = np.zeros_like(x)
+        give = self._share if ties == "share" else self._give_to_first
         for item in range(len(x)):  # one at a time, so that the many passes over an item stay in the cache
-            self._share(x[item], y[item], relevances[0][item], result[item], taps)
+            give(x[item], y[item], relevances[0][item], result[item], taps)
         return [result]
+
+    @staticmethod
+    def _give_to_first(
+        x: np.ndarray, y: np.ndarray, relevance: np.ndarray, result: np.ndarray, taps: Sequence[Tap]
+    ) -> None:
+        """Add the relevance (C, rows, columns) of one item's windows to the first winner of each in `result`."""
+        open_ = np.ones(y.shape, bool)
+        for windows, values in taps:
+            won = (x[values] == y[windows]) & open_[windows]
+            open_[windows] &= ~won
+            result[values] += relevance[windows] * won
 
     @staticmethod
     def _share(x: np.ndarray, y: np.ndarray, relevance: np.ndarray, result: np.ndarray, taps: Sequence[Tap]) -> None:
@@ -131,10 +143,10 @@ def read_pooling(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> M
     kernel = None if p.global_pooling else pair(p, "kernel_size", 0, where)
     stride, pad = pair(p, "stride", 1, where), pair(p, "pad", 0, where)
     if kernel is not None and (min(kernel) < 1 or any(a >= b for a, b in zip(pad, kernel, strict=True))):
-        raise LRPError(f"{where}: kernel {kernel} and pad {pad} found; a kernel larger than the pad wanted")
+        raise LRPError(where, "a kernel larger than the pad", f"kernel {kernel} and pad {pad}")
     geometry = Geometry(kernel, stride, pad, round_up=p.round_mode == p.CEIL)
     if p.pool == p.MAX:
         return MaxPooling(geometry)
     if p.pool == p.AVE:
         return AveragePooling(geometry)
-    raise LRPError(f"{where}: {p.PoolMethod.Name(p.pool)} pooling found; MAX or AVE wanted")
+    raise LRPError(where, "MAX or AVE pooling", p.PoolMethod.Name(p.pool))

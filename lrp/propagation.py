@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from lrp.layer import Linear
 from lrp.rules import Product, Rule, Term, identity, negative, ones, positive
@@ -55,10 +54,14 @@ def _nonzero(terms: Sequence[Term], x: np.ndarray) -> list[tuple[Product, ...]]:
     return [_resolve(term.products, _sign(x)) if signed else tuple(term.products) for term in terms]
 
 
-def _bias_of(layer: Linear, term: Term, rule: Rule, dtype: DTypeLike) -> np.ndarray | None:
+def _bias_of(layer: Linear, term: Term, rule: Rule, x: np.ndarray) -> np.ndarray | None:
+    """What the term's denominator has beside the inputs: its bias, or the weights on padding; None for neither."""
+    if rule.padding == "absorb":
+        (product,) = term.products
+        return layer.hidden(x, product.w)
     if layer.bias is None or term.bias is None or rule.bias == "exclude":
         return None
-    return term.bias(layer.bias_array(dtype))
+    return term.bias(layer.bias_array(x.dtype))
 
 
 def _sums(layer: Linear, x: np.ndarray, sums: Sequence[Sequence[Product]]) -> list[np.ndarray]:
@@ -89,6 +92,7 @@ def forward(layer: Linear, x: np.ndarray, rule: Rule | None = None) -> tuple[np.
         if bias is not None:
             output += bias
         return output, None
+    rule.check_input(x, layer.where or layer.name)
     terms = tuple(rule.terms())
     products = _nonzero(terms, x)
     adds_up = rule.sums_to_output and (bias is None or rule.bias != "exclude")
@@ -100,7 +104,7 @@ def forward(layer: Linear, x: np.ndarray, rule: Rule | None = None) -> tuple[np.
     results = iter(results)
     z = [output.copy() if is_plain else next(results) for is_plain in same]
     for own, term in zip(z, terms, strict=True):
-        shift = _bias_of(layer, term, rule, x.dtype)
+        shift = _bias_of(layer, term, rule, x)
         if shift is not None:
             own += shift
     gated = any(term.where for term in terms)
@@ -180,7 +184,7 @@ def backward(
             result += back
     if result is None:
         result = np.zeros(x.shape, x.dtype)
-    biases = [_bias_of(layer, term, rule, x.dtype) for term in terms]
+    biases = [_bias_of(layer, term, rule, x) for term in terms]
     spread = rule.bias == "spread" and any(bias is not None for bias in biases)
     kept = None  # where a bias keeps its share: everywhere, or where an output that sees padding alone cannot spread it
     if spread:
@@ -193,10 +197,12 @@ def backward(
         absorbed = np.zeros(len(relevance), np.float64)
         shared_out = np.zeros(len(relevance), np.float64)
         for share, denominator, bias in zip(shares, z, biases, strict=True):
+            if rule.padding == "absorb" and bias is not None:
+                denominator, bias = denominator - bias, None
             shared_out += (share * denominator).sum(axis=axes, dtype=np.float64)
             if bias is not None:
                 absorbed += (share * bias).sum(axis=axes, dtype=np.float64, where=True if kept is None else kept)
         account["bias"] = absorbed
-        # what the stabilised denominators keep, and what outputs lose whose denominator is zero
+        # what the stabilised denominators and padding keep, and what outputs lose whose denominator is zero
         account["stabiliser"] = relevance.sum(axis=axes, dtype=np.float64) - shared_out
     return result

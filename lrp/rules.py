@@ -9,7 +9,7 @@ What a rule must have: it is a class with `@rule` that derives from `Rule` and d
 
 - settings: annotated fields with defaults, of type float, int, str, a `Literal` of texts, or one of these `| None`.
   Composite files offer them, and numbers must be finite; `setting(default, least=...)` gives a number a lower end.
-- `bias` as such a setting, to let the user choose the treatment of the bias (see `Rule`).
+- `bias` or `padding` as such a setting, to let the user choose how it is treated (see `Rule`).
 - `stabiliser`, `sums_to_output` and `renormalises`, class attributes or properties (see `Rule`).
 
 Selectors (`positive`, `square`, ...) are functions on arrays; x_k and w_k name them. They return a new array or their
@@ -34,8 +34,9 @@ from lrp.errors import LRPError
 EPSILON = 1e-6
 # Denominators of one sign only need a guard against exactly zero; small enough to cost no visible relevance.
 GUARD = 1e-9
-# The three treatments of the bias (see `Rule`).
+# The three treatments of the bias, and the two of padding (see `Rule`).
 BiasTreatment = Literal["keep", "exclude", "spread"]
+PaddingTreatment = Literal["exclude", "absorb"]
 
 RULES: dict[str, type[Rule]] = {}
 
@@ -141,6 +142,9 @@ class Rule:
     #: denominator, "spread" hands the bias's share back in equal parts to the inputs that its output is connected to
     #: (the N of Bach et al. 2015, eq. 58, for the bias alone)
     bias = "keep"
+    #: of rules that do not look at x: "exclude" leaves the zeros around an image out, "absorb" gives them their share,
+    #: which is lost (and counted with what stabilisers absorb)
+    padding = "exclude"
     #: added to the denominator, with the denominator's sign (plus at zero)
     stabiliser = GUARD
     #: the plain output is the sum of the terms' denominators (saves computing it beside them)
@@ -178,6 +182,14 @@ class Rule:
     def terms(self) -> tuple[Term, ...]:
         """The terms of the rule, a tuple of `Term`."""
         raise NotImplementedError
+
+    @property
+    def looks_at_x(self) -> bool:
+        """Whether shares depend on the input; if not, all inputs of an output are told apart by their weights alone."""
+        return any(product.x is not ones for term in self.terms() for product in term.products)
+
+    def check_input(self, x: np.ndarray, where: str) -> None:
+        """LRPError for an input that the rule is not made for. where: the layer, the beginning of the error."""
 
 
 @rule
@@ -241,14 +253,14 @@ class AlphaBeta(Rule):
     """LRP-alpha-beta: alpha times the positive minus beta times the negative contributions (Bach et al. 2015, eq. 60).
 
     one_sided decides about an output whose contributions all have one sign, so that the other denominator is 0/0:
-    "conserve" gives its whole relevance to the side that exists, "textbook" drops the missing side only and thereby
-    multiplies its relevance by alpha (or by -beta). Everywhere else the two agree.
+    "textbook" drops the missing side only and so multiplies its relevance by alpha (or by -beta), as zennit and the LRP
+    toolbox do; "conserve" gives its whole relevance to the side that exists. Everywhere else the two agree.
     """
 
     alpha: float = 2.0
     beta: float = 1.0
     bias: BiasTreatment = "keep"
-    one_sided: Literal["conserve", "textbook"] = "conserve"
+    one_sided: Literal["textbook", "conserve"] = "textbook"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -280,7 +292,9 @@ class ZBox(Rule):
 
     Its contributions x w - low w+ - high w- are computed as (x - low) w+ + (x - high) w-, where nothing cancels.
 
-    low, high: ends of the input's range, in its units; None takes the smallest (largest) value of each item.
+    low, high: ends of the range of the layer's own input, in its units; None takes the smallest (largest) value of each
+    item. An input outside is refused: the rule holds inside, and ends in other units (of decibels, where a Power layer
+    that could not be folded has scaled them) would give numbers that mean nothing.
     """
 
     low: float | None = None
@@ -290,6 +304,16 @@ class ZBox(Rule):
         super().__post_init__()
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise LRPError(f"rule ZBox: low {self.low:g} and high {self.high:g} found; low < high wanted")
+
+    def check_input(self, x: np.ndarray, where: str) -> None:
+        low, high = (float(end(x)) for end in (np.min, np.max))
+        # a bound is rounded as the input was
+        below = self.low is not None and low < min(self.low, float(x.dtype.type(self.low)))
+        above = self.high is not None and high > max(self.high, float(x.dtype.type(self.high)))
+        if below or above:
+            raise LRPError(
+                f"{where}: rule {self!r} and inputs from {low:g} to {high:g} found; inputs in its box wanted"
+            )
 
     def terms(self) -> tuple[Term, ...]:
         return (
@@ -301,6 +325,9 @@ class ZBox(Rule):
 class WSquare(Rule):
     """The w^2 rule: shares in proportion to the squared weights (Montavon et al. 2017, eq. 12)."""
 
+    padding: PaddingTreatment = "exclude"
+    stabiliser = 0.0  # squares of small weights lie near the guard, and cannot cancel
+
     def terms(self) -> tuple[Term, ...]:
         return (Term((Product(ones, square),)),)
 
@@ -308,6 +335,8 @@ class WSquare(Rule):
 @rule
 class Flat(Rule):
     """The flat rule: equal shares for all inputs that an output sees (Lapuschkin et al. 2019)."""
+
+    padding: PaddingTreatment = "exclude"
 
     def terms(self) -> tuple[Term, ...]:
         return (Term((Product(ones, ones),)),)

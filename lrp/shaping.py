@@ -66,10 +66,8 @@ class Concat(Layer):
         axis = self.axis % len(shapes[0])
         others = {tuple(shape[:axis]) + tuple(shape[axis + 1 :]) for shape in shapes}
         if len(others) > 1:
-            raise LRPError(
-                f"{self.where}: inputs of shapes {', '.join(map(str, shapes))} found; shapes that are equal "
-                f"but for axis {self.axis} wanted"
-            )
+            expected = f"inputs of shapes that are equal but for axis {self.axis}"
+            raise LRPError(self.where, expected, ", ".join(map(str, shapes)))
         return [(*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])]
 
     def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
@@ -92,10 +90,8 @@ class Slice(Layer):
         size = shape[self.axis % len(shape)]
         points = self.points or [size * k // self.tops for k in range(1, self.tops)]
         if (not self.points and size % self.tops) or [0, *points, size] != sorted({0, *points, size}):
-            raise LRPError(
-                f"{self.where}: slice points {list(points)} found for size {size} and {self.tops} tops; "
-                "points that rise from 0 to the size wanted"
-            )
+            expected = f"slice points that rise from 0 to size {size} for {self.tops} tops"
+            raise LRPError(self.where, expected, list(points))
         return points
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
@@ -179,11 +175,11 @@ def read_reshape(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> R
         if -1 in middle:
             known = math.prod(d for d in middle if d != -1) * math.prod(shape[:first]) * math.prod(shape[last:])
             if known == 0 or math.prod(shape) % known:
-                raise LRPError(f"{where}: shape {dims} found for an input of {tuple(shape)}; a divisor of it wanted")
+                raise LRPError(where, f"a shape that divides an input of {tuple(shape)}", dims)
             middle[middle.index(-1)] = math.prod(shape) // known
         result = (*shape[:first], *middle, *shape[last:])
         if math.prod(result) != math.prod(shape):
-            raise LRPError(f"{where}: shape {dims} found for an input of {tuple(shape)}; as many values wanted")
+            raise LRPError(where, f"a shape of as many values as an input of {tuple(shape)}", dims)
         return result
 
     return Reshaping(target)
@@ -216,9 +212,7 @@ def read_eltwise(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> S
     if p.operation == p.SUM:
         coefficients = list(p.coeff) or [1.0] * len(param.bottom)
         if len(coefficients) != len(param.bottom):
-            raise LRPError(
-                f"{where}: {len(coefficients)} coefficients found; one per bottom ({len(param.bottom)}) wanted"
-            )
+            raise LRPError(where, f"a coefficient for each of {len(param.bottom)} bottoms", len(coefficients))
         return Sum(coefficients)
     return Maximum() if p.operation == p.MAX else Product()
 

@@ -145,7 +145,7 @@ def read_structure(
             continue
         for bottom in param.bottom:
             if bottom not in current:
-                raise LRPError(f"{place}: bottom {bottom!r} found; a blob that an earlier layer makes wanted")
+                raise LRPError(place, "bottoms that an earlier layer makes", repr(bottom))
         layer = read_layer(param, _blobs(param, blobs, owners), place)
         bottoms = [current[bottom] for bottom in param.bottom]
         if isinstance(layer, Head):
@@ -154,10 +154,10 @@ def read_structure(
             continue
         nodes.append(Node(layer, bottoms, [make(top) for top in param.top]))
     if not nodes:
-        raise LRPError(f"{where}: no layers found that compute scores; a network wanted")
+        raise LRPError(where, "a network", "no layers that compute scores")
     if output is not None:
         if output not in current:
-            raise LRPError(f"{where}: output {output!r} asked for; one of {', '.join(current)} wanted")
+            raise LRPError(where, f"an output out of {', '.join(current)}", repr(output))
         head = current[output]
     scores = nodes[-1].tops[0] if head is None else head
     needed = {scores}
@@ -167,6 +167,6 @@ def read_structure(
     used = [number for number in leaves if number in needed]
     if len(used) != 1:
         found = ", ".join(names[number] for number in used) or "none"
-        raise LRPError(f"{where}: inputs {found} found before the scores; exactly one wanted")
+        raise LRPError(where, "exactly one input before the scores", found)
     nodes = [node for node in nodes if needed.intersection(node.tops)]
     return Structure(nodes, names, used[0], scores, leaves[used[0]], where)

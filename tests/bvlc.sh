@@ -36,12 +36,12 @@ installed() {
 }
 
 require_root() {
-    ((EUID == 0)) || fail "user $(id -un) found, root wanted: chroot and mount need it (try sudo -E)"
+    ((EUID == 0)) || fail "user: expected root, which chroot and mount need (try sudo -E), got $(id -un)"
 }
 
 require_debootstrap() {
     command -v debootstrap >/dev/null && return
-    command -v apt-get >/dev/null || fail "debootstrap not found, and no apt-get to install it: install debootstrap"
+    command -v apt-get >/dev/null || fail "debootstrap: expected it, or apt-get to install it, got neither"
     echo "tests/bvlc.sh: installing debootstrap" >&2
     { apt-get update && apt-get install --yes --no-install-recommends debootstrap debian-archive-keyring; } >&2 \
         || fail "apt-get could not install debootstrap (its messages are above)"
@@ -67,7 +67,7 @@ install_root() {
     rm -rf "$ROOT"
     mv "$partial" "$ROOT"
     flock --unlock "$lock"
-    installed || fail "$ROOT: no caffe found after installation; BVLC Caffe 1.0 was wanted"
+    installed || fail "$ROOT: expected BVLC Caffe 1.0 after installation, got no caffe"
 }
 
 # Runs in the private mount namespace: show this machine's folders in the root, then become the command.
@@ -99,7 +99,7 @@ main() {
             installed || install_root
             require_root
             unshare --mount true 2>/dev/null \
-                || fail "no private mounts possible here: the right to mount was wanted (a container needs CAP_SYS_ADMIN)"
+                || fail "mounts: expected the right to make private ones (a container needs CAP_SYS_ADMIN), got none"
             local command=("$1")
             [[ "$1" == caffe ]] || command+=(-I)
             shift

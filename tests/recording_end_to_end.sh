@@ -44,7 +44,7 @@ require_tools() {
             fail "NOT TESTED: the packages cannot be installed"
         fi
     else
-        fail "NOT TESTED: missing ${missing[*]:-PortAudio}; wanted (as root) apt install ${PACKAGES[*]}"
+        fail "NOT TESTED: expected ${PACKAGES[*]} (as root: apt install ...), got none of ${missing[*]:-PortAudio}"
     fi
     "$PYTHON" -c 'import sounddevice' || fail "NOT TESTED: $PYTHON has no sounddevice"
 }
@@ -176,7 +176,7 @@ session() {
     wait_for 5 "end of the recorder" gone "$RECORDER"
     wait "$RECORDER" || fail "the recorder ended with status $? (see $FOLDER/record.log)"
     local folder=("$FOLDER"/recordings/sessions/*/takes)
-    [[ "$(find "${folder[0]}" -name '*.wav' | wc -l)" == "$REPETITIONS" ]] || fail "$REPETITIONS takes were wanted"
+    [[ "$(find "${folder[0]}" -name '*.wav' | wc -l)" == "$REPETITIONS" ]] || fail "takes: expected $REPETITIONS, got another number"
 }
 
 gone() {
@@ -207,7 +207,7 @@ corpus() {
         || fail "the preprocessing rejects the corpus"
     local count
     count="$(find "$FOLDER/preprocessed/robot-1" -name '*.hdf5' | wc -l)"
-    ((count == 2 * 10 * REPETITIONS)) || fail "$count inputs of the new speaker; wanted $((2 * 10 * REPETITIONS))"
+    ((count == 2 * 10 * REPETITIONS)) || fail "inputs of the new speaker: expected $((2 * 10 * REPETITIONS)), got $count"
     "$PYTHON" -m audiomnist validate "$FOLDER/recordings/corpus" || fail "the corpus is not valid"
 }
 
@@ -216,7 +216,7 @@ main() {
         case "$1" in
             --window) WINDOW="${2:?}" && shift 2 ;;
             --help) sed -n '2,/^$/{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" && exit 0 ;;
-            -*) say "$1: --window or a folder was wanted" && exit 2 ;;
+            -*) say "command line: expected --window or a folder, got $1" && exit 2 ;;
             *) FOLDER="$1" && shift ;;
         esac
     done

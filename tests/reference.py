@@ -91,13 +91,13 @@ def max_pooling(x, kernel, stride=(1, 1), pad=(0, 0)):
     return y
 
 
-def max_pooling_relevance(x, relevance, kernel, stride=(1, 1), pad=(0, 0)):
-    """Every window hands its relevance in equal parts to the values that are its maximum."""
+def max_pooling_relevance(x, relevance, kernel, stride=(1, 1), pad=(0, 0), ties="share"):
+    """Every window hands its relevance in equal parts to the values that are its maximum, or to the first of them."""
     windows, _ = pooling_windows(x.shape, kernel, stride, pad)
     result = np.zeros_like(x)
     for place, inside, _ in windows:
         best = max(x[index] for index in inside)
-        winners = [index for index in inside if x[index] == best]
+        winners = [index for index in inside if x[index] == best][: None if ties == "share" else 1]
         for index in winners:
             result[index] += relevance[place] / len(winners)
     return result
@@ -175,9 +175,9 @@ def zbox(W, C, b, x, R, low, high, guard, **_):
     return _shares(W * x - _plus(W) * low - _minus(W) * high, np.zeros_like(b), R, C, guard, False)
 
 
-def wsquare(W, C, b, x, R, guard, **_):
+def wsquare(W, C, b, x, R, **_):
     """Montavon et al. 2017, eq. 12."""
-    return _shares(W**2, np.zeros_like(b), R, C, guard, False)
+    return _shares(W**2, np.zeros_like(b), R, C, 0.0, False)
 
 
 def flat(W, C, b, x, R, guard, **_):

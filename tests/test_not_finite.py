@@ -27,6 +27,7 @@ from audiomnist.study.catalogue import catalogue
 from audiomnist.study.command import main as experiment_main
 from caffe import cli as caffe_cli
 from caffe import graph, training
+from caffe.mode import CONTEXT
 from caffe_proto import CaffeFileError, array_to_blobproto, caffe_pb2, read_weights, write_message
 from lrp import AlphaBeta, Composite, Epsilon, Gamma, LRPError, Network, ZBox, read_composite
 from tests.graph_emulator import EmulatedGraph
@@ -150,7 +151,7 @@ def test_weights_that_are_not_finite_are_refused_by_every_reader(name, layer, in
         with pytest.raises(CaffeFileError) as caught:
             reader()
         assert str(caught.value) == (
-            f"{name}: layer {layer}: blob {index}: {count} numbers are NaN or infinite; finite ones were wanted"
+            f"{name}: layer {layer}: blob {index}: expected finite numbers, got {count} that are NaN or infinite"
         )
     np.testing.assert_array_equal(net.params[layer][index].data, before)
 
@@ -201,7 +202,7 @@ def test_a_state_whose_model_or_history_is_not_finite_is_refused(form, here, cap
     train = ("train", "-solver=solver.prototxt", f"-snapshot={state}")
     status, messages = engine(capsys, *train)
     assert status == 134
-    assert messages[-1] == f"{state}: history blob 3: 1 of 3 numbers are NaN or infinite; finite ones were wanted"
+    assert messages[-1] == f"{state}: history blob 3: expected finite numbers, got 1 of 3 that are NaN or infinite"
     Path(state).write_bytes(good)
     assert engine(capsys, *train)[0] == 0
     write_weights(model, spoilt("ip", 1, [math.inf]))
@@ -307,13 +308,13 @@ def test_training_ends_at_the_next_display_or_test(asked, last, replayed, here, 
         monkeypatch.setenv("CAFFE_HDF5_DEVICE_MB", "100")
     spoiler = Spoiler(2)
 
-    def make(param):
-        spoiler.solver = caffe.solver.Solver(param)
+    def make(*arguments, **more):
+        spoiler.solver = caffe.solver.Solver(*arguments, **more)
         return spoiler.solver
 
     monkeypatch.setattr(training, "Solver", make)
     with pytest.raises(caffe.CaffeError) as caught:
-        training.train(text_format.Parse(SOLVER + asked, caffe_pb2.SolverParameter()), spoiler)
+        training.train(text_format.Parse(SOLVER + asked, caffe_pb2.SolverParameter()), CONTEXT, spoiler)
     log = [message for _, message in log_messages(capsys.readouterr().err)]
     assert str(caught.value).startswith(f"Iteration {last}: param 0 of layer 'conv' holds NaN or infinite numbers (")
     assert str(caught.value).endswith(
@@ -371,7 +372,7 @@ def test_lrp_refuses_weights_and_writes_nothing(output, here, capsys):
     before = sorted(os.listdir())
     status, error = relevance(capsys, "--input", "r0.hdf5", *output, weights="bad.caffemodel")
     assert status == 1 and error == (
-        "lrp: bad.caffemodel: layer conv: blob 0: 1 of 108 numbers are NaN or infinite; finite ones were wanted\n"
+        "lrp: bad.caffemodel: layer conv: blob 0: expected finite numbers, got 1 of 108 that are NaN or infinite\n"
     )
     assert sorted(os.listdir()) == before
 
@@ -559,8 +560,8 @@ def test_recognise_answers_nothing(spoilt_runs, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == "" and not (tmp_path / "out").exists()
     assert re.fullmatch(
-        r"recognise.py: .*\.caffemodel: layer conv1: blob 1: 1 of \d+ numbers are NaN or infinite; "
-        r"finite ones were wanted\n",
+        r"recognise.py: .*\.caffemodel: layer conv1: blob 1: expected finite numbers, "
+        r"got 1 of \d+ that are NaN or infinite\n",
         done.stderr,
     )
 

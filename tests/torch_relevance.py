@@ -62,7 +62,12 @@ def excitation(m, x, R):
 
 
 def alpha2_beta1(m, x, R):
-    """Bach et al. 2015, eq. 60; an output whose contributions have one sign gives that side everything."""
+    """Bach et al. 2015, eq. 60; an output whose contributions have one sign lacks the other side."""
+    return _signed(m, x, R, _plus, _plus(m.bias))[0](2) - _signed(m, x, R, _minus, _minus(m.bias))[0](1)
+
+
+def alpha2_beta1_conserving(m, x, R):
+    """The same; an output whose contributions have one sign gives that side everything."""
     positive, p = _signed(m, x, R, _plus, _plus(m.bias))
     negative, n = _signed(m, x, R, _minus, _minus(m.bias))
     one = torch.ones_like(p)
@@ -101,8 +106,48 @@ def box(m, x, R):
     return sum(sign * m.back(a, w, s) for sign, a, w in terms)
 
 
+# --- the LRP toolbox for Caffe (base_conv_layer.cpp, inner_product_layer.cpp), as loops over its formulas -----------
+def toolbox_epsilon(m, x, R):
+    """R / (z + 1) where z > 0, R / (z - 1) where z < 0 and R itself where z = 0, back through W, times x."""
+    z = m.function(x, m.weight) + m.bias
+    return m.back(x, m.weight, torch.where(z > 0, R / (z + 1), torch.where(z < 0, R / (z - 1), R)))
+
+
+def toolbox_alphabeta(m, x, R):
+    """beta = 1, alpha = 2: with p and n the sums of the positive and the negative products and biases, 2 R / p where
+    p > 0 and R / n where n < 0, else nothing."""
+    x = x.detach()
+    positive = [(_plus(x), _plus(m.weight)), (_minus(x), _minus(m.weight))]
+    negative = [(_plus(x), _minus(m.weight)), (_minus(x), _plus(m.weight))]
+    p = sum(m.function(*pair) for pair in positive) + m.bias.clamp(min=0)
+    n = sum(m.function(*pair) for pair in negative) + m.bias.clamp(max=0)
+    up = torch.where(p > 0, R / torch.where(p > 0, p, 1), 0)
+    down = torch.where(n < 0, R / torch.where(n < 0, n, 1), 0)
+    return 2 * sum(m.back(*pair, up) for pair in positive) - sum(m.back(*pair, down) for pair in negative)
+
+
+def _toolbox_shares(m, x, R, weight):
+    """Every output's relevance by the weights, padding included, which keeps its share."""
+    return m.back(torch.ones_like(x), weight, R / weight.sum((1, 2, 3))[:, None, None])
+
+
+def toolbox_flat(m, x, R):
+    """1 / the kernel's area for every input (of one channel)."""
+    return _toolbox_shares(m, x, R, torch.ones_like(m.weight))
+
+
+def toolbox_wsquare(m, x, R):
+    """w^2 / sum w^2 for every input."""
+    return _toolbox_shares(m, x, R, m.weight**2)
+
+
 # {composite: (rule of the first layer, of the other convolutions, of inner products)}
 COMPOSITES = {
+    "toolbox_100": (toolbox_alphabeta, toolbox_alphabeta, toolbox_epsilon),
+    "toolbox_102": (toolbox_flat, toolbox_alphabeta, toolbox_epsilon),
+    "toolbox_104": (toolbox_wsquare, toolbox_alphabeta, toolbox_epsilon),
+    "epsilon_alpha2_beta1_conserving": (alpha2_beta1_conserving, alpha2_beta1_conserving, epsilon),
+    "epsilon_alpha2_beta1_conserving_flat": (flat, alpha2_beta1_conserving, epsilon),
     "epsilon_plus": (zplus, zplus, epsilon),
     "epsilon_plus_flat": (flat, zplus, epsilon),
     "epsilon_alpha2_beta1": (alpha2_beta1, alpha2_beta1, epsilon),
@@ -148,9 +193,12 @@ def _pool(x, kernel, stride):
     return columns.amax(2).reshape(*x.shape[:2], *counts)
 
 
-def _unpool(x, R, kernel, stride):
+def _unpool(x, R, kernel, stride, first):
+    """first: tied maxima do not share; the first of them, in row-major order, wins."""
     columns, fold, _ = _windows(x, kernel, stride)
     won = (columns == columns.amax(2, keepdim=True)).double()
+    if first:
+        won = F.one_hot(won.argmax(2), won.shape[2]).transpose(2, 3).double()
     return fold(won / won.sum(2, keepdim=True) * R.reshape(*R.shape[:2], 1, -1))
 
 
@@ -198,6 +246,6 @@ def relevances(net, weights, x, target, composite):
             m, rule = more
             R = rule(m, below, R)
         elif kind == "pool":
-            R = _unpool(below, R.reshape(_pool(below, *more).shape), *more)
+            R = _unpool(below, R.reshape(_pool(below, *more).shape), *more, composite.startswith("toolbox"))
         R = R.reshape(below.shape)
     return scores.numpy(), by_layer, R.numpy()

@@ -34,9 +34,9 @@ class Corrections:
         """Whether they apply to the corpus with this metadata."""
         if self.only_where is None:
             return True
-        wanted = dict(self.only_where)
-        entry = meta.get(wanted.pop("speaker", ""), {})
-        return all(entry.get(key) == value for key, value in wanted.items())
+        attributes = dict(self.only_where)
+        entry = meta.get(attributes.pop("speaker", ""), {})
+        return all(entry.get(key) == value for key, value in attributes.items())
 
 
 NONE = Corrections({}, {}, {})
@@ -55,7 +55,8 @@ def load_corrections(path: Path = CORRECTIONS) -> Corrections:
         recordings = {name: int(entry["digit"]) for name, entry in content["recordings"].items()}
         return Corrections(content["speakers"], recordings, why, content.get("only where"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorpusError(f"{path}: {error}; wanted corrections in the form of data/corrections.json") from None
+        got = f"a file that has another form ({type(error).__name__}: {error})"
+        raise CorpusError(path, "corrections in the form of data/corrections.json", got) from None
 
 
 def correct_metadata(meta: Mapping[str, Mapping], corrections: Corrections) -> tuple[dict[str, dict], list[str]]:

@@ -81,7 +81,7 @@ class Synthesiser:
         self.library = ctypes.CDLL(espeakng_loader.get_library_path())
         self.rate = self.library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), 0)  # Hz
         if self.rate <= 0:
-            raise CorpusError("eSpeak NG: does not start; wanted the espeakng-loader wheel with its data")
+            raise CorpusError("eSpeak NG", "the espeakng-loader wheel with its data", "a library that does not start")
         self.blocks: list[np.ndarray] = []
         callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self.callback = callback(self._take)  # kept: the library holds only a pointer
@@ -96,7 +96,7 @@ class Synthesiser:
         """Samples (N,) float64 at `self.rate` Hz. Pitch and intonation 0 to 99, rate 80 to 450 words a minute."""
         self.blocks.clear()
         if self.library.espeak_SetVoiceByName(voice.encode()):
-            raise CorpusError(f"eSpeak NG: has no voice {voice}; wanted the one of espeakng-loader 0.2.4")
+            raise CorpusError("eSpeak NG", f"voice {voice}, as espeakng-loader 0.2.4 has it", "none of that name")
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, intonation)):
             self.library.espeak_SetParameter(parameter, value, 0)
         encoded = text.encode()
@@ -183,7 +183,7 @@ def make_take(
     )
     loud = np.flatnonzero(np.abs(sound) > 0.01 * np.abs(sound).max(initial=1.0))
     if not len(loud):
-        raise RecordingError("silence", f"the word {word}")
+        raise RecordingError(f"the word {word}", "silence")
     sound = sound[loud[0] : loud[-1] + 1]
     sound = scipy.signal.resample(sound, round(len(sound) * SAMPLE_RATE / (synthesiser.rate * tract)))
     before, after = (rng.uniform(0.01, 0.06, 2) * SAMPLE_RATE).astype(int)
@@ -200,7 +200,7 @@ def make_recording(synthesiser: Synthesiser, speaker: Speaker, digit: int, repet
 
     Raises CorpusError after ATTEMPTS takes.
     """
-    reason = ""
+    reason = RecordingError("a take", "none")
     name = f"{digit}_{speaker.number}_{repetition}.wav"
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed, int(speaker.number), digit, repetition, attempt])
@@ -208,12 +208,12 @@ def make_recording(synthesiser: Synthesiser, speaker: Speaker, digit: int, repet
         blob = wav_bytes(take, SAMPLE_RATE)
         try:
             if len(take) > MAX_SECONDS * SAMPLE_RATE:
-                raise RecordingError(f"{len(take) / SAMPLE_RATE:.2f} s", f"at most {MAX_SECONDS} s")
+                raise RecordingError(f"at most {MAX_SECONDS} s", f"{len(take) / SAMPLE_RATE:.2f} s")
             network_inputs(blob, name)
             return blob
         except RecordingError as error:
-            reason = str(error)
-    raise CorpusError(f"{name}: {reason} (after {ATTEMPTS} takes)")
+            reason = error
+    raise CorpusError(name, reason.expected, f"{reason.got} (in the last of {ATTEMPTS} takes)")
 
 
 def record_speaker(arguments: tuple[Speaker, Path, int, int]) -> int:
@@ -241,17 +241,17 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     except FileNotFoundError:
         theirs = None
         if destination.is_dir() and any(p.name != SPLITS_NAME for p in destination.iterdir()):
-            raise CorpusError(f"{destination}: not empty and no demo corpus; wanted a folder of its own") from None
+            raise CorpusError(destination, "an empty folder or a demo corpus", "a folder with other files") from None
     except (OSError, ValueError):
-        raise CorpusError(f"{manifest}: cannot be read; wanted the one of an earlier run, or an empty folder") from None
+        raise CorpusError(manifest, "the manifest of an earlier run", "a file that cannot be read as one") from None
     if theirs == {**mine, "complete": True}:
         return repetitions * len(WORDS) * count
     if theirs is not None:
         comparable = {key: theirs.get(key) for key in ("format", "seed", "speakers")}
         if any(comparable[key] != mine[key] for key in comparable) or theirs.get("repetitions", 0) > repetitions:
-            raise CorpusError(f"{destination}: holds a corpus made with {theirs}; wanted {mine}, or another folder")
+            raise CorpusError(destination, f"a corpus made with {mine}, or another folder", f"one made with {theirs}")
     if importlib.util.find_spec("espeakng_loader") is None:
-        raise CorpusError("espeakng-loader is not installed; wanted pip install -r requirements-demo.txt")
+        raise CorpusError("espeakng-loader", "it to be installed (pip install espeakng-loader)", "no such package")
     make_folder(destination)
     remove_leftovers(destination)
     write_file(manifest, json.dumps({**mine, "complete": False}).encode())

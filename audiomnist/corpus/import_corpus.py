@@ -1,4 +1,4 @@
-"""Copy a folder of spoken digits into the layout that this project reads, with metadata and, if wanted, splits.
+"""Copy a folder of spoken digits into the layout that this project reads, with metadata and, on request, splits.
 
     audiomnist import-corpus FSDD/recordings CORPUS --trim --make-splits 3
 
@@ -61,7 +61,7 @@ def compile_pattern(pattern: str) -> re.Pattern:
     parts = re.split(r"\{(\w+)\}", pattern)
     names = parts[1::2]
     if set(names) != set(FIELDS):
-        raise CorpusError(f"pattern {pattern!r}: has the fields {names}; wanted each of {', '.join(FIELDS)}")
+        raise CorpusError(f"pattern {pattern!r}", f"each of the fields {', '.join(FIELDS)}", names)
     # a field that stands there again holds the same again
     fields = [f"(?P={n})" if n in names[:i] else f"(?P<{n}>{FIELDS[n]})" for i, n in enumerate(names)]
     texts = [re.escape(text) for text in parts[::2]]
@@ -71,7 +71,7 @@ def compile_pattern(pattern: str) -> re.Pattern:
 def find_takes(source: Path, pattern: str) -> tuple[list[Take], list[str]]:
     """The files whose path below `source` fits the pattern, and the WAV files that do not."""
     if not source.is_dir():
-        raise CorpusError(f"{source}: not a folder; wanted the one with the recordings")
+        raise CorpusError(source, "a folder of recordings", "none")
     expression, takes, others = compile_pattern(pattern), [], []
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source).as_posix()
@@ -80,7 +80,7 @@ def find_takes(source: Path, pattern: str) -> tuple[list[Take], list[str]]:
         elif path.suffix.lower() == ".wav":
             others.append(relative)
     if not takes:
-        raise CorpusError(f"{source}: no file fits {pattern!r}; wanted recordings named so (see --pattern)")
+        raise CorpusError(source, f"recordings named {pattern!r} (see --pattern)", "none")
     return takes, others
 
 
@@ -123,7 +123,7 @@ def import_corpus(
     takes, log = find_takes(source, pattern)
     log = [f"{name}: does not fit {pattern!r}; left out" for name in log]
     if destination.exists() and any(destination.iterdir()):
-        raise CorpusError(f"{destination}: not empty; wanted a new folder")
+        raise CorpusError(destination, "a new or empty folder", "one with files")
     names = sorted({take.speaker for take in takes})
     width = max(2, len(str(len(names))))
     numbers = {name: f"{i + 1:0{width}d}" for i, name in enumerate(names)}
@@ -131,7 +131,8 @@ def import_corpus(
     for take in takes:
         key = (take.speaker, take.digit, take.repetition)
         if key in seen:
-            raise CorpusError(f"{take.path}: digit, speaker and repetition of {seen[key]}; wanted one file of each")
+            got = f"those of {seen[key]} again"
+            raise CorpusError(take.path, "a digit, speaker and repetition of its own", got)
         seen[key] = take.path
     for number in numbers.values():
         make_folder(destination / number)

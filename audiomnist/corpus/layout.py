@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffe_proto import UserError
+from caffe_proto import UserError, sentence
 
 DIGITS = tuple("0123456789")
 # speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
@@ -24,15 +24,15 @@ class CorpusError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class Defect:
-    """One thing that is wrong with a corpus: where, what was found, what was wanted, and the recordings it costs."""
+    """One thing that is wrong with a corpus: where, what was expected, what is there, and the recordings it costs."""
 
     where: str
-    found: str
-    wanted: str
+    expected: str
+    got: str
     recordings: tuple[str, ...] = ()  # paths relative to the corpus
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.found}; wanted {self.wanted}"
+        return sentence(self.where, self.expected, self.got)
 
 
 @dataclass(frozen=True, order=True)
@@ -71,22 +71,21 @@ def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
     """
     source = Path(source)
     if not source.is_dir():
-        found = "not a folder" if source.exists() else "not there"
-        raise CorpusError(f"{source}: {found}; wanted a folder of recordings")
+        raise CorpusError(source, "a folder of recordings", "a file" if source.exists() else "none")
     recordings, defects = [], []
     for relative in _wav_files(source, defects):
         path = source / relative
         match = _WAV_NAME.fullmatch(path.name)
         if match is None:
-            found = f"the name {path.name!r} does not follow the grammar"
+            got = f"the name {path.name!r}"
         elif len(relative.parts) != 2:
-            found = "the file is not in a speaker's folder"
+            got = "a file that is not in a speaker's folder"
         elif match["speaker"] != relative.parts[0]:
-            found = f"the name says speaker {match['speaker']}, the folder {relative.parts[0]}"
+            got = f"a name with speaker {match['speaker']} in the folder {relative.parts[0]}"
         else:
             recordings.append(Recording(match["speaker"], int(match["digit"]), int(match["repetition"]), source))
             continue
-        defects.append(Defect(relative.as_posix(), found, GRAMMAR, (relative.as_posix(),)))
+        defects.append(Defect(relative.as_posix(), GRAMMAR, got, (relative.as_posix(),)))
     return sorted(recordings), defects
 
 
@@ -95,7 +94,7 @@ def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
 
     def unreadable(error: OSError) -> None:
         where = os.path.relpath(error.filename, source)
-        defects.append(Defect(where, error.strerror or str(error), "a readable folder"))
+        defects.append(Defect(where, "a readable folder", error.strerror or str(error)))
 
     for folder, folders, files in os.walk(source, onerror=unreadable, followlinks=True):
         relative = Path(folder).relative_to(source)
@@ -107,15 +106,15 @@ def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
 
 
 def read_json(path: Path, what: str) -> object:
-    """The content of a JSON file; `what` says in an error what was wanted. Raises CorpusError."""
+    """The content of a JSON file; `what` says in an error what was expected. Raises CorpusError."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise CorpusError(f"{path}: {error.strerror or error}; wanted {what}") from None
+        raise CorpusError(path, what, error.strerror or error) from None
     except UnicodeDecodeError:
-        raise CorpusError(f"{path}: not UTF-8 text; wanted {what}") from None
+        raise CorpusError(path, what, "bytes that are no UTF-8 text") from None
     except json.JSONDecodeError as error:
-        raise CorpusError(f"{path}: no valid JSON (line {error.lineno}: {error.msg}); wanted {what}") from None
+        raise CorpusError(path, what, f"invalid JSON (line {error.lineno}: {error.msg})") from None
 
 
 def plain(value: object) -> str:

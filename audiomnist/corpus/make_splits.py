@@ -52,9 +52,9 @@ def make_splits(genders: Mapping[str, int], folds: int, seed: int, path: Path = 
     fewer folds than 3 or fewer speakers than folds.
     """
     if folds < MIN_FOLDS:
-        raise CorpusError(f"{path}: {folds} folds; wanted {MIN_FOLDS} or more (to train, to validate and to test on)")
+        raise CorpusError(path, f"{MIN_FOLDS} or more folds (to train, to validate and to test on)", folds)
     if len(genders) < folds:
-        raise CorpusError(f"{path}: {len(genders)} speakers for {folds} folds; wanted a speaker a fold at least")
+        raise CorpusError(path, f"at least a speaker for each of {folds} folds", f"{len(genders)} speakers")
     shuffle = random.Random(seed)
     by_gender = []
     for gender in range(len(GENDERS)):
@@ -110,11 +110,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     target = options.corpus / SPLITS_NAME
     if target.exists() and not options.force:
-        raise CorpusError(f"{target}: is there already; wanted --force to replace it")
+        raise CorpusError(target, "no such file, or --force to replace it", "one")
     meta_path = options.meta or options.corpus / META_NAME
     splits = write_splits(options.corpus, meta_path, options.make_splits, options.seed)
     print(describe(splits))
     if "gender" not in splits.folds:
-        wanted = f"{options.make_splits} or more speakers of each gender"
-        print(f"{target}: no gender task; expected {wanted}", file=sys.stderr)
+        expected = f"{options.make_splits} or more speakers of each gender"
+        print(f"{target}: no gender task, which needs {expected}", file=sys.stderr)
     return 0

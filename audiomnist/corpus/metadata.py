@@ -19,10 +19,10 @@ def read_metadata(path: Path) -> dict[str, dict]:
     what = "metadata in JSON, one object for each speaker"
     meta = read_json(path, what)
     if not isinstance(meta, dict):
-        raise CorpusError(f"{path}: a JSON {type(meta).__name__}; wanted {what}")
+        raise CorpusError(path, what, f"a JSON {type(meta).__name__}")
     for speaker, entry in meta.items():
         if not isinstance(entry, dict):
-            raise CorpusError(f"{path}: speaker {speaker} has {entry!r}; wanted {what}")
+            raise CorpusError(path, what, f"speaker {speaker} with {entry!r}")
     return meta
 
 
@@ -40,16 +40,16 @@ def check_metadata(recordings: Iterable[Recording], meta: Mapping[str, Mapping],
     defects = []
     for speaker, paths in by_speaker.items():
         if speaker not in meta:
-            found = f"speaker {speaker} ({count(paths)}) is missing"
-            wanted = "an entry with a gender for every speaker"
+            got = f"none for speaker {speaker} ({count(paths)})"
+            expected = "an entry with a gender for every speaker"
         elif gender_of(meta[speaker]) is None:
             gender = meta[speaker].get("gender")
             said = "no gender" if gender is None else f"gender {gender!r}"
-            found = f"speaker {speaker} ({count(paths)}) has {said}"
-            wanted = " or ".join(GENDERS)
+            got = f"speaker {speaker} ({count(paths)}) with {said}"
+            expected = " or ".join(GENDERS)
         else:
             continue
-        defects.append(Defect(Path(meta_path).name, found, wanted, tuple(paths)))
+        defects.append(Defect(Path(meta_path).name, expected, got, tuple(paths)))
     return defects
 
 

@@ -110,38 +110,38 @@ class Splits:
 
 
 def _read_task(name: str, entry: object, where: Path) -> Task:
-    def fail(found: str, wanted: str) -> CorpusError:
-        return CorpusError(f"{where}: task {name!r} has {found}; wanted {wanted}")
+    def fail(expected: str, got: str) -> CorpusError:
+        return CorpusError(f"{where}: task {name!r}", expected, got)
 
     if not isinstance(entry, dict):
-        raise fail(repr(entry), 'an object with "label" and "classes"')
+        raise fail('an object with "label" and "classes"', repr(entry))
     if unknown := set(entry) - {"label", "classes", "groups", "bins"}:
-        raise fail(f"the unknown key {sorted(unknown)[0]!r}", "label, classes, groups or bins")
+        raise fail("label, classes, groups or bins", f"the unknown key {sorted(unknown)[0]!r}")
     label, classes = entry.get("label"), entry.get("classes")
     if not isinstance(label, str):
-        raise fail(f"label {label!r}", 'label "digit" or a key of the metadata')
+        raise fail('label "digit" or a key of the metadata', f"label {label!r}")
     names = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
     if not names or len(set(classes)) != len(classes):
-        raise fail(f"classes {classes!r}", "a list of different names")
+        raise fail("a list of different names", f"classes {classes!r}")
     if len(classes) < 2:
-        raise fail(f"{len(classes)} class", "two classes or more")
+        raise fail("two classes or more", f"{len(classes)} class")
     groups, bins = entry.get("groups"), entry.get("bins")
     if groups is not None:
         texts = isinstance(groups, dict) and all(
             isinstance(v, list) and all(isinstance(x, str) for x in v) for v in groups.values()
         )
         if not texts or set(groups) != set(classes):
-            raise fail(f"groups {groups!r}", "a list of metadata values for each class")
+            raise fail("a list of metadata values for each class", f"groups {groups!r}")
         groups = tuple(tuple(groups[c]) for c in classes)
     if bins is not None:
         numbers = isinstance(bins, list) and all(isinstance(b, (int, float)) and math.isfinite(b) for b in bins)
         if not numbers or len(bins) != len(classes) + 1 or sorted(set(bins)) != bins:
-            raise fail(f"bins {bins!r}", f"{len(classes) + 1} rising numbers, the edges of {len(classes)} classes")
+            raise fail(f"{len(classes) + 1} rising numbers, the edges of {len(classes)} classes", f"bins {bins!r}")
         bins = tuple(bins)
     if groups is not None and bins is not None:
-        raise fail("groups and bins", "one of the two")
+        raise fail("one of the two", "groups and bins")
     if label == "digit" and (groups is not None or bins is not None or not set(classes) <= set(DIGITS)):
-        raise fail(f"classes {classes!r}", "the digits themselves as classes, without groups and bins")
+        raise fail("the digits themselves as classes, without groups and bins", f"classes {classes!r}")
     return Task(name, label, tuple(classes), groups, bins)
 
 
@@ -161,32 +161,32 @@ def load_splits(path: Path) -> Splits:
     what = "splits in JSON, for each task a list of {train, validate, test} lists of speakers"
     data = read_json(path, what)
     if not isinstance(data, dict):
-        raise CorpusError(f"{path}: a JSON {type(data).__name__}; wanted {what}")
+        raise CorpusError(path, what, f"a JSON {type(data).__name__}")
     defined = data.pop("tasks", {})
     if not isinstance(defined, dict):
-        raise CorpusError(f"{path}: tasks is {defined!r}; wanted an object of task definitions")
+        raise CorpusError(f"{path}: tasks", "an object of task definitions", repr(defined))
     if not data:
-        raise CorpusError(f"{path}: no task with splits; wanted {what}")
+        raise CorpusError(path, what, "no task with splits")
     official, folds, tasks = _official_tasks(), {}, {}
     for name, splits in data.items():
         if not _TASK_NAME.fullmatch(name):
-            raise CorpusError(f"{path}: a task named {name!r}; wanted letters, digits and hyphens")
+            raise CorpusError(path, "tasks named with letters, digits and hyphens", repr(name))
         if name not in defined and name not in official:
-            known = ", ".join(official)
-            raise CorpusError(f"{path}: task {name!r} is not defined; wanted an entry for it under tasks, or {known}")
+            expected = f"an entry under tasks (only {', '.join(official)} need none)"
+            raise CorpusError(f"{path}: task {name!r}", expected, "none")
         task = _read_task(name, defined[name], path) if name in defined else official[name]
         if name in official and task.definition != official[name].definition:
-            raise CorpusError(f"{path}: task {name!r} is not the paper's; wanted another name for another task")
+            raise CorpusError(f"{path}: task {name!r}", "the paper's, or another name", "another definition")
         if not isinstance(splits, list) or not splits:
-            raise CorpusError(f"{path}: {name} is {splits!r:.60}; wanted a list of splits")
+            raise CorpusError(f"{path}: {name}", "a list of splits", f"{splits!r:.60}")
         for k, split in enumerate(splits):
             if not isinstance(split, dict) or set(split) != set(PARTS):
                 keys = sorted(split) if isinstance(split, dict) else repr(split)
-                raise CorpusError(f"{path}: {name} split {k} has {keys!s:.60}; wanted exactly {', '.join(PARTS)}")
+                raise CorpusError(f"{path}: {name} split {k}", f"exactly {', '.join(PARTS)}", f"{keys!s:.60}")
             for part, speakers in split.items():
                 if not isinstance(speakers, list) or not all(isinstance(s, str) for s in speakers):
-                    found = f"{name} split {k} {part} is {speakers!r:.60}"
-                    raise CorpusError(f"{path}: {found}; wanted a list of speakers as text")
+                    place = f"{path}: {name} split {k} {part}"
+                    raise CorpusError(place, "a list of speakers as text", f"{speakers!r:.60}")
         folds[name] = tuple({part: tuple(split[part]) for part in PARTS} for split in splits)
         tasks[name] = task
     return Splits(path, folds, tasks)
@@ -230,28 +230,29 @@ def check_splits(
         for k, fold in enumerate(folds):
             where = f"{splits.path.name} {name} split {k}"
 
-            def report(found: str, wanted: str, where: str = where) -> None:
-                defects.append(Defect(where, found, wanted))
+            def report(expected: str, got: str, where: str = where) -> None:
+                defects.append(Defect(where, expected, got))
 
             for speaker, count in Counter(s for part in PARTS for s in fold[part]).items():
                 if count > 1:
                     parts = ", ".join(part for part in PARTS if speaker in fold[part])
-                    report(f"speaker {speaker} is named {count} times ({parts})", "each speaker once")
+                    report("each speaker once", f"speaker {speaker} {count} times ({parts})")
                     unusable.add((name, k))
             for part in PARTS:
                 if absent := [s for s in fold[part] if s not in present]:
-                    report(f"{part} names {_speakers(absent)} without any usable recording", "speakers of this corpus")
+                    got = f"{_speakers(absent)} of {part} without any usable recording"
+                    report("speakers of this corpus", got)
                 for speaker in fold[part]:
                     entry = meta.get(speaker, {})
                     if speaker in present and task.label != "digit" and task.class_of(0, entry) is None:
-                        found = f"{part} names speaker {speaker}, whose {task.label} is {entry.get(task.label)!r}"
-                        report(found, f"one of the task's classes ({', '.join(task.classes)})")
+                        got = f"speaker {speaker} of {part}, whose {task.label} is {entry.get(task.label)!r}"
+                        report(f"speakers of the task's classes ({', '.join(task.classes)})", got)
                 classes = {label for _, label in members(splits, name, k, part, recordings)}
                 if not classes:
-                    report(f"{part} has no recording", "recordings in every part")
+                    report("recordings in every part", f"no recording in {part}")
                     unusable.add((name, k))
                 elif len(classes) == 1:
-                    report(f"{part} has the class {task.classes[classes.pop()]!r} only", "two classes or more")
+                    report("two classes or more", f"the class {task.classes[classes.pop()]!r} alone in {part}")
                     if part == "train":
                         unusable.add((name, k))
     return defects, unusable

@@ -22,7 +22,7 @@ from audiomnist.corpus.corrections import (
     load_corrections,
     spoken_digits,
 )
-from audiomnist.corpus.layout import CorpusError, scan
+from audiomnist.corpus.layout import GRAMMAR, CorpusError, scan
 from audiomnist.corpus.metadata import GENDERS, META_NAME, gender_of, read_metadata
 from audiomnist.door import door
 from audiomnist.signal.wav import RecordingError, read_wav
@@ -135,11 +135,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--corrections", action="store_true", help="put known mistakes of AudioMNIST right first")
     options = parser.parse_args(arguments)
     if not (options.figure or options.csv):
-        parser.error("wanted --figure, --csv or both")
+        parser.error("expected --figure, --csv or both, got neither")
     corrections = load_corrections(CORRECTIONS) if options.corrections else NONE
     table = corpus_table(options.corpus, options.meta, corrections)
     if table.empty:
-        raise CorpusError(f"{options.corpus}: no recordings; wanted a corpus")
+        raise CorpusError(options.corpus, f"recordings {GRAMMAR}", "none")
     if options.csv:
         write_file(options.csv, table.to_csv(index=False).encode())
         print(options.csv)

@@ -27,7 +27,7 @@ from audiomnist.corpus.corrections import (
     is_audiomnist,
     load_corrections,
 )
-from audiomnist.corpus.layout import DIGITS, CorpusError, Defect, Recording, scan
+from audiomnist.corpus.layout import DIGITS, GRAMMAR, CorpusError, Defect, Recording, scan
 from audiomnist.corpus.metadata import GENDERS, META_NAME, check_metadata, gender_of, read_metadata
 from audiomnist.corpus.splits import PARTS, Splits, check_splits, find_splits, load_splits
 from audiomnist.door import door
@@ -35,6 +35,7 @@ from audiomnist.signal.clipping import clipped_runs
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, read_wav
 from audiomnist.workers import available_cores, spread
+from caffe_proto import sentence
 
 SHORTEST = 0.1  # seconds; a shorter recording hardly holds a whole digit
 IMBALANCE = 0.15  # the share of women may differ this much between the parts of a split
@@ -46,21 +47,21 @@ class Finding:
 
     level: str
     where: str
-    found: str
-    wanted: str
+    expected: str
+    got: str
     known: bool = False
 
     def __str__(self) -> str:
         known = " (known of AudioMNIST)" if self.known else ""
-        return f"{self.level}: {self.where}: {self.found}; wanted {self.wanted}{known}"
+        return f"{self.level}: {sentence(self.where, self.expected, self.got)}{known}"
 
 
 def error(defect: Defect, known: bool = False) -> Finding:
-    return Finding("error", defect.where, defect.found, defect.wanted, known)
+    return Finding("error", defect.where, defect.expected, defect.got, known)
 
 
-def warning(where: str, found: str, wanted: str, known: bool = False) -> Finding:
-    return Finding("warning", where, found, wanted, known)
+def warning(where: str, expected: str, got: str, known: bool = False) -> Finding:
+    return Finding("warning", where, expected, got, known)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ class Sound:
     """The facts about one recording, or why it cannot be used."""
 
     recording: Recording
-    defect: tuple[str, str] | None = None  # found, wanted
+    defect: tuple[str, str] | None = None  # expected, got
     rate: int = 0  # Hz
     seconds: float = 0.0
     channels: int = 0
@@ -88,9 +89,9 @@ def listen(recording: Recording) -> Sound:
         samples, rate = read_wav(blob)
         network_inputs(blob, recording.name)
     except OSError as failure:
-        return Sound(recording, (failure.strerror or str(failure), "a readable file"))
+        return Sound(recording, ("a readable file", failure.strerror or str(failure)))
     except RecordingError as failure:
-        return Sound(recording, (failure.found, failure.wanted))
+        return Sound(recording, (failure.expected, failure.got))
     place = blob.index(b"fmt ") + 8
     channels, bits = (int.from_bytes(blob[place + i : place + i + 2], "little") for i in (2, 14))
     starts, stops = clipped_runs(samples)
@@ -110,15 +111,15 @@ def check_sounds(sounds: Sequence[Sound]) -> list[Finding]:
         where = sound.recording.relative
         by_digest[sound.digest].append(sound)
         if sound.clipped:
-            findings.append(warning(where, f"clipped ({sound.clipped} samples in a row at the limit)", "no clipping"))
+            findings.append(warning(where, "no clipping", f"{sound.clipped} samples in a row at the limit"))
         if sound.seconds < SHORTEST:
-            findings.append(warning(where, f"{sound.seconds:.3f} s long", f"{SHORTEST} s or more"))
+            findings.append(warning(where, f"{SHORTEST} s or more", f"{sound.seconds:.3f} s"))
         if (own := (sound.rate, sound.bits, sound.channels)) != usual:
-            findings.append(warning(where, _format(own), f"{_format(usual)}, as the others"))
+            findings.append(warning(where, f"{_format(usual)}, as the others", _format(own)))
     for same in by_digest.values():
         for sound in same[1:]:
-            found = f"the same sound as {same[0].recording.relative}"
-            findings.append(warning(sound.recording.relative, found, "a recording of its own"))
+            got = f"the same sound as {same[0].recording.relative}"
+            findings.append(warning(sound.recording.relative, "a recording of its own", got))
     return findings
 
 
@@ -136,15 +137,15 @@ def check_counts(recordings: Sequence[Recording], repetitions: int | None) -> li
     for r in recordings:
         by_speaker[r.speaker].add((r.digit, r.repetition))
     numbers = set(range(repetitions)) if repetitions else {n for pairs in by_speaker.values() for _, n in pairs}
-    wanted = {(int(d), n) for d in DIGITS for n in numbers}
+    expected = {(int(d), n) for d in DIGITS for n in numbers}
     findings = []
     for speaker, pairs in sorted(by_speaker.items()):
-        for missing, found in ((wanted - pairs, "missing"), (pairs - wanted, "too many")):
-            if missing:
-                some = ", ".join(f"{d}_{speaker}_{n}" for d, n in sorted(missing)[:3])
-                more = " ..." if len(missing) > 3 else ""
-                what = f"{len(missing)} recordings {found} ({some}{more})"
-                findings.append(warning(f"{speaker}/", what, f"{len(numbers)} repetitions of {len(DIGITS)} digits"))
+        for others, what in ((expected - pairs, "missing"), (pairs - expected, "too many")):
+            if others:
+                some = ", ".join(f"{d}_{speaker}_{n}" for d, n in sorted(others)[:3])
+                more = " ..." if len(others) > 3 else ""
+                got = f"{len(others)} recordings {what} ({some}{more})"
+                findings.append(warning(f"{speaker}/", f"{len(numbers)} repetitions of {len(DIGITS)} digits", got))
     return findings
 
 
@@ -153,20 +154,19 @@ def check_attributes(meta: Mapping[str, Mapping], present: set[str], where: str)
     known = is_audiomnist(meta)
     findings = []
     for speaker in sorted(set(meta) - present):
-        findings.append(warning(where, f"speaker {speaker} has no recordings", "recordings of every speaker"))
+        findings.append(warning(where, "recordings of every speaker", f"none of speaker {speaker}"))
     types = {type(entry["age"]).__name__ for entry in meta.values() if entry.get("age") is not None}
     if len(types) > 1:
-        findings.append(warning(where, f"ages are of the types {', '.join(sorted(types))}", "one type", known))
+        findings.append(warning(where, "ages of one type", ", ".join(sorted(types)), known))
     for speaker, entry in sorted(meta.items()):
         age = entry.get("age")
         if age is not None and age_of(entry) is None:
-            wanted = f"an age from {AGES.start} to {AGES.stop - 1} years"
-            findings.append(warning(where, f"speaker {speaker} has age {age!r}", wanted, known and str(age) == "1234"))
+            expected = f"an age from {AGES.start} to {AGES.stop - 1} years for speaker {speaker}"
+            findings.append(warning(where, expected, repr(age), known and str(age) == "1234"))
     for key in ("recordingroom", "accent"):
         values = sorted({str(entry[key]) for entry in meta.values() if entry.get(key)})
         for group in spellings(values):
-            found = f"{key} is spelt {', '.join(map(repr, group))}"
-            findings.append(warning(where, found, "one spelling", known))
+            findings.append(warning(where, f"one spelling of each {key}", ", ".join(map(repr, group)), known))
     return findings
 
 
@@ -181,8 +181,8 @@ def check_balance(splits: Splits, meta: Mapping[str, Mapping], present: set[str]
                 if genders:
                     shares[part] = genders.count(GENDERS.index("female")) / len(genders)
             if shares and max(shares.values()) - min(shares.values()) > IMBALANCE:
-                found = "women are " + ", ".join(f"{share:.0%} of {part}" for part, share in shares.items())
-                findings.append(warning(f"{splits.path.name} {task} split {k}", found, "parts alike"))
+                got = ", ".join(f"{share:.0%} in {part}" for part, share in shares.items())
+                findings.append(warning(f"{splits.path.name} {task} split {k}", "like shares of women", got))
     return findings
 
 
@@ -203,7 +203,7 @@ def validate(
     recordings, defects = scan(source)
     findings = [error(d) for d in defects]
     if not recordings and not defects:
-        raise CorpusError(f"{source}: no recordings; wanted {source}/<speaker>/<digit>_<speaker>_<repetition>.wav")
+        raise CorpusError(source, f"recordings {GRAMMAR}", "none")
     heard = spread(listen, recordings, jobs, ("scipy.signal", __name__))
     sounds = sorted(tqdm(heard, total=len(recordings), unit="rec", desc="listening"), key=lambda s: s.recording)
     findings += check_sounds(sounds)
@@ -221,7 +221,7 @@ def validate(
             findings += known_recordings(recordings, corrections)
     except CorpusError as failure:
         meta, corrected = {}, []
-        findings.append(Finding("error", meta_path.name, *_split(failure)))
+        findings.append(Finding("error", Path(failure.place).name, failure.expected, failure.got))
     try:
         splits = load_splits(splits_path) if splits_path else find_splits(source)
         labelled = {speaker for speaker, entry in meta.items() if gender_of(entry) is not None}
@@ -230,7 +230,7 @@ def validate(
         findings += [error(d) for d in check_splits(splits, rows, meta)[0]] if meta else []
         findings += check_balance(splits, meta, present)
     except CorpusError as failure:
-        findings.append(Finding("error", "splits", *_split(failure)))
+        findings.append(Finding("error", Path(failure.place).name, failure.expected, failure.got))
     findings.sort(key=lambda f: f.level)
     return findings, summary(source, sounds, meta, corrected)
 
@@ -239,15 +239,10 @@ def known_recordings(recordings: Iterable[Recording], corrections: Corrections) 
     """Warnings about AudioMNIST's recordings that are reported to be mislabelled and not corrected."""
     reported = load_corrections(CORRECTIONS)
     return [
-        warning(r.relative, reported.why[r.name], f"the digit {r.digit} (--corrections makes it {digit})", True)
+        warning(r.relative, f"the digit {r.digit} (--corrections makes it {digit})", reported.why[r.name], True)
         for r in recordings
         if (digit := reported.recordings.get(r.name)) is not None and r.name not in corrections.recordings
     ]
-
-
-def _split(failure: CorpusError) -> tuple[str, str]:
-    found, _, wanted = str(failure).partition("; wanted ")
-    return found, wanted
 
 
 def summary(source: Path, sounds: Sequence[Sound], meta: Mapping[str, Mapping], corrected: Sequence[str]) -> dict:

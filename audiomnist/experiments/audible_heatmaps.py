@@ -71,8 +71,8 @@ def make(setting: Setting) -> Outcome:
                     }
                 )
         caption = (
-            f"Recordings and their audible heatmaps as waveforms, peak-normalised ({run.run}, weights "
-            f"{run.weights_sha256[:12]}, {composite})."
+            f"Recordings and their audible heatmaps as waveforms, all with the same RMS from the first to the last "
+            f"sample that can be heard ({run.run}, weights {run.weights_sha256[:12]}, {composite})."
         )
         outcome.figures[run.run.task] = draw(signals, titles), caption
     outcome.tables["sounds"] = pd.DataFrame(rows)

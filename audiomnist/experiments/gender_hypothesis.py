@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from audiomnist.explain import drawing
 from audiomnist.runs.summary import mean_and_deviation, percent
+from audiomnist.signal.geometry import SPECTROGRAM
 from audiomnist.study import relevance
 from audiomnist.study.outcome import Conclusion, Experiment, Outcome
 from audiomnist.study.setting import Setting
@@ -204,8 +205,11 @@ def make(setting: Setting) -> Outcome:
         "towards the other gender (male x 1.5, female x 0.66), and with the factors swapped (control). Bars: "
         "mean over the splits; dots: single splits."
     )
+    resolution = drawing.resolution(explanations[UNSCALED], SPECTROGRAM)
     example = (
-        f"Relevance for the true gender before and after ({run.run}, weights {run.weights_sha256[:12]}, {composite})."
+        f"Relevance for the true gender before and after ({run.run}, weights {run.weights_sha256[:12]}, {composite}"
+        f"{f', {resolution}' if resolution else ''}). Examples; they do not say which of fundamental, harmonics and "
+        "formants the network uses."
     )
     return Outcome(
         tables={

@@ -17,7 +17,9 @@ from audiomnist.signal.geometry import SAMPLE_RATE, SPECTROGRAM, Geometry
 from caffe_proto import write_file
 from lrp.errors import LRPError
 
-PEAK = 0.9  # of full scale
+LEVEL = 0.05  # RMS of the active part, of full scale (-26 dB); what is to be compared is heard equally loud
+PEAK = 0.9  # of full scale, the most that a sound may reach: rare ones, of single clicks, stay quieter than LEVEL
+ACTIVE = 0.01  # of the peak: the active part goes from the first to the last sample that is at least so loud
 
 FORMULAS = {
     "relu(R)*x": lambda relevance, x: np.maximum(relevance, 0) * x,
@@ -35,13 +37,22 @@ def _formula(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 
 
 def normalised(signal: np.ndarray) -> np.ndarray:
-    """The signal (T,) with its largest magnitude at `PEAK`; silence stays silence."""
+    """The signal (T,) with the RMS of its active part at `LEVEL`, or its peak at `PEAK` where that is quieter; silence
+    stays silence.
+
+    Its peak alone would make sounds of equal peak, but unlike loudness, of formulas that leave more or fewer clicks.
+    """
     peak = np.abs(signal).max(initial=0)
-    return signal * (PEAK / peak) if peak > 0 else signal
+    if not peak > 0:
+        return signal
+    signal = signal / peak
+    heard = np.flatnonzero(np.abs(signal) >= ACTIVE)
+    active = signal[heard[0] : heard[-1] + 1]
+    return signal * min(LEVEL / np.sqrt(np.mean(active**2)), PEAK)
 
 
 def of_waveform(x: ArrayLike, relevance: ArrayLike, formula: str = DEFAULT) -> np.ndarray:
-    """Audible relevance of a waveform network: x and R of any shape with T values -> (T,) float64, peak-normalised."""
+    """Audible relevance of a waveform network: x and R of any shape with T values -> (T,) float64, `normalised`."""
     x, relevance = np.asarray(x, np.float64).ravel(), np.asarray(relevance, np.float64).ravel()
     if x.shape != relevance.shape:
         raise LRPError(
@@ -83,7 +94,7 @@ def of_spectrogram(
     signal: ArrayLike, relevance: ArrayLike, formula: str = DEFAULT, geometry: Geometry = SPECTROGRAM
 ) -> np.ndarray:
     """Audible relevance of a spectrogram network: the recording's padded signal (T,) and R (1, frequencies, frames) ->
-    (T,) float64, peak-normalised.
+    (T,) float64, `normalised`.
 
     The formula's x is the complex coefficient; `relu(x)*R`, which needs a sign, is refused.
     """

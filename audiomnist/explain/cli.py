@@ -36,8 +36,8 @@ from audiomnist.explain.results import (
     writing,
 )
 from audiomnist.provenance import code_digest, made_by
-from caffe_proto import remove_leftovers
-from lrp.baselines import METHODS, explain
+from caffe_proto import remove_leftovers, sentence
+from lrp.baselines import METHODS, explain, read_method
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
 from lrp.errors import LRPError
 from lrp.explanation import Explanation
@@ -51,7 +51,7 @@ def _target(text: str) -> str | int:
     if text in ("predicted", "label"):
         return text
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} found; predicted, label or a class number wanted")
+        raise argparse.ArgumentTypeError(sentence("", "predicted, label or a class number", repr(text)))
     return int(text)
 
 
@@ -89,7 +89,8 @@ def parser() -> argparse.ArgumentParser:
         default=[DEFAULT],
         metavar="NAME",
         help=f"composite, composite file or baseline; several are drawn side by side (default: {DEFAULT};"
-        f" composites: {', '.join(COMPOSITES)}; baselines: {', '.join(METHODS)})",
+        f" composites: {', '.join(COMPOSITES)}; baselines: {', '.join(METHODS)}, with settings as captions print them: "
+        "'smoothgrad(samples=50, noise=0.2)')",
     )
     p.add_argument("--absorbed", action="store_true", help="also say what biases and stabilisers absorbed, by layer")
     p.add_argument("--seed", type=int, default=0, help="of a WAV file's position in its second (default: %(default)s)")
@@ -136,12 +137,12 @@ class Run:
         if options.output and not options.list:
             drawing.check_format(options.output)
         if options.audible and not options.list and os.path.splitext(options.audible)[1].lower() != ".wav":
-            raise LRPError(f"{options.audible}: no .wav file; a name that ends in .wav wanted")
+            raise LRPError("--audible", "a name that ends in .wav", options.audible)
         for path in (options.save, *([] if options.list else [options.output, options.audible])):
             folder = os.path.dirname(path or "") or "."
             if not os.path.isdir(folder):
-                raise LRPError(f"{path}: no folder {folder} found; an existing one wanted")
-        self.composites = [name if name in METHODS else find_composite(name) for name in options.composite]
+                raise LRPError(path, "a path in a folder that exists", folder)
+        self.composites = [name if read_method(name) else find_composite(name) for name in options.composite]
         self.network = Network(options.model, options.weights)
         self.shape = None if self.network.input_shape is None else self.network.input_shape[1:]
         self.paths = read_list(options.list)[: options.limit] if options.list else [options.input]
@@ -167,10 +168,8 @@ class Run:
         for path in self.paths:
             stem = os.path.splitext(os.path.basename(path))[0]
             if os.path.normpath(known.setdefault(stem, path)) != os.path.normpath(path):
-                raise LRPError(
-                    f"{self.options.list}: {known[stem]} and {path} found, which would both become {stem}; "
-                    "recordings with different names wanted"
-                )
+                got = f"{known[stem]} and {path}, which would both become {stem}"
+                raise LRPError(self.options.list, "recordings with different names", got)
 
     def _settings(self) -> dict[str, Any]:
         """What decides the content of a part, beside its recordings."""
@@ -215,10 +214,8 @@ class Run:
         o, one = self.options, recording.item(item)
         heard = sound(one, o.seed)
         if heard is None:
-            raise LRPError(
-                f"{one.path}: no waveform found for it; a WAV file, or the waveform network's file "
-                "beside it wanted by --audible"
-            )
+            expected = "a WAV file, or the waveform network's file beside it (--audible needs a waveform)"
+            raise LRPError(one.path, expected, "neither")
         signal = audible.of_input(one.data[0], heard, explanation.relevance[item], o.formula, one.geometry)
         audible.write_wav(path, signal, one.geometry.sample_rate)
 
@@ -245,7 +242,7 @@ class Run:
             check_same_attributes(recording.path, about, part.about or about)
             part.about = about
         for item, source in enumerate(recording.sources):
-            captions = [drawing.caption(explanation, item) for explanation in explanations]
+            captions = [drawing.caption(one, item, geometry=recording.geometry) for one in explanations]
             files = self._files(recording, item)
             for path in files.values() if self.progress else ():
                 remove_leftovers(path)
@@ -346,11 +343,12 @@ def main(arguments: list[str] | None = None) -> int:
     p = parser()
     options = p.parse_args(arguments)
     if not (options.save or options.output or options.audible or options.report):
-        p.error("nothing to write found; --output, --audible, --save or --report wanted")
+        p.error("expected --output, --audible, --save or --report, got none of them")
     if options.limit and not options.list:
-        p.error("--limit found without --list")
+        p.error(sentence("--limit", "--list with it", "none"))
     if (options.save or options.audible) and len(options.composite) > 1:
-        p.error(f"{len(options.composite)} composites found; one wanted with --{'save' if options.save else 'audible'}")
+        asking = "--save" if options.save else "--audible"
+        p.error(sentence("--composite", f"one with {asking}", len(options.composite)))
     runs = []
 
     @door("lrp", lambda: runs[0].stopped() if runs else "nothing was written")

@@ -39,10 +39,36 @@ def rule_summary(rules: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
-def caption(explanation: Explanation, index: int = 0, classes: Sequence[str] | None = None) -> str:
-    """Two lines about one item: prediction, target, composite and sum(R)/score; and the rules.
+def measure(explanation: Explanation, index: int, digits: int = 4) -> str:
+    """What tells of one item how much its relevance is worth: sum(R)/score, or the method's own measures."""
+    if explanation.measures:
+        return ", ".join(f"{name} = {values[index]:.2%}" for name, values in explanation.measures.items())
+    return f"sum(R)/score = {explanation.conserved[index]:.{digits}f}"
 
-    classes: names of the classes, in order, or None.
+
+def resolution(explanation: Explanation, geometry: Geometry | None) -> str:
+    """Within what the first layer's rule cannot tell values apart, "shared out within 193 Hz x 48 ms"; empty where it
+    looks at every value, or where that is unknown."""
+    if explanation.shared is None or explanation.shared == (1, 1):
+        return ""
+    rows, columns = explanation.shared
+    if geometry is None:
+        return f"shared out within {rows} x {columns} values"
+    if not geometry.is_spectrogram:
+        return f"shared out within {columns} samples ({1000 * columns / geometry.sample_rate:.2g} ms)"
+    return f"shared out within {rows * geometry.bin_width:.0f} Hz x {1000 * columns * geometry.frame_step:.0f} ms"
+
+
+def caption(
+    explanation: Explanation,
+    index: int = 0,
+    classes: Sequence[str] | None = None,
+    geometry: Geometry | None = None,
+) -> str:
+    """Lines about one item: prediction, target, composite and `measure`; `resolution` and what its composite loses,
+    where there is such a thing; and the rules.
+
+    classes: names of the classes, in order, or None. geometry: where the input's values lie.
     """
 
     def name(number: int) -> str:
@@ -52,10 +78,11 @@ def caption(explanation: Explanation, index: int = 0, classes: Sequence[str] | N
 
     first = (
         f"predicted {name(explanation.prediction[index])}, target {name(explanation.target[index])}; "
-        f"{explanation.composite}, sum(R)/score = {explanation.conserved[index]:.4f}, "
+        f"{explanation.composite}, {measure(explanation, index)}, "
         f"score = {explanation.score[index]:.4g}"
     )
-    return f"{first}\n{rule_summary(explanation.rules)}" if explanation.rules else first
+    about = "; ".join(filter(None, (resolution(explanation, geometry), explanation.note)))
+    return "\n".join(filter(None, (first, about, rule_summary(explanation.rules))))
 
 
 def limit(relevance: np.ndarray) -> float:
@@ -104,16 +131,18 @@ def draw_spectrogram(
 def _coloured_samples(
     axes: Axes, time: np.ndarray, data: np.ndarray, relevance: np.ndarray, end: float, width: float
 ) -> None:
-    """The waveform as a line whose pieces carry the colour of their sample's relevance."""
+    """The waveform as a line whose pieces, from halfway before a sample to halfway behind it, carry the colour of that
+    sample's relevance."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
 
     points = np.column_stack([time, data])
-    segments = np.stack([points[:-1], points[1:]], axis=1)
+    halfway = np.concatenate([points[:1], (points[:-1] + points[1:]) / 2, points[-1:]])
+    segments = np.stack([halfway[:-1], points, halfway[1:]], axis=1)
     axes.plot(time, data, color="0.8", linewidth=width, zorder=1)
     lines = LineCollection(segments, cmap=COLOURS, norm=Normalize(-end, end), linewidths=width, zorder=2)
-    lines.set_array(relevance[:-1])
-    lines.set_alpha(np.clip(np.abs(relevance[:-1]) / end, 0.05, 1))
+    lines.set_array(relevance)
+    lines.set_alpha(np.clip(np.abs(relevance) / end, 0.05, 1))
     axes.add_collection(lines)
     axes.set_xlim(time[0], time[-1])
     room = 0.05 * max(float(np.ptp(data)), 1e-6)

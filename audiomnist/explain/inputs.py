@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from audiomnist.signal.geometry import Geometry, read_geometry
 from audiomnist.signal.inputs import NETWORKS, network_inputs, padded_signal
@@ -20,12 +21,17 @@ WAV, HDF5 = (".wav",), (".hdf5", ".h5")
 @dataclass(frozen=True)
 class Recording:
     """Recordings: data (N, C, H, W) float32, label (N, L) float32 or None, sources: the file that each came from,
-    geometry: where the values lie in time and frequency, or None where that is not known (any other input)."""
+    geometry: where the values lie in time and frequency, or None where that is not known (any other input), seed: of a
+    WAV file's position in its second. An array of numpy's (`numpy.asarray`) is its data."""
 
     data: np.ndarray
     label: np.ndarray | None
     sources: tuple[str, ...]
     geometry: Geometry | None
+    seed: int = 0
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.data, dtype, copy=copy)
 
     @property
     def path(self) -> str:
@@ -36,7 +42,26 @@ class Recording:
         """One of the recordings."""
         one = slice(index, index + 1)
         label = None if self.label is None else self.label[one]
-        return Recording(self.data[one], label, self.sources[one], self.geometry)
+        return Recording(self.data[one], label, self.sources[one], self.geometry, self.seed)
+
+
+@dataclass(frozen=True)
+class WavRecording:
+    """A WAV file as every network takes it. path: the file; forms: {network: Recording of one item}."""
+
+    path: str
+    forms: dict[str, Recording]
+
+    def for_input(self, shape: Sequence[int] | None) -> Recording:
+        """The form whose data have `shape` (C, H, W); None: of a network that declares none. Raises LRPError."""
+        if shape is None:
+            got = "a network that declares no input shape"
+            raise LRPError(self.path, "a deploy prototxt with an Input layer, as it is a WAV file", got)
+        fitting = [one for one in self.forms.values() if one.data.shape[1:] == tuple(shape)]
+        if not fitting:
+            known = ", ".join(f"{name} {one.data.shape[1:]}" for name, one in self.forms.items())
+            raise LRPError(self.path, f"a network for WAV files ({known})", f"one with input {tuple(shape)}")
+        return fitting[0]
 
 
 def read_hdf5(path: str | os.PathLike) -> Recording:
@@ -45,71 +70,70 @@ def read_hdf5(path: str | os.PathLike) -> Recording:
     import h5py
 
     if not os.path.isfile(path):
-        raise LRPError(f"{path}: no such file; an HDF5 file with a dataset data wanted")
+        raise LRPError(path, "an HDF5 file with a dataset data", "no such file")
     try:
         with h5py.File(path, "r") as file:
             if "data" not in file:
-                raise LRPError(f"{path}: datasets {', '.join(file) or 'none'} found; data wanted")
+                raise LRPError(path, "a dataset data", ", ".join(file) or "none")
             data = np.asarray(file["data"][()])
             label = np.asarray(file["label"][()]) if "label" in file else None
             attributes = dict(file.attrs)
     except OSError as error:
-        raise LRPError(f"{path}: not a readable HDF5 file ({error}); a preprocessed recording wanted") from None
+        raise LRPError(path, "a preprocessed recording", f"no readable HDF5 file ({error})") from None
     if data.dtype.kind not in "fiu":
-        raise LRPError(f"{path}: data of type {data.dtype} found; numbers wanted")
+        raise LRPError(path, "numbers", f"data of type {data.dtype}")
     if data.ndim == 0 or label is not None and label.shape[:1] != data.shape[:1]:
         shapes = f"{data.shape} and label of shape {None if label is None else label.shape}"
-        raise LRPError(f"{path}: data of shape {shapes} found; one row of each per recording wanted")
+        raise LRPError(path, "a row of data and of label for each recording", f"data of shape {shapes}")
     try:
         geometry = read_geometry(attributes, data.shape[1:])
     except RecordingError as error:
-        raise LRPError(f"{path}: {error.found} found; {error.wanted} wanted") from None
+        raise LRPError(path, error.expected, error.got) from None
     return Recording(data.astype(np.float32), label, (os.fspath(path),) * len(data), geometry)
 
 
-def read_wav(path: str | os.PathLike, shape: Sequence[int], seed: int = 0) -> Recording:
-    """A WAV file, preprocessed as for the network whose input has `shape` (C, H, W).
+def read_wav(path: str | os.PathLike, seed: int = 0) -> WavRecording:
+    """A WAV file, preprocessed as for every network.
 
     seed: of the random position of the recording in its second (a function of seed and file name). Raises LRPError.
     """
+    path = os.fspath(path)
     if not os.path.isfile(path):
-        raise LRPError(f"{path}: no such file; a WAV file wanted")
+        raise LRPError(path, "a WAV file", "no such file")
     try:
-        made = network_inputs(os.fspath(path), os.path.basename(path), seed)
+        made = network_inputs(path, os.path.basename(path), seed)
     except (RecordingError, OSError) as error:
         raise LRPError(f"{path}: {error}") from None
-    fitting = [name for name, array in made.items() if array.shape[1:] == tuple(shape)]
-    if not fitting:
-        known = ", ".join(f"{name} {array.shape[1:]}" for name, array in made.items())
-        raise LRPError(f"{path}: a network with input {tuple(shape)} found; for WAV files one of {known} wanted")
-    (name, *_) = fitting
-    return Recording(made[name].astype(np.float32), None, (os.fspath(path),), NETWORKS[name].geometry)
+    return WavRecording(
+        path,
+        {
+            name: Recording(array.astype(np.float32), None, (path,), NETWORKS[name].geometry, seed)
+            for name, array in made.items()
+        },
+    )
+
+
+def read(path: str | os.PathLike, seed: int = 0) -> Recording | WavRecording:
+    """The recording at `path`, told by its extension; seed: see `read_wav`. Raises LRPError."""
+    extension = os.path.splitext(path)[1].lower()
+    if extension in WAV:
+        return read_wav(path, seed)
+    if extension in HDF5:
+        return read_hdf5(path)
+    raise LRPError(path, f"one of the extensions {', '.join(HDF5 + WAV)}", extension or "none")
 
 
 def read_recording(path: str | os.PathLike, shape: Sequence[int] | None = None, seed: int = 0) -> Recording:
-    """The recording at `path`, told by its extension; `shape` (C, H, W) of the network's input. Raises LRPError."""
-    extension = os.path.splitext(path)[1].lower()
-    if extension in WAV:
-        if shape is None:
-            raise LRPError(
-                f"{path}: a WAV file found for a network that declares no input shape; a deploy prototxt "
-                "with an Input layer wanted"
-            )
-        recording = read_wav(path, shape, seed)
-    elif extension in HDF5:
-        recording = read_hdf5(path)
-    else:
-        raise LRPError(f"{path}: extension {extension or 'none'} found; one of {', '.join(HDF5 + WAV)} wanted")
+    """The recording at `path` for a network whose input has `shape` (C, H, W). Raises LRPError."""
+    recording = read(path, seed)
+    if isinstance(recording, WavRecording):
+        recording = recording.for_input(shape)
     if shape is not None and recording.data.shape[1:] != tuple(shape):
-        raise LRPError(
-            f"{path}: data of shape {recording.data.shape} found; (N, {', '.join(map(str, shape))}) wanted "
-            "by the network"
-        )
+        expected = f"data of shape (N, {', '.join(map(str, shape))}), as the network's input"
+        raise LRPError(path, expected, recording.data.shape)
     if not np.isfinite(recording.data).all():
-        raise LRPError(
-            f"{path}: {int((~np.isfinite(recording.data)).sum())} values that are NaN or infinite found; "
-            "finite numbers wanted"
-        )
+        wrong = int((~np.isfinite(recording.data)).sum())
+        raise LRPError(path, "finite numbers", f"{wrong} that are NaN or infinite")
     return recording
 
 
@@ -133,7 +157,7 @@ def sound(recording: Recording, seed: int = 0) -> np.ndarray | None:
         waveform = read_hdf5(beside)
         rate = waveform.geometry.sample_rate if waveform.geometry else None
         if rate != geometry.sample_rate:
-            raise LRPError(f"{beside}: sample_rate {rate} found; {geometry.sample_rate} wanted, as {source} has it")
+            raise LRPError(beside, f"sample_rate {geometry.sample_rate}, as {source} has it", rate)
         return waveform.data[0].ravel().astype(np.float64)
     return None
 
@@ -144,12 +168,11 @@ def read_list(path: str | os.PathLike) -> list[str]:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file]
     except (OSError, UnicodeDecodeError) as error:
-        raise LRPError(
-            f"{path}: {getattr(error, 'strerror', None) or error}; a text file with one recording a line wanted"
-        ) from None
+        got = getattr(error, "strerror", None) or error
+        raise LRPError(path, "a text file with one recording a line", got) from None
     files = [os.path.join(os.path.dirname(path), line) for line in lines if line]
     if not files:
-        raise LRPError(f"{path}: no lines found; one recording a line wanted")
+        raise LRPError(path, "one recording a line", "no lines")
     return files
 
 

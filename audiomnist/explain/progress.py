@@ -75,10 +75,8 @@ class Progress:
         remove_leftovers(self.folder)
         names = set(os.listdir(self.folder)) - {LOCK}
         if names and SETTINGS not in names:
-            raise LRPError(
-                f"{self.folder}: {min(names)} and no {SETTINGS} found; an empty folder, or one with an "
-                "unfinished run's parts wanted"
-            )
+            got = f"one with {min(names)} and no {SETTINGS}"
+            raise LRPError(self.folder, "an empty folder, or one with an unfinished run's parts", got)
 
     def _hold(self) -> None:
         self._lock = open(os.path.join(self.folder, LOCK), "a")  # noqa: SIM115 (held until the run ends)
@@ -86,7 +84,7 @@ class Progress:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else the file system has no locks
-                raise LRPError(f"{self.folder}: another run is working on this output; one at a time wanted") from None
+                raise LRPError(f"another run works on {self.folder}") from None
 
     def _check_settings(self) -> None:
         path = os.path.join(self.folder, SETTINGS)
@@ -102,10 +100,8 @@ class Progress:
             return
         different = sorted(name for name in {*found, *self.settings} if found.get(name) != self.settings.get(name))
         if different:
-            raise LRPError(
-                f"{self.folder}: an unfinished run with other settings found ({', '.join(different)}); that "
-                "command again, or the folder removed wanted"
-            )
+            expected = f"an unfinished run with the same {', '.join(different)}"
+            raise LRPError(self.folder, expected, "others (repeat that command, or remove the folder)")
 
     @property
     def started(self) -> bool:

@@ -20,7 +20,7 @@ from audiomnist.explain import audible, drawing
 from audiomnist.explain.inputs import Recording, named, sound
 from audiomnist.signal.geometry import Geometry
 from caffe_proto import write_file
-from lrp.baselines import METHODS, explain
+from lrp.baselines import explain, read_method
 from lrp.composites import Composite, find_composite
 from lrp.errors import LRPError
 from lrp.network import Network
@@ -85,19 +85,19 @@ class Report:
         copies, every = np.repeat(recording.data, classes, axis=0), np.arange(classes)
         explanations, rules = {}, {}
         for how in composites:
-            name = how if isinstance(how, str) and how in METHODS else find_composite(how).name
+            name = how if read_method(how) else find_composite(how).name
             with named(recording.sources * classes):
                 made = explain(self.network, copies, how, every, self.dtype)
-            rules[name] = drawing.rule_summary(made.rules) or made.composite
+            about = (drawing.rule_summary(made.rules) or made.composite, drawing.resolution(made, geometry), made.note)
+            rules[name] = "; ".join(filter(None, about))
             explanations[name] = {}
             for k in range(classes):  # JSON's keys are text
                 end = drawing.limit(made.relevance[k])
-                conserved = float(made.conserved[k])
                 explanations[name][str(k)] = {
                     "relevance": _eight_bits(made.relevance[k], end),
                     "limit": end,
                     "score": float(made.score[k]),
-                    "conserved": conserved if np.isfinite(conserved) else None,
+                    "measure": drawing.measure(made, k),
                     "sound": self._audible(data, made.relevance[k], signal, geometry),
                 }
         flat = data.astype(np.float64)

@@ -70,8 +70,8 @@ def check_same_attributes(source: str, made: Mapping[str, Any], known: Mapping[s
     """LRPError unless a recording's `attributes` are those of the recordings before; source: its file."""
     for name in [*known, *made]:
         if made.get(name) != known.get(name):
-            found, wanted = (f"{name} {one[name]}" if name in one else f"no {name}" for one in (made, known))
-            raise LRPError(f"{source}: {found} found; {wanted} wanted, as the recordings before have it")
+            ours, theirs = (f"{name} {one[name]}" if name in one else f"no {name}" for one in (made, known))
+            raise LRPError(source, f"{theirs}, as the recordings before have it", ours)
 
 
 def check_alike(made: Mapping[str, np.ndarray], known: Collection[str]) -> None:
@@ -79,10 +79,10 @@ def check_alike(made: Mapping[str, np.ndarray], known: Collection[str]) -> None:
     where = made["source"][0] if "source" in made else "recording"
     for name in made:
         if name not in known:
-            raise LRPError(f"{where}: a {name} found; none wanted, as the recordings before have none")
+            raise LRPError(where, f"no {name}, as the recordings before have none", "one")
     for name in known:
         if name not in made:
-            raise LRPError(f"{where}: no {name} found; one wanted, as the recordings before have one")
+            raise LRPError(where, f"a {name}, as the recordings before have one", "none")
 
 
 def string_kind(values: np.ndarray) -> np.dtype:

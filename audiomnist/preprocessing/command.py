@@ -19,7 +19,7 @@ from audiomnist.corpus.corrections import (
     load_corrections,
     spoken_digits,
 )
-from audiomnist.corpus.layout import CorpusError, scan
+from audiomnist.corpus.layout import GRAMMAR, CorpusError, scan
 from audiomnist.corpus.metadata import META_NAME, check_metadata, read_metadata
 from audiomnist.corpus.splits import SPLITS_NAME, check_splits, find_splits, load_splits
 from audiomnist.door import door
@@ -29,6 +29,7 @@ from audiomnist.preprocessing.lists import REJECTED, remove_lists, write_lists, 
 from audiomnist.preprocessing.store import Job, file_size, process
 from audiomnist.signal.inputs import DEFAULT_SEED, NETWORKS
 from audiomnist.workers import available_cores, spread
+from caffe_proto import sentence
 from caffe_proto.atomic import WriteError, make_folder, remove_leftovers
 
 PRELOADED = ("scipy.signal", "tqdm", "audiomnist.preprocessing.store")  # loaded once, for all workers
@@ -49,7 +50,7 @@ def preprocess(
     splits = load_splits(splits_path) if splits_path else find_splits(source)
     recordings, defects = scan(source)
     if not recordings and not defects:
-        raise CorpusError(f"{source}: no recordings; wanted {source}/<speaker>/<digit>_<speaker>_<repetition>.wav")
+        raise CorpusError(source, f"recordings {GRAMMAR}", "none")
     digits, relabelled = spoken_digits(recordings, meta, corrections)
     for line in corrected + relabelled:
         print(f"corrected: {line}", file=sys.stderr)
@@ -90,15 +91,16 @@ def preprocess(
         (destination / REJECTED).unlink(missing_ok=True)
         if defects and not skip_invalid:
             remove_lists(destination)
-            advice = "mend them, or leave them out with --skip-invalid"
-            print(f"{source}: {len(defects)} defects; wanted none ({advice})", file=sys.stderr)
+            got = f"{len(defects)} (mend them, or leave them out with --skip-invalid)"
+            print(sentence(source, "no defects", got), file=sys.stderr)
             print(f"{summary}; no lists written")
             return 1
         if skip_invalid:
             write_rejected(destination / REJECTED, defects)
         lists = write_lists(destination, splits, rows, unusable)
         if not lists:
-            print(f"{splits.path}: no split can be used with these recordings; wanted one at least", file=sys.stderr)
+            expected = "at least one split that can be used with these recordings"
+            print(sentence(splits.path, expected, "none"), file=sys.stderr)
         print(f"{summary}; {lists} lists" + (f"; see {destination / REJECTED}" if defects else ""))
         return 0 if lists else 1
 
@@ -109,7 +111,7 @@ def check_space(destination: Path, work: list[Job], columns: int) -> None:
     needed = each * sum(job.made_from is None for job in work)
     free = shutil.disk_usage(destination).free
     if needed > free:
-        raise WriteError(f"{destination}: {free / 1e9:.1f} GB free on the disk; wanted {needed / 1e9:.1f} GB")
+        raise WriteError(sentence(destination, f"{needed / 1e9:.1f} GB free on the disk", f"{free / 1e9:.1f} GB"))
 
 
 @door("preprocessing", "the same command continues")
@@ -132,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     meta = options.meta or options.source / META_NAME
     if options.destination.resolve() == options.source.resolve():
-        parser.error("the destination is the source; wanted another folder")
+        parser.error(sentence("--destination", "another folder than the source's", options.destination))
     corrections = load_corrections(options.corrections) if options.corrections else NONE
     return preprocess(
         options.source,

@@ -24,8 +24,8 @@ def check_owner(destination: Path) -> None:
     except OSError as error:
         raise write_error(destination, error) from None
     if names and MANIFEST not in names:
-        found = f"holds {min(names)} and no {MANIFEST}"
-        raise CorpusError(f"{destination}: {found}; wanted an empty folder or one made here")
+        got = f"one with {min(names)} and no {MANIFEST}"
+        raise CorpusError(destination, "an empty folder, or one that preprocessing made", got)
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def locked(destination: Path) -> Iterator[None]:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise CorpusError(f"{destination}: another preprocessing is writing here; wanted one at a time") from None
+            raise CorpusError(f"another preprocessing writes into {destination}") from None
         yield
 
 
@@ -48,13 +48,11 @@ def check_manifest(destination: Path, source: Path, seed: int) -> None:
             theirs = json.loads(path.read_text(encoding="utf-8"))
             differing = [key for key in mine if theirs.get(key) != mine[key]]
         except (ValueError, AttributeError):
-            raise CorpusError(f"{path}: not a preprocessing's manifest; wanted the one that was written here") from None
+            raise CorpusError(path, "the manifest of an earlier preprocessing", "a file that is none") from None
         if differing:
             key = differing[0]
-            raise CorpusError(
-                f"{destination}: was made with {key} {theirs.get(key)}; wanted {key} {mine[key]} (choose another "
-                f"destination, or remove this one)"
-            )
+            got = f"one made with {key} {theirs.get(key)} (choose another destination, or remove this one)"
+            raise CorpusError(destination, f"a folder made with {key} {mine[key]}", got)
     else:
         write_file(path, (json.dumps(mine, indent=1) + "\n").encode())
 

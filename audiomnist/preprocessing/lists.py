@@ -29,7 +29,7 @@ def write_lists(
     that get no lists.
     """
     write_file(destination / SPLITS_NAME, splits.to_json().encode())
-    wanted = set()
+    written = set()
     for task, folds in splits.folds.items():
         for k in range(len(folds)):
             for part in PARTS if (task, k) not in without else ():
@@ -37,9 +37,9 @@ def write_lists(
                 for network in NETWORKS:
                     lines = "".join(f"{r.speaker}/{network}_{r.stem}.hdf5\n" for r in names)
                     write_file(destination / list_name(network, task, k, part), lines.encode())
-                    wanted.add(list_name(network, task, k, part))
-    remove_lists(destination, keep=wanted)
-    return len(wanted)
+                    written.add(list_name(network, task, k, part))
+    remove_lists(destination, keep=written)
+    return len(written)
 
 
 def remove_lists(destination: Path, keep: Iterable[str] = ()) -> None:
@@ -53,7 +53,7 @@ def write_rejected(path: Path, defects: list[Defect]) -> None:
     """A CSV of what was left out: a row for each recording, or for what is wrong with a split."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "found", "wanted"])
+    writer.writerow(["file", "expected", "got"])
     for defect in defects:
-        writer.writerows([name, defect.found, defect.wanted] for name in defect.recordings or (defect.where,))
+        writer.writerows([name, defect.expected, defect.got] for name in defect.recordings or (defect.where,))
     write_file(path, text.getvalue().encode())

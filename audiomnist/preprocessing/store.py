@@ -78,9 +78,9 @@ def process(job: Job, destination: Path, seed: int) -> Outcome:
             return Outcome(recording, made_from)
         inputs = network_inputs(wav, recording.name, seed)
     except OSError as error:
-        return Outcome(recording, None, _defect(recording, error.strerror or str(error), "a readable file"))
+        return Outcome(recording, None, _defect(recording, "a readable file", error.strerror or str(error)))
     except RecordingError as error:
-        return Outcome(recording, None, _defect(recording, error.found, error.wanted))
+        return Outcome(recording, None, _defect(recording, error.expected, error.got))
     for network, path in files.items():
         # flushing a file takes longer than making it; Journal says what follows after a power failure
         write_file(path, hdf5_bytes(network, inputs[network], job.labels), flush=False)
@@ -95,5 +95,5 @@ def _is_whole(network: str, path: Path, columns: int) -> bool:
         return False
 
 
-def _defect(recording: Recording, found: str, wanted: str) -> Defect:
-    return Defect(recording.relative, found, wanted, (recording.relative,))
+def _defect(recording: Recording, expected: str, got: str) -> Defect:
+    return Defect(recording.relative, expected, got, (recording.relative,))

@@ -55,9 +55,9 @@ def read_take(take: Take) -> np.ndarray:
     try:
         samples, rate = read_wav(take.path)
     except (RecordingError, OSError) as error:
-        raise SessionError(f"{take.path}: {error}; wanted a whole take") from None
+        raise SessionError(take.path, "a whole take", getattr(error, "got", error)) from None
     if rate != SAMPLE_RATE:
-        raise SessionError(f"{take.path}: {rate} Hz found; wanted {SAMPLE_RATE}")
+        raise SessionError(take.path, f"{SAMPLE_RATE} Hz", rate)
     return samples.astype(np.int16)
 
 
@@ -115,7 +115,7 @@ def claim_speaker(session: Session, corpus: Path) -> dict:
     """
     speaker = session.speaker
     if speaker is None:
-        raise SessionError(f"{session.folder}: the speaker's metadata is missing; wanted record.py --continue first")
+        raise SessionError(session.folder, "the speaker's metadata (record.py --continue asks for it)", "none")
     alias = speaker["alias"]
     meta_path = corpus / META_NAME
     meta = read_metadata(meta_path) if meta_path.exists() else {}
@@ -123,7 +123,7 @@ def claim_speaker(session: Session, corpus: Path) -> dict:
     where = str(corpus.resolve())
     if not any(e["event"] == "corpus" and e["path"] == where for e in session.events):
         if (corpus / alias).exists() or alias in meta:
-            raise SessionError(f"{corpus}: has a speaker {alias} that is not from this session; wanted another alias")
+            raise SessionError(corpus, "an alias of the speaker's own", f"{alias}, which another session has")
         session.add("corpus", path=where, speaker=alias)
     make_folder(corpus / alias)
     if meta.get(alias) != entry:

@@ -53,9 +53,9 @@ def _alias(taken: Collection[str]) -> Callable[[str], str]:
     def understand(text: str) -> str:
         alias = text.strip().casefold()
         if not is_alias(alias):
-            raise AnswerError(f"{text!r} found; wanted up to 32 of the letters a-z, digits and hyphens")
+            raise AnswerError("", "up to 32 of the letters a-z, digits and hyphens", repr(text))
         if alias in names:
-            raise AnswerError(f"the alias {alias} is taken; wanted another one")
+            raise AnswerError("", "an alias that nobody has", alias)
         return alias
 
     return understand
@@ -64,7 +64,7 @@ def _alias(taken: Collection[str]) -> Callable[[str], str]:
 def _age(text: str) -> int:
     text = text.strip()
     if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) not in AGES:
-        raise AnswerError(f"{text!r} found; wanted your age in years, {AGES[0]} to {AGES[-1]}")
+        raise AnswerError("", f"your age in years, {AGES[0]} to {AGES[-1]}", repr(text))
     return int(text)
 
 
@@ -73,7 +73,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
         said = text.strip().casefold()
         found = [choice for choice in choices if said and choice.startswith(said)]
         if len(found) != 1:
-            raise AnswerError(f"{text!r} found; wanted {', '.join(choices[:-1])} or {choices[-1]}")
+            raise AnswerError("", f"{', '.join(choices[:-1])} or {choices[-1]}", repr(text))
         return found[0]
 
     return understand
@@ -82,7 +82,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 def _text(text: str) -> str:
     text = " ".join(text.split())
     if not text or not is_text(text):
-        raise AnswerError(f"{text!r:.40} found; wanted 1 to {MAX_TEXT} characters (or: unknown)")
+        raise AnswerError("", f"1 to {MAX_TEXT} characters (or: unknown)", f"{text!r:.40}")
     return text
 
 
@@ -103,15 +103,15 @@ def check_answers(answers: Mapping[str, str], taken: Collection[str]) -> dict:
     """Answers as text -> metadata with sensible types. Raises AnswerError naming the first that cannot be taken."""
     asked = questions(taken)
     if unknown := set(answers) - {question.key for question in asked}:
-        raise AnswerError(f"{sorted(unknown)[0]!r} found; wanted {', '.join(q.key for q in asked)}")
+        raise AnswerError("", f"answers to {', '.join(q.key for q in asked)}", repr(sorted(unknown)[0]))
     metadata = {}
     for question in asked:
         if question.key not in answers:
-            raise AnswerError(f"{question.key}: no answer found; wanted one")
+            raise AnswerError(question.key, "an answer", "none")
         try:
             metadata[question.key] = question.understand(str(answers[question.key]))
         except AnswerError as error:
-            raise AnswerError(f"{question.key}: {error}") from None
+            raise AnswerError(question.key, error.expected, error.got) from None
     return metadata
 
 

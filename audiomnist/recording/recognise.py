@@ -29,6 +29,7 @@ from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import snapshots
 from audiomnist.signal.inputs import network_inputs, padded_signal
 from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
+from caffe_proto import sentence
 from caffe_proto.atomic import make_folder, write_file
 from lrp import COMPOSITES, Explanation, LRPError, Network
 from lrp.composites import DEFAULT
@@ -75,8 +76,8 @@ def load_networks(runs: Path, task: str, split: int) -> dict[str, Network]:
         if models:
             found[name] = Network(str(folder / "deploy.prototxt"), str(models[-1][1]))
     if not found:
-        wanted = " or ".join(f"{name}_{task}_{split}" for name in NETWORKS)
-        raise LRPError(f"{runs}: no snapshot found; wanted one in {wanted} (train_test.sh makes them)")
+        folders = " or ".join(f"{name}_{task}_{split}" for name in NETWORKS)
+        raise LRPError(runs, f"a snapshot in {folders} (train_test.sh makes them)", "none")
     return found
 
 
@@ -84,7 +85,7 @@ def single_utterance(samples: np.ndarray, rate: int) -> np.ndarray:
     """The loudest utterance of int16 samples (N,), with margins, at most a second long. Raises RecordingError."""
     sounds = [sound for sound in find_sounds(samples, rate) if sound.word]
     if not sounds:
-        raise RecordingError("nothing that sounds like a word", "a spoken digit")
+        raise RecordingError("a spoken digit", "nothing that sounds like a word")
     place = max(range(len(sounds)), key=lambda k: sounds[k].peak)
     first = last = place  # a word of two sounds, such as eight
     while first and sounds[last].stop - sounds[first - 1].start < LONGEST - 2 * MARGIN and _near(sounds, first - 1):
@@ -211,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
     networks = load_networks(options.runs, options.task, options.split)
     splits = load_splits(options.splits)
     if options.task not in splits.tasks:
-        raise CorpusError(f"{options.splits}: task {options.task!r} found; wanted {', '.join(splits.tasks)}")
+        raise CorpusError(options.splits, f"one of the tasks {', '.join(splits.tasks)}", repr(options.task))
     classes = splits.tasks[options.task].classes
     if not options.wav:
         from_microphone(options, explain)
@@ -220,8 +221,8 @@ def main(arguments: list[str] | None = None) -> int:
             read_wav(path)
             explain(path.read_bytes(), path.name)
         except (RecordingError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            print(f"{path}: {reason}; wanted a WAV file of a spoken digit", file=sys.stderr)
+            got = getattr(error, "strerror", None) or error.got
+            print(sentence(path, "a WAV file of a spoken digit", got), file=sys.stderr)
             failed += 1
     if stays:
         print("ENTER ends", file=sys.stderr)

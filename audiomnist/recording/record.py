@@ -24,6 +24,7 @@ from audiomnist.recording.session import CORPUS, SAMPLE_RATE, Session, SessionEr
 from audiomnist.recording.sound import Microphone, NoMicrophone, input_devices
 from audiomnist.recording.terminal import run_terminal
 from audiomnist.recording.window import WINDOWS, run_window
+from caffe_proto import sentence
 from caffe_proto.atomic import WriteError
 
 REPETITIONS = 50
@@ -72,9 +73,11 @@ def open_session(options: argparse.Namespace) -> Session:
     unfinished = [s for s in all_sessions(options.recordings) if s.open]
     if unfinished and not options.new:
         last = unfinished[-1]
+        asked = "" if last.speaker else ", metadata not asked"
         raise SessionError(
-            f"{last.folder}: unfinished ({len(last.missing)} digits missing"
-            f"{'' if last.speaker else ', metadata not asked'}); wanted --continue, or --new for another speaker"
+            last.folder,
+            "a finished session, or --continue, or --new for another speaker",
+            f"an unfinished one ({len(last.missing)} digits missing{asked})",
         )
     return Session.create(options.recordings, options.repetitions or REPETITIONS, _seed(options))
 
@@ -90,7 +93,7 @@ def check_space(session: Session, timing: Timing) -> None:
     needed = series_count(len(session.missing)) * (LEAD + DIGITS * timing.digit + TAIL) * SAMPLE_RATE * 2
     free = shutil.disk_usage(session.folder).free
     if needed > free:
-        raise WriteError(f"{session.folder}: {free / 1e6:.0f} MB free on the disk; wanted {needed / 1e6:.0f} MB")
+        raise WriteError(sentence(session.folder, f"{needed / 1e6:.0f} MB free on the disk", f"{free / 1e6:.0f} MB"))
 
 
 class Markers:
@@ -100,7 +103,7 @@ class Markers:
         try:
             self.file = None if path is None else open(path, "a", buffering=1)  # noqa: SIM115 (closed with the process)
         except OSError as error:
-            raise WriteError(f"{path}: cannot be written: {error.strerror}; wanted a file or pipe") from None
+            raise WriteError(sentence(path, "a file or pipe that can be written", error.strerror)) from None
 
     def __call__(self, prompt: Prompt) -> None:
         if self.file is not None:
@@ -161,5 +164,5 @@ def main(arguments: list[str] | None = None) -> int:
     p = parser()
     options = p.parse_args(arguments)
     if options.new and options.goes_on is not None:
-        p.error("--new and --continue: wanted one of the two")
+        p.error("expected --new or --continue, got both")
     return record(options)

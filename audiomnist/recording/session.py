@@ -25,7 +25,7 @@ import numpy as np
 from audiomnist.recording.plan import DIGITS, MAX_REPETITIONS, Prompt, missing_prompts, series_count, shuffled_prompts
 from audiomnist.recording.questions import is_alias, is_text
 from audiomnist.signal.wav import wav_bytes
-from caffe_proto import UserError
+from caffe_proto import UserError, sentence
 from caffe_proto.atomic import WriteError, make_folder, write_error, write_file
 
 try:
@@ -73,7 +73,7 @@ def _metadata(value: object) -> bool:
 
 _TAKE = "the number of a take", lambda value: _whole(value, 1)
 _PROMPTS = f"pairs of a digit and a repetition below {MAX_REPETITIONS}", _prompts
-# what the events must say: {event: {field: (what is wanted, whether a value is that)}}
+# what the events must say: {event: {field: (what is expected, whether a value is that)}}
 FIELDS: dict[str, dict[str, tuple[str, Callable[[object], bool]]]] = {
     "session": {
         "repetitions": (f"1 to {MAX_REPETITIONS}", lambda value: _whole(value, 1, MAX_REPETITIONS)),
@@ -100,27 +100,27 @@ def check_events(path: Path, events: Iterable[tuple[int, Mapping]]) -> None:
     lengths: dict[int, int] = {}  # prompts of each take
     folder = path.parent.resolve()
 
-    def refuse(number: int, found: str, wanted: str) -> None:
-        raise SessionError(f"{path} line {number}: {found}; wanted {wanted}")
+    def refuse(number: int, expected: str, got: str) -> None:
+        raise SessionError(f"{path} line {number}", expected, got)
 
     for number, event in events:
         kind = event["event"]
-        for name, (wanted, is_that) in FIELDS.get(kind, {}).items():
+        for name, (expected, is_that) in FIELDS.get(kind, {}).items():
             if name not in event:
-                refuse(number, f"{kind} without {name}", wanted)
+                refuse(number, expected, f"{kind} without {name}")
             if not is_that(event[name]):
-                refuse(number, f"{kind} with {name} {event[name]!r:.60}", wanted)
+                refuse(number, expected, f"{kind} with {name} {event[name]!r:.60}")
         if kind == "take":
             count = len(event["series"])
             if not count or count != len(event["onsets"]):
-                refuse(number, f"take of {count} digits with {len(event['onsets'])} onsets", "one for each digit")
+                refuse(number, "an onset for each digit", f"take of {count} digits with {len(event['onsets'])}")
             if event["take"] in lengths:
-                refuse(number, f"a second take {event['take']}", "a number of its own")
+                refuse(number, "a number of its own", f"a second take {event['take']}")
             lengths[event["take"]] = count
             if not (folder / event["file"]).resolve().is_relative_to(folder):
-                refuse(number, f"{event['file']} is a link to elsewhere", "a file in the session's folder")
+                refuse(number, "a file in the session's folder", f"{event['file']}, a link to elsewhere")
         elif kind == "cuts" and len(event["marks"]) != lengths.get(event["take"]):
-            refuse(number, f"{len(event['marks'])} marks for take {event['take']}", "one for each digit of a take")
+            refuse(number, "a mark for each digit of a take", f"{len(event['marks'])} for take {event['take']}")
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ class Session:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise SessionError(f"{path}: {reason}; wanted the log of a session") from None
+            got = getattr(error, "strerror", None) or "bytes that are no UTF-8 text"
+            raise SessionError(path, "the log of a session", got) from None
         events = []
         for number, line in enumerate(lines, 1):
             try:
@@ -183,10 +183,10 @@ class Session:
                 event = ""
             if event is not None:
                 if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-                    raise SessionError(f"{path} line {number}: {line!r:.60}; wanted an event")
+                    raise SessionError(f"{path} line {number}", "an event", f"{line!r:.60}")
                 events.append((number, event))
         if not events or events[0][1]["event"] != "session" or not is_text(events[0][1].get("date")):
-            raise SessionError(f"{path}: does not begin with a session and its date; wanted the log of a session")
+            raise SessionError(path, "a log that begins with a session and its date", "another beginning")
         check_events(path, events)
         return cls(Path(folder), [event for _, event in events])
 
@@ -199,7 +199,7 @@ class Session:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self.release()
-            raise SessionError(f"{self.folder}: in use by another process; wanted one at a time") from None
+            raise SessionError(f"another process uses {self.folder}") from None
 
     def release(self) -> None:
         if self._lock is not None:
@@ -322,7 +322,7 @@ class Session:
     def extend(self, repetitions: int) -> None:
         """Ask for more repetitions of each digit than so far. Raises SessionError when it would be fewer."""
         if repetitions < self.repetitions:
-            raise SessionError(f"{self.name}: {self.repetitions} repetitions were planned; wanted as many or more")
+            raise SessionError(self.name, f"at least the {self.repetitions} repetitions planned", repetitions)
         if repetitions > self.repetitions:
             self.add("session", repetitions=repetitions, seed=self.seed)
 
@@ -367,7 +367,7 @@ def _new_folder(parent: Path, now: datetime) -> Path:
         except OSError as error:
             raise write_error(folder, error) from None
         return folder
-    raise WriteError(f"{parent}: holds a hundred sessions of this second; wanted a clock that runs")
+    raise WriteError(sentence(parent, "a clock that runs", "a hundred sessions of this second"))
 
 
 def all_sessions(recordings: Path) -> list[Session]:
@@ -384,11 +384,11 @@ def find_session(recordings: Path, name: str | None, unfinished: bool) -> Sessio
     sessions = all_sessions(recordings)
     if name is None:
         found = [s for s in sessions if s.open or not unfinished]
-        wanted = "an unfinished session" if unfinished else "a session"
+        expected = "an unfinished session" if unfinished else "a session"
     else:
         found = [s for s in sessions if name == s.name or (s.speaker and s.speaker["alias"] == name)]
-        wanted = f"session or speaker {name!r}"
+        expected = f"session or speaker {name!r}"
     if not found:
         names = ", ".join(s.name + (f" ({s.speaker['alias']})" if s.speaker else "") for s in sessions) or "none"
-        raise SessionError(f"{Path(recordings) / SESSIONS}: {names} found; wanted {wanted}")
+        raise SessionError(Path(recordings) / SESSIONS, expected, names)
     return found[-1]

@@ -55,7 +55,7 @@ def _portaudio():
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the package is there, the library is not
-        raise SoundError(f"sound: {error}; wanted {NEEDED}") from None
+        raise SoundError("sound", NEEDED, error) from None
     return sounddevice
 
 
@@ -80,7 +80,7 @@ def input_devices() -> list[Device]:
     try:
         devices, default = sounddevice.query_devices(), sounddevice.default.device[0]
     except sounddevice.PortAudioError as error:
-        raise SoundError(f"sound: {error}; wanted a sound system") from None
+        raise SoundError("sound", "a sound system", error) from None
     return [
         Device(d["index"], d["name"], d["max_input_channels"], d["default_samplerate"], d["index"] == default)
         for d in devices
@@ -88,25 +88,25 @@ def input_devices() -> list[Device]:
     ]
 
 
-def choose_device(devices: list[Device], wanted: str | None) -> Device:
+def choose_device(devices: list[Device], asked: str | None) -> Device:
     """The device with that index, or the first whose name fits the pattern (case apart; a part of the name will do).
 
     Without a wish it is the system's default, else the first. Raises SoundError, which lists those that are there.
     """
     if not devices:
-        raise SoundError("sound: no device that can record found; wanted a microphone")
-    if wanted is None:
+        raise SoundError("sound", "a microphone", "no device that can record")
+    if asked is None:
         return next((device for device in devices if device.default), devices[0])
-    pattern = wanted.casefold()
+    pattern = asked.casefold()
     for device in devices:
-        if wanted.isdigit() and device.index == int(wanted):
+        if asked.isdigit() and device.index == int(asked):
             return device
     for device in devices:
         name = device.name.casefold()
         if fnmatch.fnmatchcase(name, pattern) or pattern in name:
             return device
     names = ", ".join(f"{device.index} {device.name}" for device in devices)
-    raise SoundError(f"sound: {names} found; wanted {wanted!r} to be the index of one or a pattern of its name")
+    raise SoundError("sound", f"the index of one of {names}, or a pattern of its name", repr(asked))
 
 
 class Microphone:
@@ -114,8 +114,8 @@ class Microphone:
 
     dry = False
 
-    def __init__(self, wanted: str | None = None):
-        self.wanted = wanted
+    def __init__(self, asked: str | None = None):
+        self.asked = asked
         self.name = "none"
         self._stream = None
         self._guard = threading.Lock()  # the sound system calls back in a thread of its own
@@ -126,7 +126,7 @@ class Microphone:
 
     def _open(self) -> None:
         sounddevice = _portaudio()
-        device = choose_device(input_devices(), self.wanted)
+        device = choose_device(input_devices(), self.asked)
         self.name = device.name
         try:
             self._stream = sounddevice.InputStream(
@@ -136,7 +136,7 @@ class Microphone:
             self._stream.start()
         except (sounddevice.PortAudioError, ValueError) as error:
             self._stream = None
-            raise SoundError(f"{device.name}: {error}; wanted mono at {SAMPLE_RATE} Hz with 16 bits") from None
+            raise SoundError(device.name, f"mono at {SAMPLE_RATE} Hz with 16 bits", error) from None
         self._heard = time.monotonic()
 
     def _take(self, block: np.ndarray, frames: int, _time: object, status: object) -> None:
@@ -151,7 +151,7 @@ class Microphone:
     def _check(self) -> None:
         if self._stream is None or not self._stream.active or time.monotonic() - self._heard > STALLED:
             self._abandon()
-            raise SoundError(f"{self.name}: the microphone has vanished; wanted it plugged in")
+            raise SoundError(self.name, "a microphone that is plugged in", "one that has vanished")
 
     def _abandon(self) -> None:
         with self._guard:
@@ -212,7 +212,7 @@ def play(samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
     try:
         sounddevice.play(samples, rate)
     except (sounddevice.PortAudioError, ValueError) as error:
-        raise SoundError(f"loudspeaker: {error}; wanted a device that plays {rate} Hz") from None
+        raise SoundError("loudspeaker", f"a device that plays {rate} Hz", error) from None
 
 
 def is_playing() -> bool:

@@ -13,6 +13,7 @@ from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter1d
 from scipy.signal import butter, sosfiltfilt
 
 from audiomnist.signal.clipping import clipped_runs
+from caffe_proto import sentence
 
 # the band of speech (100 Hz to 10 kHz) in three parts: a vowel is seen in the lowest, an s in the highest
 BANDS = ((100.0, 1000.0), (1000.0, 3500.0), (3500.0, 10000.0))  # Hz
@@ -268,7 +269,7 @@ def find_utterances(
     many from shifting all labels behind it. Without them nothing is sure: the right number of sounds proves nothing.
     """
     if onsets is not None and len(onsets) != len(digits):
-        raise ValueError(f"{len(onsets)} onsets found; wanted one for each of {len(digits)} digits")
+        raise ValueError(sentence("onsets", f"one for each of {len(digits)} digits", len(onsets)))
     sounds = find_sounds(samples, rate) if len(samples) > rate * 0.1 else []
     words = [sound for sound in sounds if sound.word]
     if not words:

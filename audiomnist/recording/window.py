@@ -27,11 +27,11 @@ def run_tk(prompter: Prompter, full_screen: bool = False) -> None:
         import tkinter
         import tkinter.font
     except ImportError as error:
-        raise WindowError(f"window: {error}; wanted {NEEDED}") from None
+        raise WindowError("window", NEEDED, error) from None
     try:
         root = tkinter.Tk()
     except tkinter.TclError as error:
-        raise WindowError(f"window: {error}; wanted a screen, or --terminal") from None
+        raise WindowError("window", "a screen, or --terminal", error) from None
     root.title(TITLE)
     root.geometry("{}x{}".format(*SIZE))
     root.configure(background=BACKGROUND)
@@ -108,9 +108,10 @@ def run_matplotlib(prompter: Prompter, full_screen: bool = False) -> None:
 
             figure = plt.figure(TITLE, figsize=(SIZE[0] / 100, SIZE[1] / 100), dpi=100, facecolor=BACKGROUND)
         except Exception as error:  # each toolkit fails in its own way
-            raise WindowError(f"window: {error}; wanted {NEEDED}") from None
+            raise WindowError("window", NEEDED, error) from None
         if getattr(figure.canvas, "required_interactive_framework", None) is None:
-            raise WindowError(f"window: matplotlib's {matplotlib.get_backend()} cannot open one; wanted {NEEDED}")
+            got = f"matplotlib's {matplotlib.get_backend()}, which opens none"
+            raise WindowError("window", NEEDED, got)
         if full_screen:
             figure.canvas.manager.full_screen_toggle()
         shown = [None]

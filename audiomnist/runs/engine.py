@@ -69,8 +69,7 @@ class Processes:
             try:
                 process = subprocess.Popen(command, start_new_session=True, **options)
             except OSError as error:
-                found = f"{command[0]}: {error.strerror}"
-                raise RunError(f"could not be started ({found}); a Caffe command was wanted") from None
+                raise RunError("", "a Caffe command that starts", f"{command[0]} ({error.strerror})") from None
             self._running.add(process)
         try:
             with process:
@@ -151,11 +150,11 @@ class Engine:
         try:
             program, *rest = shlex.split(caffe)
         except ValueError:
-            raise RunError(f"CAFFE={caffe}: not a command line") from None
-        found = shutil.which(os.path.abspath(program) if "/" in program else program)  # it runs in another folder
-        if found is None:
-            raise RunError(f"CAFFE={caffe}: {program} not found; a Caffe command was wanted")
-        return cls((os.path.abspath(found), *rest), caffe, dict(os.environ))
+            raise RunError(f"CAFFE={caffe}", "a command line", "an open quotation") from None
+        path = shutil.which(os.path.abspath(program) if "/" in program else program)  # it runs in another folder
+        if path is None:
+            raise RunError(f"CAFFE={caffe}", "a Caffe command", f"{program}, which is no program")
+        return cls((os.path.abspath(path), *rest), caffe, dict(os.environ))
 
     def has_gpu(self, folder: Path) -> bool:
         """Does the engine find GPU 0? An engine without GPU support has none, whatever the machine has."""
@@ -196,7 +195,7 @@ class Engine:
             raise write_error(log, failure)
         if status:
             status = status if status > 0 else 128 - status  # as a shell counts signals
-            raise RunError("\n  ".join([f"failed (exit status {status}); the end of {log}:", *last_words]))
+            raise RunError("", "exit status 0", "\n  ".join([f"{status}; the end of {log}:", *last_words]))
 
     @staticmethod
     def _follow(

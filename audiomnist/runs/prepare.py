@@ -32,7 +32,7 @@ def make_demo_corpus(data: Path) -> None:
             made = demo_corpus.make_corpus(data, DEMO_REPETITIONS, demo_corpus.SPEAKERS, 0, available_cores())
             print(f"{made} recordings of {demo_corpus.SPEAKERS} synthetic speakers in {data}")
         except (CorpusError, WriteError, RecordingError) as error:
-            raise RunError(f"{data}: no demo corpus made: {error}") from None
+            raise RunError(f"demo corpus: {error}") from None
 
 
 def prepare_inputs(
@@ -48,19 +48,19 @@ def prepare_inputs(
     from audiomnist.preprocessing.command import preprocess
 
     if not has_recordings(data):
-        raise RunError(f"{preprocessed}: lists of the selected runs missing, and no recordings found in {data}")
+        raise RunError(preprocessed, "lists of the selected runs, or recordings to make them from", "neither")
     advice = "--skip-invalid leaves defective recordings out"
     with contextlib.redirect_stdout(sys.stderr):
         try:
             errors = validate.report(data, jobs=available_cores())
             if errors and not skip_invalid:
-                raise RunError(f"{data}: errors found (listed above; {advice})")
+                raise RunError(data, "recordings without errors", f"{errors} errors (listed above; {advice})")
             status = preprocess(
                 data, preprocessed, data / META_NAME, jobs=available_cores(), seed=seed, skip_invalid=skip_invalid
             )
         except (CorpusError, WriteError) as error:
-            raise RunError(f"preprocessing of {data} stopped: {error}") from None
+            raise RunError(f"preprocessing: {error}") from None
         except BrokenProcessPool:
-            raise RunError(f"{preprocessed}: a worker process died; wanted more memory") from None
+            raise RunError("preprocessing", "workers that live", "a dead one (more memory may help)") from None
     if status:
-        raise RunError(f"preprocessing of {data} stopped (its messages are above; {advice})")
+        raise RunError("preprocessing", "lists of every part", f"defects (listed above; {advice})")

@@ -29,6 +29,7 @@ from audiomnist.runs.run_folder import (
     select,
     write_run,
 )
+from caffe_proto import sentence
 
 LARGEST_BATCH = 100  # the paper's batch size for validation and test
 DEFAULT_SEED = 0
@@ -41,7 +42,7 @@ def exact_batches(count: int, largest: int = LARGEST_BATCH) -> tuple[int, int]:
     recording once.
     """
     if count < 1:
-        raise ValueError(f"{count} recordings; at least one was wanted")
+        raise ValueError(sentence("count", "at least one recording", count))
     batch = next(b for b in range(min(largest, count), 0, -1) if count % b == 0)
     return batch, count // batch
 
@@ -51,9 +52,9 @@ def count_listed(path: Path) -> int:
     try:
         count = len(path.read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); a list of preprocessed recordings was wanted") from None
+        raise RunError(path, "a list of preprocessed recordings", error) from None
     if count == 0:
-        raise RunError(f"{path}: no recordings listed; at least one was wanted")
+        raise RunError(path, "at least one recording", "none")
     return count
 
 
@@ -78,7 +79,7 @@ def override(text: str, key: str, value: int) -> str:
     """A solver prototxt with another value for the top-level field `key`, which it must have once."""
     text, count = re.subn(rf"(?m)^{key}: .*$", f"{key}: {value}", text)
     if count != 1:
-        raise RunError(f"solver template: field {key} found {count} times; once was wanted")
+        raise RunError("solver template", f"field {key} once", f"{count} times")
     return text
 
 
@@ -86,7 +87,7 @@ def solver_value(text: str, key: str) -> int:
     """The integer value of a top-level field of a solver prototxt."""
     match = re.search(rf"(?m)^{key}: (\d+)$", text)
     if match is None:
-        raise RunError(f"solver template: no field {key} with a whole number found; one was wanted")
+        raise RunError("solver template", f"field {key} with a whole number", "none")
     return int(match[1])
 
 

@@ -37,7 +37,7 @@ ALL = "all"
 
 
 class RunError(UserError, RuntimeError):
-    """A run that cannot be made, continued or found; the message is one sentence for the user."""
+    """A run that cannot be made or continued, or that does not exist."""
 
 
 class SelectionError(RunError):
@@ -75,12 +75,12 @@ def select(splits: Splits, network: str = ALL, task: str = ALL, split: str = ALL
     Raises SelectionError for names that `splits` or the registry of networks does not have.
     """
 
-    def choose(kind, wanted, known):
-        if wanted == ALL:
+    def choose(kind, asked, known):
+        if asked == ALL:
             return list(known)
-        if wanted not in known:
-            raise SelectionError(f"{kind} {wanted}: not known; {', '.join(known)} or {ALL} was wanted")
-        return [wanted]
+        if asked not in known:
+            raise SelectionError(kind, f"{', '.join(known)} or {ALL}", asked)
+        return [asked]
 
     runs = []
     for network_name in choose("network", network, list(NETWORKS)):
@@ -158,11 +158,10 @@ def origin(run: RunName, preprocessed: Path, engine: str) -> dict:
     return {"engine": engine, "recordings": digests}
 
 
-def _first_difference(old: str, new: str) -> str:
-    changed = [line for line in difflib.ndiff(old.splitlines(), new.splitlines()) if line[:1] in "+-"]
-    there = next((line[2:].strip() for line in changed if line[0] == "-"), "nothing")
-    wanted = next((line[2:].strip() for line in changed if line[0] == "+"), "nothing")
-    return f"`{there}` found, `{wanted}` wanted"
+def _first_difference(old: str, new: str) -> tuple[str, str]:
+    """The first line of `new` that `old` has not, and the first of `old` that `new` has not."""
+    changed = [line for line in difflib.ndiff(new.splitlines(), old.splitlines()) if line[:1] in "+-"]
+    return tuple(next((line[2:].strip() for line in changed if line[0] == sign), "nothing") for sign in "-+")
 
 
 def check_origin(folder: Path, texts: dict[str, str], made_from: dict) -> bool:
@@ -175,25 +174,26 @@ def check_origin(folder: Path, texts: dict[str, str], made_from: dict) -> bool:
     advice = "move the folder away or choose another one with --runs"
     if not record.exists():
         if any((folder / "snapshots").glob("*")):
-            raise RunError(f"{folder}: snapshots without {RECORD} found, so what made them is unknown; {advice}")
+            raise RunError(folder, f"a {RECORD} that says what made the snapshots", f"none ({advice})")
         return False
     try:
         recorded = json.loads(record.read_text(encoding="utf-8"))
         old_texts = {name: (folder / name).read_text(encoding="utf-8") for name in texts}
         old_folder, old_origin = recorded["folder"], recorded["origin"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder}: the record of an earlier run cannot be read ({error}); {advice}") from None
+        raise RunError(folder, f"a readable {RECORD} and prototxts of a run", f"{error} ({advice})") from None
     for name, text in texts.items():
         old = old_texts[name].replace(old_folder, str(folder))  # a moved run is still the same
         if old != text:
-            raise RunError(f"{folder}: another run is there, {name}: {_first_difference(old, text)}; {advice}")
+            ours, theirs = _first_difference(old, text)
+            raise RunError(folder, f"a run whose {name} has `{ours}`", f"another run with `{theirs}` ({advice})")
     for key, value in made_from.items():
-        if old_origin.get(key) != value:
-            found = old_origin.get(key)
+        theirs = old_origin.get(key)
+        if theirs != value:
             if isinstance(value, dict):
-                changed = ", ".join(part for part in value if (found or {}).get(part) != value[part])
-                raise RunError(f"{folder}: another run is there, made from other recordings ({changed}); {advice}")
-            raise RunError(f"{folder}: another run is there, {key}: `{found}` found, `{value}` wanted; {advice}")
+                changed = ", ".join(part for part in value if (theirs or {}).get(part) != value[part])
+                raise RunError(folder, "a run of these recordings", f"one of others ({changed}; {advice})")
+            raise RunError(folder, f"a run whose {key} is `{value}`", f"another run with `{theirs}` ({advice})")
     return True
 
 

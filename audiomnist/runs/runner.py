@@ -86,9 +86,8 @@ class Runner:
                 self._train(run, state, device, lock)
                 state = self.state(run)
                 if state.step not in ("trained", "tested"):
-                    raise RunError(
-                        f"training ended early, without a snapshot of its last iteration; see {folder / TRAIN_LOG}"
-                    )
+                    got = f"an earlier one, or none (see {folder / TRAIN_LOG})"
+                    raise RunError("training", "a snapshot of the last iteration", got)
             self.say(f"{run}: testing {state.file.name}")
             partial = folder / f"{TEST_LOG}.partial"
             partial.unlink(missing_ok=True)
@@ -112,7 +111,7 @@ class Runner:
         try:
             self.engine.run(arguments, self.preprocessed, log, self.processes, self._show, lock)
         except RunError as error:
-            raise RunError(f"{what} {error}") from None
+            raise RunError(f"{what}: {error}") from None
 
     def _show(self, line: str) -> None:
         """Show a line of progress, unless those of several runs would mix: a run's logs have them all."""

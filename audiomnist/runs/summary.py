@@ -48,7 +48,7 @@ def read_test_log(path: Path) -> dict[str, float]:
             if match := _SCORE.search(line):
                 scores[match[1]] = float(match[2])
     if missing := {"accuracy", "loss"} - scores.keys():
-        raise RunError(f"{path}: no mean {' and '.join(sorted(missing))} found; the log of a whole test was wanted")
+        raise RunError(path, "the log of a whole test", f"one without a mean {' and '.join(sorted(missing))}")
     return scores
 
 
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     results = collect(options.runs)
     if not results:
-        raise RunError(f"{options.runs}: no tested run found; at least one was wanted")
+        raise RunError(options.runs, "at least one tested run", "none")
     write_summary(results, options.runs / SUMMARY)
     print(table(results))
     broken = [result.run for result in results if not math.isfinite(result.loss)]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiomnist.corpus.layout import GRAMMAR
 from audiomnist.corpus.splits import SPLITS_NAME
 from audiomnist.door import door
 from audiomnist.places import HOME
@@ -18,7 +19,7 @@ from audiomnist.runs.prepare import has_recordings, make_demo_corpus, prepare_in
 from audiomnist.runs.render import DEFAULT_SEED, Training
 from audiomnist.runs.run_folder import ALL, RunError, RunName, list_name, select, splits_of
 from audiomnist.runs.runner import CPU, FAILURES, Runner
-from caffe_proto import UserError
+from caffe_proto import UserError, sentence
 from caffe_proto.atomic import make_folder
 
 USAGE = """\
@@ -68,12 +69,12 @@ _NUMBERS = {"--max-iter": 1, "--snapshot": 1, "--jobs": 1, "--seed": 0}  # the l
 
 
 class Misuse(UserError):
-    """A command line that means nothing; the message is one sentence."""
+    """A command line that means nothing."""
 
     exit_status = 2
 
-    def __init__(self, sentence: str):
-        super().__init__(f"{sentence} (--help shows the usage)")
+    def __init__(self, place: str, expected: str, got: str):
+        super().__init__(place, expected, f"{got} (--help shows the usage)")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def say(text: str) -> None:
 
 def _number(option: str, text: str, minimum: int) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < minimum:
-        raise Misuse(f"{option} {text}: a whole number of at least {minimum} was wanted")
+        raise Misuse(option, f"a whole number of at least {minimum}", repr(text))
     return int(text)
 
 
@@ -117,16 +118,16 @@ def _split_up(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         elif option in (*_FOLDERS, *_NUMBERS, "--gpu"):
             given[option] = value if equals else rest.pop(0) if rest else ""
             if not given[option]:
-                raise Misuse(f"{option}: a value was wanted")
+                raise Misuse(option, "a value", "none")
             if option == "--gpu":
                 given.pop("--cpu", None)
         elif option == "--paper":
-            raise Misuse(f"{option}: it comes first, before the options of the study")
+            raise Misuse(option, "it first, before the options of the study", "it after others")
         elif option in ("-h", "--help"):
             given["--help"] = ""
             break
         else:
-            raise Misuse(f"{option}: no such option")
+            raise Misuse("command line", "options that the usage names", option)
     return given, words
 
 
@@ -140,7 +141,7 @@ def parse(arguments: Sequence[str]) -> Call | None:
     if "--help" in given:
         return None
     if len(words) > 3:
-        raise Misuse(f"{words[3]}: nothing more was wanted after network, task and split")
+        raise Misuse("command line", "nothing after network, task and split", repr(words[3]))
     demo = "--demo" in given
     places = ("demo/data", "demo/preprocessed", "demo/runs") if demo else ("data", "preprocessed_data", "runs")
     folders = [Path(os.path.abspath(given.get(o, HOME / place))) for o, place in zip(_FOLDERS, places, strict=True)]
@@ -177,7 +178,7 @@ def explain_examples(runner: Runner, run: RunName) -> None:
         if status == 130:
             raise KeyboardInterrupt
         if status:
-            raise RunError(f"{picture}: not drawn (the reason is above)")
+            raise RunError(picture, "a picture", "none (the reason is above)")
 
 
 def carry_out(call: Call) -> int:
@@ -185,10 +186,7 @@ def carry_out(call: Call) -> int:
     if call.demo:
         make_demo_corpus(call.data)
     if not (call.preprocessed / SPLITS_NAME).is_file() and not has_recordings(call.data):
-        say(
-            f"{call.data}: no recordings found; <speaker>/<digit>_<speaker>_<repetition>.wav files were wanted. "
-            "Three ways on:"
-        )
+        say(sentence(call.data, f"recordings {GRAMMAR}", "none; three ways on:"))
         print(WAYS_ON, file=sys.stderr)
         return 1
     runs = select(splits_of(call.data, call.preprocessed), *call.selection)

@@ -99,11 +99,12 @@ def read_geometry(attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Geom
         first = {name: _whole(attributes, name, 0) for name in NAMES[3:] if name in attributes}
         found = Geometry(rate, window, hop, **first)
     if not found.fits(shape):
-        wanted = "(1, 1, samples) of a waveform"
+        expected = "data of shape (1, 1, samples) of a waveform"
         if found.is_spectrogram:
             most = found.window // 2 + 1 - found.first_bin
-            wanted = f"(1, at most {most} frequencies, frames) of a spectrogram with window {found.window}"
-        raise RecordingError(f"data of shape {tuple(shape)}", wanted)
+            shapes = f"(1, at most {most} frequencies, frames)"
+            expected = f"data of shape {shapes} of a spectrogram with window {found.window}"
+        raise RecordingError(expected, tuple(shape))
     return found
 
 
@@ -111,8 +112,6 @@ def _whole(attributes: Mapping[str, Any], name: str, least: int) -> int:
     """The attribute as a whole number of at least `least`; RecordingError where it is missing or anything else."""
     value = np.asarray(attributes[name]) if name in attributes else None
     if value is None or value.size != 1 or value.dtype.kind not in "iuf" or value.item() % 1 or value.item() < least:
-        what = "" if value is None else f" of shape {value.shape}" if value.size != 1 else f" {value.item()!r}"
-        raise RecordingError(
-            f"{'no ' if value is None else ''}attribute {name}{what}", f"a whole number of at least {least}"
-        )
+        got = "none" if value is None else f"shape {value.shape}" if value.size != 1 else f"{value.item()!r}"
+        raise RecordingError(f"attribute {name} to be a whole number of at least {least}", got)
     return int(value.item())

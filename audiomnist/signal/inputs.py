@@ -123,13 +123,14 @@ def scaled_waveform(padded: np.ndarray) -> np.ndarray:
     below = int(RANK)
     low, high = np.partition(padded, (below, below + 1))[below : below + 2]
     percentile = float(low + (RANK - below) * (high - low))
-    wanted = f"a value well above zero (over {100 - PERCENTILE} % positive samples in the padded second)"
+    positive = f"over {100 - PERCENTILE} % positive samples in the padded second"
+    expected = f"a {PERCENTILE}th percentile well above zero ({positive})"
     if percentile <= 0:
-        raise RecordingError(f"a {PERCENTILE}th percentile of {percentile:.4g}", wanted)
+        raise RecordingError(expected, f"{percentile:.4g}")
     scaled = (padded / (percentile + PERCENTILE_OFFSET)).astype(np.float32)
     peak = float(max(scaled.max(), -scaled.min()))
     if peak > MAX_SCALED_PEAK:
-        raise RecordingError(f"a {PERCENTILE}th percentile of {percentile:.4g}, a scaled peak of {peak:.4g}", wanted)
+        raise RecordingError(expected, f"{percentile:.4g}, which scales the peak to {peak:.4g}")
     return scaled
 
 
@@ -156,9 +157,9 @@ def padded_signal(wav: Path | bytes, name: str, seed: int = DEFAULT_SEED) -> np.
     """
     samples, rate = read_wav(wav, max_seconds=SAMPLES / SAMPLE_RATE)
     if rate < SAMPLE_RATE:
-        raise RecordingError(f"a sample rate of {rate} Hz", f"{SAMPLE_RATE} Hz or more")
+        raise RecordingError(f"a sample rate of {SAMPLE_RATE} Hz or more", f"{rate} Hz")
     if samples.min() == samples.max():
-        raise RecordingError(f"silence ({len(samples)} samples, all {samples[0]:g})", "a spoken digit")
+        raise RecordingError("a spoken digit", f"silence ({len(samples)} samples, all {samples[0]:g})")
     signal = resample(samples, rate)
     return embed(signal, padding_offset(name, len(signal), seed))
 

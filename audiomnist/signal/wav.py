@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_proto import UserError
+from caffe_proto import UserError, sentence
 
 PCM, IEEE_FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wFormatTag
 FORMATS = {PCM: (8, 16, 24, 32), IEEE_FLOAT: (32, 64)}  # bits of a sample
@@ -19,14 +19,14 @@ UNFINISHED = 0xFFFFFFFF  # the length in files whose writer streamed and could n
 
 
 class RecordingError(UserError, ValueError):
-    """One recording that cannot be used: what was found, and what was wanted."""
+    """One recording that cannot be used: what was expected of it, and what it is; the caller knows its place."""
 
-    def __init__(self, found: str, wanted: str):
-        super().__init__(f"{found}; wanted {wanted}")
-        self.args = self.found, self.wanted = found, wanted  # so that it survives the way from another process
+    def __init__(self, expected: str, got: str):
+        super().__init__("", expected, got)
+        self.args = self.expected, self.got = expected, got  # so that it survives the way from another process
 
     def __str__(self) -> str:
-        return f"{self.found}; wanted {self.wanted}"
+        return sentence("", self.expected, self.got)
 
 
 def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
@@ -42,9 +42,9 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
     """
     blob = source if isinstance(source, bytes) else Path(source).read_bytes()
     if not blob:
-        raise RecordingError("an empty file", "a WAV file")
+        raise RecordingError("a WAV file", "an empty file")
     if blob[:4] != b"RIFF" or blob[8:12] != b"WAVE":
-        raise RecordingError(f"no RIFF/WAVE header (the file begins with {blob[:4]!r})", "a WAV file")
+        raise RecordingError("a WAV file", f"no RIFF/WAVE header (the file begins with {blob[:4]!r})")
     fmt = data = None
     position = 12
     while position + 8 <= len(blob) and data is None:
@@ -53,42 +53,42 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
         if name == b"data":
             if size == UNFINISHED or body + size > len(blob):
                 promised = "an unknown number of" if size == UNFINISHED else f"{size}"
-                found = f"truncated: {promised} bytes of samples promised, {len(blob) - body} there"
-                raise RecordingError(found, "a whole file")
+                got = f"a truncated one: {promised} bytes of samples promised, {len(blob) - body} there"
+                raise RecordingError("a whole file", got)
             data = memoryview(blob)[body : body + size]
         elif name == b"fmt ":
             fmt = blob[body : body + size]
         position = body + size + size % 2  # chunks begin at even positions
     if fmt is None or len(fmt) < 16:
-        found = "truncated header" if data is None else "no format chunk before the samples"
-        raise RecordingError(found, "a whole file")
+        got = "a truncated header" if data is None else "no format chunk before the samples"
+        raise RecordingError("a whole file", got)
     if data is None:
-        raise RecordingError("truncated: no samples chunk", "a whole file")
+        raise RecordingError("a whole file", "a truncated one: no chunk of samples")
 
     tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", fmt)
     if tag == EXTENSIBLE and len(fmt) >= 26:
         tag = struct.unpack_from("<H", fmt, 24)[0]  # the first two bytes of the sub-format's GUID
     width = block // channels if channels else 0
     if bits not in FORMATS.get(tag, ()) or width * 8 != bits:
-        found = f"sample format {tag} with {bits} bits, {channels} channels in {block} bytes"
-        raise RecordingError(found, "PCM of 8, 16, 24 or 32 bits or floating point of 32 or 64")
+        got = f"sample format {tag} with {bits} bits, {channels} channels in {block} bytes"
+        raise RecordingError("PCM of 8, 16, 24 or 32 bits or floating point of 32 or 64", got)
     if rate == 0:
-        raise RecordingError("a sample rate of 0 Hz", "the rate of the recording")
+        raise RecordingError("the sample rate of the recording", "0 Hz")
     if len(data) % block:
-        raise RecordingError(f"truncated: {len(data)} bytes of samples in blocks of {block}", "whole blocks")
+        raise RecordingError("a whole file", f"a truncated one: {len(data)} bytes of samples in blocks of {block}")
     count = len(data) // block
     if count == 0:
-        raise RecordingError("no samples", "a spoken digit")
+        raise RecordingError("a spoken digit", "no samples")
     if max_seconds is not None and count > max_seconds * rate:
-        raise RecordingError(f"{count / rate:.3f} s long", f"at most {max_seconds:g} s")
+        raise RecordingError(f"at most {max_seconds:g} s", f"{count / rate:.3f} s")
 
     if tag == IEEE_FLOAT:
         samples = np.frombuffer(data, f"<f{width}").astype(np.float64)
         peak = float(np.max(np.abs(samples)))
         if not np.isfinite(peak):
-            raise RecordingError("samples that are NaN or infinite", "finite samples")
+            raise RecordingError("finite samples", "samples that are NaN or infinite")
         if peak > MAX_FLOAT_PEAK:
-            raise RecordingError(f"floating-point samples up to {peak:.4g}", "full scale at 1.0")
+            raise RecordingError("full scale at 1.0", f"floating-point samples up to {peak:.4g}")
         samples *= FULL_SCALE
     elif bits == 8:
         samples = (np.frombuffer(data, "u1").astype(np.float64) - 128) * 256
@@ -103,7 +103,7 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
     if channels > 1:
         frames = samples.reshape(count, channels)
         if not np.all(frames == frames[:, :1]):
-            raise RecordingError(f"{channels} channels that differ", "mono (or equal channels)")
+            raise RecordingError("mono (or equal channels)", f"{channels} channels that differ")
         samples = frames[:, 0].copy()
     return samples, rate
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from audiomnist.explain.drawing import rule_summary
+from audiomnist.explain.drawing import resolution, rule_summary
+from audiomnist.signal.geometry import Geometry
 from audiomnist.study.outcome import Outcome
 from audiomnist.study.setting import Setting
 from audiomnist.study.trained import Recordings, TrainedRun, first_runs
@@ -56,9 +57,10 @@ def line(run: TrainedRun, recordings: Recordings, explanation: Explanation, inde
     )
 
 
-def composite_note(explanation: Explanation, index: int) -> str:
-    """Composite and sum(R) / score, for above a picture."""
-    return f"{explanation.composite}\nsum(R)/score = {explanation.conserved[index]:.3f}"
+def composite_note(explanation: Explanation, index: int, geometry: Geometry | None = None) -> str:
+    """Composite and sum(R) / score, for above a picture, and within what the first layer cannot tell values apart."""
+    note = f"{explanation.composite}\nsum(R)/score = {explanation.conserved[index]:.3f}"
+    return "\n".join(filter(None, (note, resolution(explanation, geometry))))
 
 
 def conservation(frame: pd.DataFrame) -> list[str]:

@@ -29,7 +29,7 @@ from audiomnist.study.catalogue import catalogue
 from audiomnist.study.command import add_options, read_setting
 from audiomnist.study.outcome import carry_out
 from audiomnist.study.setting import Setting
-from caffe_proto import UserError
+from caffe_proto import UserError, sentence
 
 STEPS = ("prepare", "train", "experiments")
 DEMO_FOLDERS = {
@@ -88,7 +88,7 @@ def experiment(setting: Setting, output: Path) -> list[str]:
 def _devices(text: str) -> tuple[str, ...]:
     devices = tuple(text.split(","))
     if not all(device.isdecimal() for device in devices):
-        raise argparse.ArgumentTypeError(f"{text}: numbers of GPUs with commas between them were wanted")
+        raise argparse.ArgumentTypeError(sentence("", "numbers of GPUs with commas between them", repr(text)))
     return devices
 
 
@@ -137,7 +137,7 @@ def _runs(options: argparse.Namespace, setting: Setting, p: argparse.ArgumentPar
     if options.run_number is None:
         return runs
     if options.run_number >= len(runs):
-        p.error(f"--run-number {options.run_number}: 0 to {len(runs) - 1} was wanted")
+        p.error(sentence("--run-number", f"0 to {len(runs) - 1}", options.run_number))
     return [runs[options.run_number]]
 
 
@@ -156,8 +156,8 @@ def carry_on(options: argparse.Namespace, p: argparse.ArgumentParser) -> int:
         pages = results_page.write(output, setting)
         print(table(collect(setting.runs)))
         print("\n".join(f"results  {page}" for page in pages))
-    for sentence in failed:
-        say(f"not done: {sentence}")
+    for failure in failed:
+        say(f"not done: {failure}")
     return 1 if failed else 0
 
 

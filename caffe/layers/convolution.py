@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from caffe import convolution, mode
+from caffe import convolution
 from caffe.blob import Blob
 from caffe.blocks import Block, make_block
 from caffe.layer import DifferentiableLayer, Layer, register
@@ -115,14 +115,14 @@ class Convolution(ConvolutionBase):
             t.reshape(*shape[: self.axis], num_output, *self.out_sizes(shape[self.axis + 1 :]))
 
     def weight(self) -> torch.Tensor:
-        """The weights; where that is the quicker format (mode.channels_last) two-axis kernels are kept channels-last.
+        """The weights; two-axis kernels are kept channels-last where Context.channels_last says that it is quicker.
 
         What comes out of channels-last weights is channels-last, and so ReLU and pooling work in that format as well
         (pooling on the CPU ten times as quickly).
         """
         blob = self.blobs[0]
         value = blob.value
-        if self.axes == 2 and mode.channels_last(value.device) and value.stride(1) != 1:
+        if self.axes == 2 and self.context.channels_last and value.stride(1) != 1:
             value = blob.value = convolution.channels_last(value)
         return value if self.axes else value.unsqueeze(-1)
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from caffe.blob import Blob
-from caffe.context import current
 from caffe.fillers import fill
 from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
@@ -84,7 +83,7 @@ class DummyData(Layer):
         )
         for i, (t, filler) in enumerate(zip(top, self.fillers, strict=True)):
             t.reshape(*shapes[i if len(shapes) > 1 else 0])
-            fill(t, filler, self.where)
+            fill(t, filler, self.context.random.generator(), self.where)
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         pass
@@ -92,7 +91,7 @@ class DummyData(Layer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         for t, filler in zip(top, self.fillers, strict=True):
             if filler.type != "constant":
-                fill(t, filler, self.where)
+                fill(t, filler, self.context.random.generator(), self.where)
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         pass
@@ -132,8 +131,8 @@ class MemoryData(Layer):
         top[0].reshape(*self.shape)
         top[1].reshape(batch, 1, 1, 1)
         # copies: a numpy view of a top keeps its memory for later batches, which must not be the user's
-        top[0].value = self.data[rows].to(current().device, copy=True)
-        top[1].value = self.labels[rows].to(current().device, copy=True)
+        top[0].value = self.data[rows].to(self.context.device, copy=True)
+        top[1].value = self.labels[rows].to(self.context.device, copy=True)
         self.row = (self.row + batch) % len(self.data)
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:

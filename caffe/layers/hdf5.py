@@ -15,7 +15,7 @@ import torch
 
 from caffe import glog
 from caffe.blob import Blob
-from caffe.context import current, use
+from caffe.context import Settings
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import atomic_hdf5
@@ -28,15 +28,15 @@ CACHE_SHARE = 0.25
 DEVICE_SHARE = 0.25
 
 
-def cache_budget() -> int:
+def cache_budget(settings: Settings) -> int:
     """Bytes of HDF5 content that one data layer may keep in memory."""
-    given = current().settings.hdf5_cache
+    given = settings.hdf5_cache
     return int(CACHE_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if given is None else given
 
 
-def device_budget(device: torch.device) -> int:
+def device_budget(settings: Settings, device: torch.device) -> int:
     """Bytes of HDF5 content that one data layer may keep on torch.device `device`."""
-    given = current().settings.hdf5_device
+    given = settings.hdf5_device
     if given is None:
         return int(DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
     return given
@@ -180,11 +180,11 @@ class HDF5Data(Layer):
         )
         self.names = list(self.layer_param.top)
         self.digest = hashlib.sha256("\n".join(self.paths).encode()).hexdigest()
-        self.memory, self.budget, self.entered = {}, cache_budget(), None
+        self.memory, self.budget, self.entered = {}, cache_budget(self.context.settings), None
         self.prefetch = None
         self.device_cache = self.slots = self.slot = None
         self.asked = None  # the device that the set was last tried to be kept on
-        seed = current().random.draw_seed() if param.shuffle else 0
+        seed = self.context.random.draw_seed() if param.shuffle else 0
         self.order = RowOrder(len(self.paths), param.shuffle, seed)
         self.inner = None
         first = self.load(int(self.order.files[0]))
@@ -230,10 +230,9 @@ class HDF5Data(Layer):
             else int(self.first[index + 1] - self.first[index])
         )
 
-    def rows(self) -> Iterator[tuple[int, int]]:
-        """Yield (file index, row) of the next batch and go on behind it."""
+    def rows(self, count: int, rank: int) -> Iterator[tuple[int, int]]:
+        """Yield (file index, row) of the next batch of solver `rank` out of `count`, and go on behind it."""
         left = self.layer_param.hdf5_data_param.batch_size
-        count, rank = current().solver_count, current().solver_rank
         while left:
             place = self.order.current(self.count_rows)
             if not self.training or self.order.offset % count == rank:
@@ -241,11 +240,15 @@ class HDF5Data(Layer):
                 left -= 1
             self.order.advance()
 
-    def read_batch(self) -> tuple[list[np.ndarray], dict[str, Any]]:
-        """The next batch as one float32 array per top, and the position after it."""
+    def ranks(self) -> tuple[int, int]:
+        """(number of solvers that train together, which of them this is)."""
+        return self.context.solver_count, self.context.solver_rank
+
+    def read_batch(self, count: int, rank: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+        """The next batch of solver `rank` out of `count`, one float32 array per top, and the position after it."""
         size = self.layer_param.hdf5_data_param.batch_size
         batch = [np.empty((size, *inner), np.float32) for inner in self.inner]
-        for i, (index, row) in enumerate(self.rows()):
+        for i, (index, row) in enumerate(self.rows(count, rank)):
             for out, array in zip(batch, self.load(index), strict=True):
                 out[i] = array[row]
         return batch, self.order.state()
@@ -254,9 +257,10 @@ class HDF5Data(Layer):
     def keep_on(self, device: torch.device) -> bool:
         """Keep the whole set on torch.device `device` if budgets allow; True if it is there. Reads every file."""
         if self.device_cache is not None and self.device_cache[0].device != device:  # the mode has changed
-            self.device_cache, self.budget, self.consumed = None, cache_budget(), self.order.state()
+            self.device_cache, self.consumed = None, self.order.state()
+            self.budget = cache_budget(self.context.settings)
         if self.device_cache is None and self.asked != device:
-            self.asked, budget = device, device_budget(device)
+            self.asked, budget = device, device_budget(self.context.settings, device)
             if budget and self._read_all(budget):
                 self._move_to(device)
         return self.device_cache is not None
@@ -277,9 +281,10 @@ class HDF5Data(Layer):
         return True
 
     def _too_large(self, size, budget):
+        memory = cache_budget(self.context.settings)
         glog.info(
             f"{self.where}: {size / 2**20:.0f} MB of data or more; {budget / 2**20:.0f} MB of the device and "
-            f"{cache_budget() / 2**20:.0f} MB of memory may be used: every batch is brought to the device anew"
+            f"{memory / 2**20:.0f} MB of memory may be used: every batch is brought to the device anew"
         )
         return False
 
@@ -329,7 +334,7 @@ class HDF5Data(Layer):
 
     def next_rows(self) -> np.ndarray:
         """The row numbers (of the whole set, int64 array) of the next batch, and go on behind it."""
-        return np.array([self.first[index] + row for index, row in self.rows()], np.int64)
+        return np.array([self.first[index] + row for index, row in self.rows(*self.ranks())], np.int64)
 
     def describe_row(self, number: int) -> str:
         """`<file>, row <r>` of a row number."""
@@ -347,18 +352,18 @@ class HDF5Data(Layer):
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         read = self.device_cache is not None or len(self.memory) == len(self.paths)
-        if read and self.prefetch is None and self.keep_on(current().device):
+        if read and self.prefetch is None and self.keep_on(self.context.device):
             self._gather(top)
             return
         if self.prefetch is not None:
             batch, self.consumed = self.prefetch.result()
             self.prefetch = None
         else:
-            batch, self.consumed = self.read_batch()
+            batch, self.consumed = self.read_batch(*self.ranks())
         for t, array in zip(top, batch, strict=True):
-            t.value = torch.from_numpy(array).to(current().device)
+            t.value = torch.from_numpy(array).to(self.context.device)
         if len(self.memory) < len(self.paths):
-            self.prefetch = _Prefetch(self.read_batch)
+            self.prefetch = _Prefetch(self.read_batch, *self.ranks())
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         pass
@@ -377,25 +382,23 @@ class HDF5Data(Layer):
             self.prefetch.result()
             self.prefetch = None
         self.order.restore(position)
-        while self.training and self.order.offset % current().solver_count:  # to the next row of the first solver
+        while self.training and self.order.offset % self.context.solver_count:  # to the next row of the first solver
             self.order.current(self.count_rows)
             self.order.advance()
         self.consumed = self.order.state()
 
 
 class _Prefetch:
-    """One call running in a thread; result() waits for it and raises what it raised."""
+    """function(*arguments) running in a thread; result() waits for it and raises what it raised."""
 
-    def __init__(self, function):
-        self.context = current()
-        self.thread = threading.Thread(target=self._run, args=(function,), daemon=True)
+    def __init__(self, function, *arguments):
+        self.thread = threading.Thread(target=self._run, args=(function, *arguments), daemon=True)
         self.value = self.error = None
         self.thread.start()
 
-    def _run(self, function):
+    def _run(self, function, *arguments):
         try:
-            with use(self.context):
-                self.value = function()
+            self.value = function(*arguments)
         except Exception as error:  # handed to the thread that waits
             self.error = error
 

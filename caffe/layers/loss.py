@@ -10,7 +10,6 @@ import torch
 from google.protobuf.message import DecodeError
 
 from caffe.blob import Blob
-from caffe.context import current
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import blobproto_to_array, caffe_pb2, check_finite
@@ -81,7 +80,7 @@ class LabelReader:
         if self.ignore is not None:
             keep = labels != self.ignore
             labels = labels.where(keep, 0)
-        if labels.numel() and not current().capturing:
+        if labels.numel() and not self.context.capturing:
             low, high = labels.aminmax()
             if low < 0 or high >= classes:
                 where = ((labels < 0) | (labels >= classes)).nonzero()[0].tolist()

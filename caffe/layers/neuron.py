@@ -13,7 +13,7 @@ import math
 import torch
 
 from caffe.blob import Blob
-from caffe.layer import Layer, generator, register
+from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
 
 aten = torch.ops.aten
@@ -320,7 +320,9 @@ class Dropout(Layer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
         if self.training and self.ratio > 0:
-            self.mask = torch.empty_like(x).bernoulli_(1 - self.ratio, generator=generator()).div_(1 - self.ratio)
+            self.mask = (
+                torch.empty_like(x).bernoulli_(1 - self.ratio, generator=self.context.generator).div_(1 - self.ratio)
+            )
         top[0].value = self.apply(x, bottom[0] is top[0])
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:

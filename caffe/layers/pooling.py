@@ -217,7 +217,7 @@ class SPP(Layer):
         pooling.pool = self.layer_param.spp_param.pool
         pooling.kernel_h, pooling.kernel_w = pooling.stride_h, pooling.stride_w = kernel
         pooling.pad_h, pooling.pad_w = pad
-        return Pooling(param, self.phase)
+        return Pooling(param, self.phase, self.context)
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(bottom[0].num_axes == 4, "Input must have 4 axes, corresponding to (num, channels, height, width)")

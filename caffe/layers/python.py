@@ -7,6 +7,7 @@ import importlib.util
 import sys
 
 from caffe import glog
+from caffe.context import Context
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
@@ -24,7 +25,7 @@ class Python(Layer):
     """Makes an instance of the user's class, which derives from PythonLayer."""
 
     @staticmethod
-    def make(layer_param: caffe_pb2.LayerParameter, phase: int) -> PythonLayer:
+    def make(layer_param: caffe_pb2.LayerParameter, phase: int, context: Context) -> PythonLayer:
         """The user's layer for `layer_param`; errors inside the user's module keep their own type."""
         param = layer_param.python_param
         where = f"layer '{layer_param.name}' (Python)"
@@ -42,7 +43,7 @@ class Python(Layer):
             raise CaffeError(f"{where}: module '{param.module}' has no class '{param.layer}'")
         if not (isinstance(cls, type) and issubclass(cls, PythonLayer)):
             raise CaffeError(f"{where}: '{param.module}.{param.layer}' is no class derived from caffe.Layer")
-        layer = cls(layer_param, phase)
+        layer = cls(layer_param, phase, context)
         layer.param_str = param.param_str
         return layer
 

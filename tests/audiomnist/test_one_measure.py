@@ -42,8 +42,8 @@ def test_the_shortest_clipped_run_is_the_same_for_recorder_cutter_and_validator(
     samples[1000 : 1000 + run] = limit
     (source / "01/0_01_0.wav").write_bytes(wav_file(samples.tobytes()))
     found = validate.check_sounds([validate.listen(recording) for recording in scan(source)[0]])
-    wanted = [f"clipped ({run} samples in a row at the limit)"] if is_clipped else []
-    assert [finding.found for finding in found] == wanted
+    wanted = [f"{run} samples in a row at the limit"] if is_clipped else []
+    assert [finding.got for finding in found] == wanted
     assert loudness(samples).clipped == (run if is_clipped else 0)
     assert list(clipped_times(samples, 8000)) == ([0.125] if is_clipped else [])
 

@@ -9,7 +9,9 @@ import torch
 from google.protobuf import text_format
 
 import caffe
-from caffe.context import Context, RandomState, Settings, current, read_environment, use
+from caffe.blob import Blob
+from caffe.context import Context, RandomState, Settings, read_environment
+from caffe.mode import CONTEXT
 from caffe.net import Net
 from caffe.solver import Solver
 from caffe_proto import caffe_pb2
@@ -26,7 +28,7 @@ def seeded(seed, **more):
     return Context(random=random, **more)
 
 
-def weights(context=None):
+def weights(context=CONTEXT):
     return Net(text_format.Parse(NET, caffe_pb2.NetParameter()), context).learnable_params[0].value.clone()
 
 
@@ -34,33 +36,66 @@ def test_a_net_draws_from_the_context_that_it_is_given():
     caffe.set_random_seed(3)
     wanted = weights()
     caffe.set_random_seed(9)
-    before = current().random.state()
+    before = CONTEXT.random.state()
     assert torch.equal(weights(seeded(3)), wanted)
-    np.testing.assert_equal(current().random.state(), before)
+    np.testing.assert_equal(CONTEXT.random.state(), before)
     assert not torch.equal(weights(), wanted)
 
 
-def test_passes_compute_where_the_context_says_and_give_the_default_back():
+def test_passes_compute_where_the_context_says_and_leave_that_of_pycaffe_alone():
     net = Net(text_format.Parse(NET, caffe_pb2.NetParameter()), Context(device=torch.device("meta")))
-    default = current()
     net.plan.forward()
     assert net.nodes[-1].tops[0]._data.tensor.device.type == "meta"
-    assert current() is default and current().device.type == "cpu"
-    with pytest.raises(ZeroDivisionError), use(Context()):
-        raise ZeroDivisionError
-    assert current() is default
+    assert CONTEXT.device.type == "cpu"
 
 
 def test_set_mode_changes_the_context_of_its_thread_alone():
     caffe.set_solver_count(3)
     try:
         found = []
-        thread = threading.Thread(target=lambda: found.extend((caffe.solver_count(), current().random)))
+        thread = threading.Thread(target=lambda: found.extend((caffe.solver_count(), CONTEXT.random)))
         thread.start()
         thread.join()
-        assert found == [1, current().random] and caffe.solver_count() == 3
+        assert found == [1, CONTEXT.random] and caffe.solver_count() == 3
     finally:
         caffe.set_solver_count(1)
+
+
+def test_pycaffe_s_nets_follow_the_thread_that_uses_them(tmp_path):
+    """Whichever thread made them, as with Caffe's thread-local mode."""
+    (tmp_path / "net.prototxt").write_text(NET.partition("\n")[2])
+    net, found = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN), []
+
+    def work():
+        found.append(CONTEXT.device.type)
+        CONTEXT.device = torch.device("meta")  # stands for a GPU
+        net._forward(0, 1)
+        found.append(net.blobs["y"].value.device.type)
+
+    net.forward()
+    assert net.blobs["y"].value.device.type == "cpu"
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == ["cpu", "meta"] and CONTEXT.device.type == "cpu"
+
+
+def test_blobs_move_when_they_are_told_to_and_when_a_plan_runs_alone():
+    meta = torch.device("meta")
+    net = Net(text_format.Parse(NET, caffe_pb2.NetParameter()), Context())
+    blobs = [*net.learnable_params, *(one.blob for one in net.named_blobs)]
+    net.plan.forward()
+    net.context.device = meta
+    assert {tensor.device.type for blob in blobs for tensor in (blob.value, blob.grad)} == {"cpu"}
+    net.plan.forward()
+    assert {tensor.device.type for blob in blobs for tensor in (blob.value, blob.grad)} == {"meta"}
+    blob = Blob((2, 3))
+    blob.value = torch.arange(6.0).reshape(2, 3)
+    kept = blob.value
+    blob.to(kept.device)
+    assert blob.value is kept  # nothing is copied where it is
+    blob.to(meta)
+    assert blob.value.device == blob.grad.device == meta and kept.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize("cache", [0, 2**30])
@@ -89,9 +124,9 @@ def test_a_solver_of_rank_1_of_2_takes_every_second_row_also_where_a_thread_read
 def test_the_environment_is_read_once(monkeypatch):
     monkeypatch.setenv("CAFFE_HDF5_CACHE_MB", "2")
     monkeypatch.setenv("CAFFE_CUDA_GRAPH", "0")
-    assert read_environment() == current().settings == Settings(hdf5_cache=2 * 2**20, cuda_graph=False)
+    assert read_environment() == CONTEXT.settings == Settings(hdf5_cache=2 * 2**20, cuda_graph=False)
     monkeypatch.setenv("CAFFE_HDF5_CACHE_MB", "3")
-    assert current().settings.hdf5_cache == 2 * 2**20
+    assert CONTEXT.settings.hdf5_cache == 2 * 2**20
     assert read_environment().hdf5_cache == 3 * 2**20
 
 

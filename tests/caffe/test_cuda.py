@@ -17,7 +17,9 @@ from google.protobuf import text_format
 
 import caffe
 from caffe import mode
-from caffe.context import Settings, current
+from caffe.context import Context, Settings
+from caffe.layers.inner_product import InnerProduct
+from caffe.net import Net
 from caffe_proto import caffe_pb2, net_state
 from tests.needs import need
 from tests.parity import solver_cases, values
@@ -107,28 +109,57 @@ def test_existing_nets_follow_the_mode_and_see_what_the_user_wrote(cuda, tmp_pat
         set_mode()
         net.blobs["d"].data[...] = turn
         net.forward()
-        assert net.blobs["p"].value.device.type == current().device.type
+        assert net.blobs["p"].value.device.type == mode.CONTEXT.device.type
         assert net.blobs["p"].data.tolist() == [2 * turn] * 3
 
 
 # -- what needs no device ---------------------------------------------------------------------------------------------
+def switches():
+    """torch's switches: (TF32 of products, TF32 of convolutions, deterministic, benchmark)."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+
 @pytest.fixture
 def precision():
     """Gives torch's switches back."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    before = switches()
     yield
-    cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = before
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+
+SMALL = """layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 1 } }
+force_backward: true"""
 
 
 @pytest.mark.parametrize("text, tf32", [(None, False), ("", False), ("0", False), ("1", True)])
-def test_tf32_is_off_unless_asked_for_and_the_log_says_which(text, tf32, precision, monkeypatch, capsys):
-    monkeypatch.delenv("CAFFE_TF32", raising=False)
-    if text is not None:
-        monkeypatch.setenv("CAFFE_TF32", text)
-    mode.set_precision(Settings.from_environment(os.environ).tf32)
-    assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is tf32
-    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
+@pytest.mark.parametrize("before", [False, True])
+def test_tf32_is_off_unless_asked_for_around_the_passes_and_nowhere_else(text, tf32, before, precision, monkeypatch):
+    """On torch's meta device, which stands for CUDA: whoever uses torch beside a net finds its switches untouched."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = before
+    outside = switches()
+    environment = {} if text is None else {"CAFFE_TF32": text}
+    context = Context(torch.device("meta"), settings=Settings.from_environment(environment))
+    net = Net(net_state(text_format.Parse(SMALL, caffe_pb2.NetParameter()), caffe.TRAIN), context)
+    seen = []
+    for direction in ("forward", "backward"):
+        run = getattr(InnerProduct, direction)
+        monkeypatch.setattr(InnerProduct, direction, lambda *a, run=run: (seen.append(switches()), run(*a)))
+    net.plan.forward()
+    net.plan.backward()
+    assert seen == [(tf32, tf32, True, False)] * 2
+    assert switches() == outside
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_the_log_says_which_precision_is_in_force(tf32, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    context = Context(settings=Settings(tf32=tf32))
+    context.use_gpu()
+    assert context.device == torch.device("cuda", 0)
     assert ("TF32 (CAFFE_TF32=1)" if tf32 else "GPU precision: float32") in capsys.readouterr().err
 
 

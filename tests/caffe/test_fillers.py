@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from google.protobuf import text_format
 from scipy import stats
 
-from caffe import mode
 from caffe.blob import Blob
 from caffe.errors import CaffeError
 from caffe.fillers import FILLERS, fill
@@ -19,9 +19,8 @@ P_VALUE = 1e-4  # seeds are fixed: a right filler passes always
 
 
 def filled(text, shape=SHAPE, seed=1):
-    mode.set_random_seed(seed)
     blob = Blob(shape)
-    fill(blob, text_format.Parse(text, caffe_pb2.FillerParameter()))
+    fill(blob, text_format.Parse(text, caffe_pb2.FillerParameter()), torch.Generator().manual_seed(seed))
     return blob.data.astype(np.float64)
 
 

@@ -21,12 +21,13 @@ from audiomnist.corpus.splits import load_splits
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.render import render
 from audiomnist.runs.run_folder import RunName
-from caffe import graph, training
-from caffe.context import current, read_environment
+from caffe import graph, replay, training
+from caffe.context import Context, read_environment
 from caffe.fusion import fuse
 from caffe.layers.hdf5 import HDF5Data
 from caffe.layers.neuron import ReLU
 from caffe.layers.split import Slice
+from caffe.mode import CONTEXT
 from caffe.plan import free_memory
 from caffe.solver import Action
 from caffe_proto import caffe_pb2
@@ -88,8 +89,13 @@ def run(device, tmp_path, monkeypatch, capsys):
         param = text_format.Parse(solver, caffe_pb2.SolverParameter())
         capsys.readouterr()
         solvers = []
-        monkeypatch.setattr(training, "Solver", lambda param: solvers.append(caffe.solver.Solver(param)) or solvers[-1])
-        training.train(param, actions or (lambda: Action.NONE), snapshot)
+
+        def make(*arguments, **more):
+            solvers.append(caffe.solver.Solver(*arguments, **more))
+            return solvers[-1]
+
+        monkeypatch.setattr(training, "Solver", make)
+        training.train(param, CONTEXT, actions or (lambda: Action.NONE), snapshot)
         return Result(solvers[0], folder, capsys.readouterr().err)
 
     return run
@@ -102,7 +108,7 @@ class Result:
         self.solver = solver
         self.tensors = [blob.value.cpu() for blob in (*solver.net.learnable_params, *solver.history)]
         self.gradients = [blob.grad.cpu() for blob in solver.net.learnable_params]
-        self.random = {k: v.tolist() for k, v in current().random.state()["generators"].items()}
+        self.random = {k: v.tolist() for k, v in solver.context.random.state()["generators"].items()}
         self.positions = [net.positions() for net in (solver.net, *solver.test_nets)]
         lines = [text for _, text in log_messages(log)]
         self.about_graphs = [line for line in lines if line.startswith("Graph:")]
@@ -125,7 +131,7 @@ def assert_same(found, wanted, tolerance):
         assert found.clips == wanted.clips
         assert found.curve == wanted.curve
     else:
-        assert max(graph.difference(a, b) for a, b in pairs) <= tolerance
+        assert max(replay.difference(a, b) for a, b in pairs) <= tolerance
         without = [[re.sub(r"[-+]?\d[\d.e+-]*", "#", line) for line in result.log] for result in (found, wanted)]
         assert without[0] == without[1]
         assert len(found.clips) == len(wanted.clips) and found.curve.count("\n") == wanted.curve.count("\n")
@@ -152,7 +158,7 @@ def test_replayed_training_is_plain_training(case, device, run):
 
 def test_the_table_of_results_is_read_when_it_is_full(device, run, monkeypatch):
     """Without display nothing is read back until the table is full, or somebody looks."""
-    monkeypatch.setattr(graph, "CAPACITY", 4)
+    monkeypatch.setattr(replay, "CAPACITY", 4)
     solver = COMMON + CASES["SGD, clipped, iter_size"] + " test_iter: 6 test_interval: 10"
     assert_same(run("graphs", solver, True), run("plain", solver, False), SAME[device])
 
@@ -164,7 +170,7 @@ def test_a_snapshot_of_one_path_resumes_in_the_other(first, second, device, run,
     run("parts", solver, first)
     (tmp_path / "parts/s_iter_17.solverstate").unlink()
     resumed = run("parts", solver, second, snapshot="s_iter_14.solverstate")
-    assert all(graph.difference(a, b) <= SAME[device] for a, b in zip(resumed.tensors, whole.tensors, strict=True))
+    assert all(replay.difference(a, b) <= SAME[device] for a, b in zip(resumed.tensors, whole.tensors, strict=True))
     assert device == "cuda" or resumed.curve == whole.curve
     np.testing.assert_equal(resumed.positions, whole.positions)
 
@@ -244,10 +250,10 @@ def test_the_iteration_never_looks_at_the_device_s_numbers(network, channels_las
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CAFFE_CHANNELS_LAST", channels_last)
     read_environment()
-    solver = caffe.solver.Solver(text_format.Parse(solver, caffe_pb2.SolverParameter()))
+    solver = caffe.solver.Solver(text_format.Parse(solver, caffe_pb2.SolverParameter()), Context())
     meta = torch.device("meta")
-    monkeypatch.setattr(current(), "device", meta)
-    monkeypatch.setattr(current().random, "generator", lambda on: None)
+    solver.context.device = meta
+    monkeypatch.setattr(solver.context.random, "generator", lambda on: None)
     solver.use_plans(lambda plan: free_memory(fuse(plan)))
     slots = contextlib.ExitStack()
     for net in (solver.net, *solver.test_nets):
@@ -256,7 +262,7 @@ def test_the_iteration_never_looks_at_the_device_s_numbers(network, channels_las
                 assert layer._read_all(2**30)
                 layer._move_to(meta)
                 slots.enter_context(layer.from_slots())
-    with slots, current().capture():
+    with slots, solver.context.capture():
         numbers = solver.iteration(torch.zeros(len(solver.update.groups()), device=meta).unbind())
         solver.test_nets[0].share_with(solver.net)
         loss = solver.test_plans[0].forward()

@@ -89,7 +89,7 @@ def test_golden_file_has_the_cases(type):
 def layer_of(text, phase=caffe_pb2.TRAIN):
     param = caffe_pb2.LayerParameter(name="layer")
     text_format.Parse(text, param)
-    return make_layer(param, phase)
+    return make_layer(param, phase, mode.CONTEXT)
 
 
 def blob_of(array):

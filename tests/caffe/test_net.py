@@ -1,8 +1,10 @@
 """Nets against what the original Caffe makes of them (golden/net): topology, log, gradients, refusals."""
 
 import difflib
+import gc
 import json
 import re
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +99,24 @@ def test_what_the_original_refuses_is_refused_in_the_same_words(name, tmp_path):
     message = str(caught.value)
     common = difflib.SequenceMatcher(None, message, wanted, autojunk=False).find_longest_match()
     assert common.size >= min(SAME_WORDS, len(wanted)), f"{message} / {wanted}"
+
+
+def test_nets_and_solvers_are_gone_with_their_last_user(tmp_path):
+    """Without a search for cycles: their memory, of a GPU perhaps, is wanted at once."""
+    (tmp_path / "net.prototxt").write_text(SHARED.format("", "", "", ip=IP))
+    (tmp_path / "solver.prototxt").write_text(
+        f'net: "{tmp_path}/net.prototxt" base_lr: 1 lr_policy: "fixed" display: 1'
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+        solver = caffe.SGDSolver(str(tmp_path / "solver.prototxt"))
+        net.forward()
+        net.backward()
+        solver.step(1)
+        left = [weakref.ref(one) for one in (net, solver, solver.net, solver.net.layers[1])]
+        del net, solver
+        assert [ref() for ref in left] == [None] * 4
+    finally:
+        gc.enable()

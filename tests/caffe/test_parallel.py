@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-import caffe
+from caffe.context import Context
 from caffe.errors import CaffeError
 from caffe.parallel import train_on
 from caffe.solver import Solver
@@ -58,8 +58,7 @@ def weights(folder, batch, iteration):
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_two_processes_make_the_update_of_the_joined_batch(rows, shuffle):
-    caffe.set_mode_cpu()
-    Solver(solver_param(rows, 12, 7, shuffle)).solve()
+    Solver(solver_param(rows, 12, 7, shuffle), Context()).solve()
     train_on(solver_param(rows, 6, 7, shuffle), ["cpu", "cpu"], None, "stop", "snapshot")
     one, two = weights(rows, 12, 7), weights(rows, 6, 7)
     assert sum(len(blobs) for blobs in one.values()) == 4

@@ -58,7 +58,7 @@ def test_links_are_written_through(tmp_path):
 def test_a_loop_of_links_is_one_sentence(tmp_path):
     loop = tmp_path / "loop"
     loop.symlink_to("loop")
-    with pytest.raises(WriteError, match="loop: cannot be written: Too many levels"):
+    with pytest.raises(WriteError, match="loop: expected a writable folder with free space, got Too many levels"):
         write_file(loop, "x")
 
 
@@ -115,7 +115,7 @@ def _one_dataset(path):
 
 def test_folders_and_missing_folders_are_one_sentence(tmp_path):
     for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "no/a", "No such file")):
-        with pytest.raises(WriteError, match=f"{path}: cannot be written: {reason}.*; wanted") as caught:
+        with pytest.raises(WriteError, match=f"{path}: expected a writable folder .*, got {reason}") as caught:
             write_file(path, "x")
         assert "\n" not in str(caught.value)
 
@@ -202,7 +202,9 @@ def test_hdf5_on_a_full_disk_is_one_sentence_at_any_size(tmp_path):
         for check in ((), ("check",))[: 1 + limit % 2]:
             failed = _fill(path, limit, *check)
             assert failed.returncode == 1, (limit, failed.stderr)
-            assert failed.stderr.startswith(f"one sentence: {path}: cannot be written: File too large"), failed.stderr
+            assert failed.stderr.startswith(
+                f"one sentence: {path}: expected a writable folder with free space, got File too large"
+            ), failed.stderr
             assert failed.stderr.count("\n") == 1
     assert path.read_bytes() == whole and os.listdir(tmp_path) == ["a.hdf5"]
     assert _fill(path, size).returncode == 0
@@ -270,7 +272,10 @@ def test_relevance_on_a_full_disk_is_one_sentence(trained):
     for limit in (1, 2000, len(whole) // 2, len(whole) - 1):
         failed = _limited("audiomnist.explain.cli", limit, trained, *arguments, "r.hdf5")
         assert failed.returncode == 1, (limit, failed.returncode, failed.stderr)
-        assert failed.stderr.strip().splitlines()[-1].startswith("lrp: r.hdf5: cannot be written: File too large")
+        assert (
+            failed.stderr.strip().splitlines()[-1]
+            == "lrp: r.hdf5: expected a writable folder with free space, got File too large"
+        )
         assert "Traceback" not in failed.stderr and not leftovers(trained)
     assert (trained / "r.hdf5").read_bytes() == whole
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lrp import LRPError, Network
-from lrp.baselines import METHODS, silence
+from lrp import LRPError, Network, explain
+from lrp.baselines import METHODS, SETTINGS, read_method, settings_of, silence
 from tests.lrp.test_lrp_network import SMALL, parse, small_input, small_weights
 
 
@@ -69,6 +69,20 @@ def test_integrated_gradients_are_complete(network):
     np.testing.assert_allclose(found.relevance.sum(axis=(1, 2, 3)), difference, rtol=2e-3)
 
 
+def test_the_completeness_error_is_told(network):
+    x = small_input()
+    for target in (1, np.array([0, 1, 2]), np.array([[0.5, 0.0, 2.0], [1.0, 1.0, 0.0], [0.0, -1.0, 0.0]])):
+        chosen = np.eye(3)[np.broadcast_to(target, 3)] if np.ndim(target) < 2 else target
+        found = METHODS["integrated_gradients"](network, x, target, np.float64, steps=3)
+        ends = network.forward(x, np.float64) - network.forward(np.zeros_like(x), np.float64)
+        wanted = (ends * chosen).sum(axis=1)
+        error = np.abs(found.relevance.sum(axis=(1, 2, 3)) - wanted) / np.abs(wanted)
+        np.testing.assert_allclose(found.measures["completeness error"], error, rtol=1e-9)
+        assert error.max() > 0.005
+    fine = METHODS["integrated_gradients"](network, x, 1, np.float64, steps=300).measures["completeness error"]
+    assert fine.max() < 0.005
+
+
 def test_smoothgrad_is_a_mean_of_gradients_and_seeded(network):
     x = small_input()
 
@@ -80,6 +94,39 @@ def test_smoothgrad_is_a_mean_of_gradients_and_seeded(network):
     assert np.abs(ask(seed=4) - ask(seed=5)).max() > 0
     alone = METHODS["smoothgrad"](network, x[1:2], 1, np.float64, seed=4).relevance
     np.testing.assert_allclose(alone[0], ask(seed=4)[1], rtol=1e-9, atol=1e-12)
+
+
+class Identity:
+    """Stands for a network: its gradient is the input itself, so that SmoothGrad shows its noise."""
+
+    where = "identity"
+    check_input = staticmethod(lambda x, dtype: np.asarray(x, dtype))
+    forward = staticmethod(lambda x, dtype: np.zeros((len(x), 2)))
+    gradient = staticmethod(lambda x, target, dtype: x)
+
+
+@pytest.mark.parametrize("loudness", [0.001, 30.0])
+def test_the_noise_of_smoothgrad(loudness):
+    """On a waveform a tenth of the RMS of what is not silent (20 dB SNR there); on decibels a tenth of their range."""
+    wave = np.zeros((1, 1, 1, 40000))
+    wave[..., :10000] = loudness * np.sin(np.arange(10000))
+    decibels = np.linspace(-80, 0, 40000).reshape(wave.shape)
+    for x, wanted in ((wave, 0.1 * loudness / np.sqrt(2)), (decibels, 8)):
+        found = METHODS["smoothgrad"](Identity, x, 0, np.float64, samples=1).relevance - x
+        np.testing.assert_allclose(found.std(), wanted, rtol=0.02)
+    quiet = np.zeros((1, 1, 1, 8))
+    np.testing.assert_array_equal(METHODS["smoothgrad"](Identity, quiet, 0, np.float64).relevance, quiet)
+
+
+def test_occlusion_fills_with_each_items_own_silence(network):
+    x = np.abs(small_input(count=2)) + np.array([1.0, 50.0]).reshape(2, 1, 1, 1)  # nothing is the least of each
+    both = METHODS["occlusion"](network, x, 1, np.float64, size=(4, 4), stride=(4, 4)).relevance
+    for n in range(2):
+        least = float(x[n].min())
+        alone = explain(
+            network, x[n : n + 1], f"occlusion(size=(4, 4), stride=(4, 4), baseline={least!r})", 1, np.float64
+        ).relevance
+        np.testing.assert_allclose(both[n], alone[0], rtol=1e-9, atol=1e-12)
 
 
 def test_occlusion_by_hand(network):
@@ -103,6 +150,53 @@ def test_every_method_takes_every_target(network, name):
     np.testing.assert_allclose(each.relevance, predicted.relevance, rtol=1e-5, atol=1e-6)
     with pytest.raises(LRPError, match="target"):
         METHODS[name](network, x, 7)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_methods_name_is_how_it_is_called(network, name):
+    x = small_input(count=1)
+    found = explain(network, x, name, 1, np.float64)
+    assert read_method(found.composite) == (name, settings_of(name)) and set(settings_of(name)) <= set(SETTINGS)
+    again = explain(network, x, found.composite, 1, np.float64)
+    np.testing.assert_array_equal(found.relevance, again.relevance)
+
+
+def test_settings_arrive(network):
+    x = small_input(count=1)
+    found = explain(network, x, "occlusion(size=(6, 13), stride=(6, 13), baseline=-0.5)", 1, np.float64)
+    wanted = METHODS["occlusion"](network, x, 1, np.float64, size=(6, 13), stride=(6, 13), baseline=-0.5)
+    np.testing.assert_array_equal(found.relevance, wanted.relevance)
+    assert found.composite == "occlusion(size=(6, 13), stride=(6, 13), baseline=-0.5)"
+    assert read_method("epsilon_plus") is read_method("smooth(1)") is read_method(3) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("smoothgrad(samples=0)", "smoothgrad: samples 0 found; a whole number of at least 1 wanted"),
+        ("smoothgrad(noise=-1)", "noise -1 found; a finite number of at least 0 wanted"),
+        ("smoothgrad(noise=1e999)", "noise inf found; a finite number"),
+        ("smoothgrad(sample=3)", "setting 'sample' found; samples or noise or seed wanted"),
+        ("gradient(steps=3)", "gradient: setting 'steps' found; no settings wanted"),
+        ("integrated_gradients(steps=True)", "steps True found"),
+        ("integrated_gradients(baseline='low')", "baseline 'low' found; a finite number or None wanted"),
+        ("occlusion(size=4)", "size 4 found; (height, width), two whole numbers"),
+        ("occlusion(size=(0, 4))", "size (0, 4) found"),
+        (
+            "smoothgrad(",
+            "'smoothgrad(' found; smoothgrad(samples=16, noise=0.1, seed=0) or a part of it wanted",
+        ),
+        ("smoothgrad(3)", "or a part of it wanted"),
+        ("smoothgrad(**{})", "or a part of it wanted"),
+        ("smoothgrad(seed=open('x'))", "or a part of it wanted"),
+        ("smoothgrad(seed=1)(seed=2).real", "or a part of it wanted"),
+        ("gradient + 1", "one of"),
+    ],
+)
+def test_wrong_settings_are_one_sentence(network, text, words):
+    with pytest.raises(LRPError) as caught:
+        explain(network, small_input(count=1), text, 1)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_silence_is_zero_for_waveforms_and_the_least_for_decibels():

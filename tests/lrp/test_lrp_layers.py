@@ -210,6 +210,12 @@ MERGES = {  # layers, and the names of the linear layers that remain; nothing af
     + layer("r", "ReLU", "c", "end"),
 }
 NOT_MERGED = {
+    "shift before a convolution that is padded along its width alone": layer(
+        "p", "Power", "data", "p", "power_param { shift: 3 }"
+    )
+    + layer(
+        "c", "Convolution", "p", "end", "convolution_param { num_output: 4 kernel_h: 1 kernel_w: 3 pad_h: 0 pad_w: 1 }"
+    ),
     "shift before a padded convolution": layer("p", "Power", "data", "p", "power_param { shift: 3 }")
     + layer("c", "Convolution", "p", "end", CONV.format(4, "pad: 1")),
     "affine that two layers read": layer("p", "Power", "data", "p", "power_param { shift: 3 }")
@@ -233,7 +239,7 @@ def test_batch_statistics_and_stochastic_pooling_are_refused(tmp_path):
     for middle, message in (
         (layer("b", "BatchNorm", "data", "end", "batch_norm_param { use_global_stats: false }"), "use_global_stats"),
         (layer("p", "Pooling", "data", "end", "pooling_param { pool: STOCHASTIC kernel_size: 2 }"), "MAX or AVE"),
-        (layer("s", "Scale", "data data", "end"), "2 bottoms found"),
+        (layer("s", "Scale", "data data", "end"), "expected one bottom, got 2"),
         (layer("c", "Convolution", "data", "end", "convolution_param { num_output: 2 kernel_size: 9 }"), "window of 9"),
     ):
         blobs = {

@@ -32,7 +32,7 @@ VARIANTS = [
     AlphaBeta(bias="exclude"),
     AlphaBeta(bias="spread"),
     ZBox(),
-    ZBox(-1.5, 2.0),
+    ZBox(-6.5, 7.0),
     WSquare(),
     Flat(),
 ]
@@ -170,10 +170,33 @@ def test_every_rule_has_a_twin_and_a_variant():
     assert set(RULES) == set(reference.RULES) == {type(rule).__name__ for rule in VARIANTS}
 
 
+@pytest.mark.parametrize("rule", [Flat(padding="absorb"), WSquare(padding="absorb")], ids=repr)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_padding_that_takes_its_share(name, rule):
+    """As the same rule on an image that has its frame of zeros already, whose share is then cut away."""
+    rng = np.random.default_rng(seed_of(name))
+    outputs, channels, height, width, kernel, stride, (top, left), dilation, group = CONVOLUTIONS[name]
+    layer, shape, *_, out = convolution(name, rng)
+    x, R = rng.normal(size=(2, *shape)), rng.normal(size=(2, *out))
+    _, kept = propagation.forward(layer, x, rule)
+    account = {}
+    found = propagation.backward(layer, x, R, rule, kept, account)
+    framed = (channels, height + 2 * top, width + 2 * left)
+    W, C, _ = reference.convolution_matrix(layer.weights, framed, stride, (0, 0), dilation, group)
+    twin = reference.RULES[type(rule).__name__]
+    for n in range(2):
+        wanted = twin(W, C, np.zeros(len(W)), np.zeros(W.shape[1]), R[n].ravel(), guard=GUARD).reshape(framed)
+        wanted = wanted[:, top : top + height, left : left + width]
+        np.testing.assert_allclose(found[n], wanted, rtol=1e-9, atol=1e-9 * np.abs(wanted).max())
+    lost = account["stabiliser"] + account["bias"]
+    np.testing.assert_allclose(found.sum(axis=(1, 2, 3)) + lost, R.sum(axis=(1, 2, 3)), rtol=1e-9, atol=1e-9)
+    assert not account["bias"].any()
+
+
 @pytest.mark.parametrize("name", POOLINGS)
 @pytest.mark.parametrize("ties", [False, True])
 def test_max_pooling_loses_nothing(name, ties):
-    """Overlapping windows accumulate and ties share: equal to the loops, and the sum is kept."""
+    """Overlapping windows accumulate and ties share, or the first takes all: equal to the loops; the sum is kept."""
     channels, height, width, kernel, stride, pad = POOLINGS[name]
     rng = np.random.default_rng(seed_of(name))
     x = (
@@ -190,6 +213,20 @@ def test_max_pooling_loses_nothing(name, ties):
         wanted = reference.max_pooling_relevance(x[n], R[n], kernel, stride, pad)
         np.testing.assert_allclose(found[n], wanted, atol=1e-12)
         np.testing.assert_allclose(found[n].sum(), R[n].sum(), rtol=1e-9, atol=1e-9)
+    (found,) = layer.relevance_of_ties([x], [y], [R], "first")
+    for n in range(len(x)):
+        wanted = reference.max_pooling_relevance(x[n], R[n], kernel, stride, pad, "first")
+        np.testing.assert_allclose(found[n], wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [15, 16, 17])
+def test_more_ties_than_a_byte_counts(size):
+    """A global window of equal values: each gets its part, however many they are."""
+    x = np.ones((1, 1, size, size))
+    layer = pooling.MaxPooling(pooling.Geometry(None, (1, 1), (0, 0)))
+    (y,) = layer.forward([x])
+    (found,) = layer.relevance([x], [y], [np.full((1, 1, 1, 1), 6.0)])
+    np.testing.assert_allclose(found, np.full_like(x, 6 / size**2), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +260,18 @@ def test_spread_bias_conserves_and_kept_bias_is_reported(bias):
         np.testing.assert_allclose(found.sum() + account["bias"][0], R.sum(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_box_holds_its_inputs(dtype):
+    layer = linear.InnerProduct(np.array([[1.0, 2.0]], dtype), None)
+    layer.where = "net: layer score"
+    for rule in (ZBox(-80, 0), ZBox(-0.1, 0.3), ZBox(None, 0.3), ZBox()):  # bounds that float32 rounds
+        ends = [-1 if rule.low is None else rule.low, 0.3 if rule.high is None else rule.high]
+        propagation.forward(layer, np.array([ends], dtype), rule)
+    for x, rule in ((0.01, ZBox(-80, 0)), (-80.1, ZBox(-80, 0)), (0.4, ZBox(None, 0.3)), (-0.4, ZBox(-0.3))):
+        with pytest.raises(LRPError, match=r"^net: layer score: rule ZBox\(.*\) and inputs from .* wanted$"):
+            propagation.forward(layer, np.array([[0, x]], dtype), rule)
+
+
 def test_one_sided_outputs_decide_between_conservation_and_the_textbook():
     layer = linear.InnerProduct(np.array([[1.0, 2.0]]), None)
     x, R = np.array([[1.0, 1.0]]), np.array([[3.0]])
@@ -237,7 +286,7 @@ def test_one_sided_outputs_decide_between_conservation_and_the_textbook():
     [
         (lambda: AlphaBeta(2, 0.5), "alpha - beta = 1"),
         (lambda: AlphaBeta(0, -1), "beta >= 0"),
-        (lambda: AlphaBeta(one_sided="maybe"), "conserve or textbook"),
+        (lambda: AlphaBeta(one_sided="maybe"), "textbook or conserve"),
         (lambda: Epsilon(bias="none"), "one of keep, exclude, spread"),
     ],
 )

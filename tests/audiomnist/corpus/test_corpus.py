@@ -63,9 +63,9 @@ def test_scanning_finds_every_recording_and_names_everything_else(tmp_path):
     make_corpus(tmp_path, {"01": "male", "b2": "female"}, digits=(0, 9), repetitions=11)
     wav = wav_file(speech(1).tobytes())
     wrong = {
-        "01/10_01_0.wav": "grammar", "01/1_01_01.wav": "grammar", "01/1_01_0.WAV": "grammar", "01/one.wav": "grammar",
-        "01/1_b2_0.wav": "says speaker b2, the folder 01", "1_01_0.wav": "not in a speaker's folder",
-        "01/deeper/1_deeper_0.wav": "not in a speaker's folder", "x y/1_x y_0.wav": "grammar",
+        "01/10_01_0.wav": "the name", "01/1_01_01.wav": "the name", "01/1_01_0.WAV": "the name", "01/one.wav": "name",
+        "01/1_b2_0.wav": "a name with speaker b2 in the folder 01", "1_01_0.wav": "not in a speaker's folder",
+        "01/deeper/1_deeper_0.wav": "not in a speaker's folder", "x y/1_x y_0.wav": "the name",
     }  # fmt: skip
     for name in [*wrong, "01/.hidden.wav", ".trash/1_01_0.wav", "01/notes.txt"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -76,7 +76,7 @@ def test_scanning_finds_every_recording_and_names_everything_else(tmp_path):
     assert all(r.path.is_file() for r in found)
     assert {d.where: d.recordings for d in defects} == {name: (name,) for name in wrong}
     for defect in defects:
-        assert wrong[defect.where] in defect.found and defect.wanted == layout.GRAMMAR
+        assert wrong[defect.where] in defect.got and defect.expected == layout.GRAMMAR
 
 
 def test_a_speakers_folder_may_be_a_link_and_links_may_be_circles(tmp_path):
@@ -89,9 +89,9 @@ def test_a_speakers_folder_may_be_a_link_and_links_may_be_circles(tmp_path):
 
 
 def test_a_corpus_that_is_none():
-    with pytest.raises(layout.CorpusError, match="/nowhere: not there; wanted a folder"):
+    with pytest.raises(layout.CorpusError, match="/nowhere: expected a folder of recordings, got none"):
         layout.scan("/nowhere")
-    with pytest.raises(layout.CorpusError, match="not a folder"):
+    with pytest.raises(layout.CorpusError, match="expected a folder of recordings, got a file"):
         layout.scan(__file__)
 
 
@@ -103,10 +103,10 @@ def test_a_corpus_that_is_none():
     "content, message",
     [
         (None, "No such file"),
-        (b"{'01': 1}", "no valid JSON"),
+        (b"{'01': 1}", "invalid JSON"),
         (b"[1]", "a JSON list"),
-        (b'{"01": "male"}', "speaker 01 has 'male'"),
-        (b"\xff\xfe\x00", "not UTF-8"),
+        (b'{"01": "male"}', "got speaker 01 with 'male'"),
+        (b"\xff\xfe\x00", "no UTF-8 text"),
     ],
 )
 def test_metadata_that_is_none(tmp_path, content, message):
@@ -124,10 +124,10 @@ def test_speakers_without_a_usable_gender(tmp_path):
     found, _ = layout.scan(tmp_path)
     defects = metadata.check_metadata(found, meta, tmp_path / "m.txt")
     assert [str(d) for d in defects] == [
-        "m.txt: speaker 02 (1 recording) has no gender; wanted male or female",
-        "m.txt: speaker 03 (1 recording) has gender 'm'; wanted male or female",
-        "m.txt: speaker 04 (1 recording) has no gender; wanted male or female",
-        "m.txt: speaker 06 (1 recording) is missing; wanted an entry with a gender for every speaker",
+        "m.txt: expected male or female, got speaker 02 (1 recording) with no gender",
+        "m.txt: expected male or female, got speaker 03 (1 recording) with gender 'm'",
+        "m.txt: expected male or female, got speaker 04 (1 recording) with no gender",
+        "m.txt: expected an entry with a gender for every speaker, got none for speaker 06 (1 recording)",
     ]
     assert [d.recordings for d in defects] == [(f"{s}/1_{s}_0.wav",) for s in ("02", "03", "04", "06")]
 
@@ -147,17 +147,17 @@ def load(tmp_path, content):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("{", "no valid JSON"),
+        ("{", "invalid JSON"),
         ([], "a JSON list"),
         ({}, "no task with splits"),
-        ({"digit": {}}, "digit is {}; wanted a list of splits"),
-        ({"digit": []}, r"digit is \[\]"),
-        ({"digit": [{"train": [], "test": []}]}, "digit split 0 has .*wanted exactly train, validate, test"),
+        ({"digit": {}}, "digit: expected a list of splits, got {}"),
+        ({"digit": []}, r"digit: expected a list of splits, got \[\]"),
+        ({"digit": [{"train": [], "test": []}]}, "digit split 0: expected exactly train, validate, test, got "),
         ({"digit": [{**FOLD, "extra": []}]}, "extra"),
-        ({"digit": [FOLD, {**FOLD, "test": [5]}]}, "digit split 1 test is .5.; wanted a list of speakers as text"),
-        ({"accent": [FOLD]}, "task 'accent' is not defined"),
-        ({"a b": [FOLD]}, "a task named 'a b'"),
-        ({"accent": [FOLD], "tasks": {"accent": 3}}, "task 'accent' has 3"),
+        ({"digit": [FOLD, {**FOLD, "test": [5]}]}, "digit split 1 test: expected a list of speakers as text, got .5."),
+        ({"accent": [FOLD]}, "task 'accent': expected an entry under tasks"),
+        ({"a b": [FOLD]}, "expected tasks named .*, got 'a b'"),
+        ({"accent": [FOLD], "tasks": {"accent": 3}}, "task 'accent': expected an object .*, got 3"),
         ({"accent": [FOLD], "tasks": {"accent": {"label": "accent"}}}, "classes None"),
         ({"accent": [FOLD], "tasks": {"accent": {"label": "accent", "classes": ["x"]}}}, "1 class"),
         ({"accent": [FOLD], "tasks": {"accent": {"label": "accent", "classes": ["x", "x"]}}}, "different names"),
@@ -166,13 +166,16 @@ def load(tmp_path, content):
         ({"a": [FOLD], "tasks": {"a": {"label": "b", "classes": ["x", "y"], "groups": {"x": []}}}}, "for each class"),
         ({"a": [FOLD], "tasks": {"a": {"label": "b", "classes": ["x", "y"], "typo": 1}}}, "unknown key 'typo'"),
         ({"a": [FOLD], "tasks": {"a": {"label": "digit", "classes": ["x", "y"]}}}, "the digits themselves"),
-        ({"digit": [FOLD], "tasks": {"digit": {"label": "digit", "classes": ["1", "0"]}}}, "not the paper's"),
+        (
+            {"digit": [FOLD], "tasks": {"digit": {"label": "digit", "classes": ["1", "0"]}}},
+            "the paper's, or another",
+        ),
     ],
 )
 def test_splits_that_cannot_be_read(tmp_path, content, message):
     with pytest.raises(layout.CorpusError, match=message) as caught:
         load(tmp_path, content)
-    assert "s.json: " in str(caught.value) and "; wanted " in str(caught.value)
+    assert "s.json: " in str(caught.value) and ": expected " in str(caught.value)
 
 
 TASKS = {
@@ -221,13 +224,13 @@ def test_sound_splits_have_no_defects(tmp_path):
 
 def test_absent_speakers_are_named_and_the_rest_is_usable(tmp_path):
     defects, unusable = check(tmp_path, {**FOLD, "test": ["05", "06", "77", "88"]})
-    found = "test names speakers 77, 88 without any usable recording"
-    assert defects == [f"s.json gender split 0: {found}; wanted speakers of this corpus"] and unusable == set()
+    got = "speakers 77, 88 of test without any usable recording"
+    assert defects == [f"s.json gender split 0: expected speakers of this corpus, got {got}"] and unusable == set()
 
 
 def test_a_speaker_on_both_sides_makes_a_split_unusable(tmp_path):
     defects, unusable = check(tmp_path, {**FOLD, "test": ["05", "06", "01"]})
-    assert defects == ["s.json gender split 0: speaker 01 is named 2 times (train, test); wanted each speaker once"]
+    assert defects == ["s.json gender split 0: expected each speaker once, got speaker 01 2 times (train, test)"]
     assert unusable == {("gender", 0)}
 
 
@@ -236,21 +239,21 @@ def test_one_class_only(tmp_path, part, fatal):
     split = {"train": ["01", "02"], "validate": ["03", "04"], "test": ["05", "06"]}
     split[part] = split[part][:1]
     defects, unusable = check(tmp_path, split)
-    assert defects == [f"s.json gender split 0: {part} has the class 'male' only; wanted two classes or more"]
+    assert defects == [f"s.json gender split 0: expected two classes or more, got the class 'male' alone in {part}"]
     assert unusable == ({("gender", 0)} if fatal else set())
 
 
 def test_an_empty_part_makes_a_split_unusable(tmp_path):
     defects, unusable = check(tmp_path, {**FOLD, "validate": []})
-    assert defects == ["s.json gender split 0: validate has no recording; wanted recordings in every part"]
+    assert defects == ["s.json gender split 0: expected recordings in every part, got no recording in validate"]
     assert unusable == {("gender", 0)}
 
 
 def test_a_speaker_without_a_class_is_named(tmp_path):
     age = {"label": "age", "classes": ["young", "old"], "bins": [30, 40, 50]}
     defects, _ = check(tmp_path, FOLD, task="age", age=age)
-    found = "train names speaker 01, whose age is 20"
-    assert f"s.json age split 0: {found}; wanted one of the task's classes (young, old)" in defects
+    got = "speaker 01 of train, whose age is 20"
+    assert f"s.json age split 0: expected speakers of the task's classes (young, old), got {got}" in defects
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -270,8 +273,8 @@ def test_made_splits_are_disjoint_complete_and_balanced(men, women, folds, seed)
         assert sorted(s for f in made for s in f["validate"]) == everybody
         for fold in made:
             assert sorted(fold["train"] + fold["validate"] + fold["test"]) == everybody
-        for sex in (0, 1):
-            numbers = [sum(genders[s] == sex for s in f["test"]) for f in made]
+        for gender in (0, 1):
+            numbers = [sum(genders[s] == gender for s in f["test"]) for f in made]
             assert max(numbers) - min(numbers) <= 1
         sizes = [len(f["test"]) for f in made]
         assert max(sizes) - min(sizes) <= (1 if task == "digit" else 2)
@@ -314,11 +317,11 @@ def test_other_seeds_give_other_splits():
 def test_the_command_writes_splits_and_overwrites_none(tmp_path, capsys):
     make_corpus(tmp_path)
     assert make_splits.main([str(tmp_path), "--make-splits", "3"]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "expected no such file, or --force to replace it, got one" in capsys.readouterr().err
     assert make_splits.main([str(tmp_path), "--make-splits", "3", "--force"]) == 0
     splits = find_splits(tmp_path)
     assert set(splits.folds) == {"digit", "gender"} and len(splits.folds["digit"]) == 3
     assert make_splits.main([str(tmp_path), "--make-splits", "2", "--force"]) == 1
-    assert "2 folds; wanted 3" in capsys.readouterr().err
+    assert "expected 3 or more folds" in capsys.readouterr().err
     assert make_splits.main([str(tmp_path), "--make-splits", "7", "--force"]) == 1
     assert find_splits(tmp_path).folds == splits.folds

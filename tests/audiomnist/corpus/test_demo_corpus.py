@@ -1,4 +1,4 @@
-"""data.demo_corpus: AudioMNIST's numbers and sexes, the same bytes by seed, nothing that preprocessing would reject."""
+"""data.demo_corpus: AudioMNIST's numbers and genders, the same bytes by seed, nothing that preprocessing rejects."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def made(tmp_path_factory):
     return folder
 
 
-def test_the_sixty_have_audiomnists_numbers_and_sexes():
+def test_the_sixty_have_audiomnists_numbers_and_genders():
     speakers = demo_corpus.make_speakers(60, 0)
     assert [s.number for s in speakers] == [f"{n:02d}" for n in range(1, 61)]
     women = {12, 26, 28, 36, 43, 47, 52, 56, 57, 58, 59, 60}
@@ -99,11 +99,11 @@ def test_a_finished_corpus_is_not_made_again_and_others_are_left_alone(made, tmp
     assert make(made, "--repetitions", "2").returncode == 0
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
     other = make(made, "--seed", "1")
-    assert other.returncode == 1 and "holds a corpus made with" in other.stderr
+    assert other.returncode == 1 and "got one made with" in other.stderr
     (tmp_path / "01").mkdir()
     (tmp_path / "01/0_01_0.wav").write_bytes(b"precious")
     refused = make(tmp_path)
-    assert refused.returncode == 1 and "not empty and no demo corpus" in refused.stderr
+    assert refused.returncode == 1 and "expected an empty folder or a demo corpus" in refused.stderr
     assert (tmp_path / "01/0_01_0.wav").read_bytes() == b"precious"
     assert make(tmp_path / "x", "--repetitions", "0").returncode == 2
 

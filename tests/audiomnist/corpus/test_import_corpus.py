@@ -48,7 +48,7 @@ def test_fsdd(tmp_path, capsys):
     splits = find_splits(out)
     assert len(splits.folds["digit"]) == 3 and "gender" not in splits.folds
     assert import_corpus.main([str(source), str(out)]) == 1  # never into what is there
-    assert "not empty" in capsys.readouterr().err
+    assert "expected a new or empty folder" in capsys.readouterr().err
 
 
 def test_any_naming_and_unknown_speakers(tmp_path, capsys):
@@ -79,7 +79,7 @@ def test_a_field_that_stands_twice_holds_the_same_twice(tmp_path, capsys):
     assert names == [f"{s}/7_{s}_{r}.wav" for s in ("01", "02") for r in (0, 1)]
 
 
-PATTERNS = [("{digit}.wav", "wanted each of"), ("x{digit}{speaker}{repetition}", "no file fits")]
+PATTERNS = [("{digit}.wav", "expected each of"), ("x{digit}{speaker}{repetition}", "expected recordings named")]
 
 
 @pytest.mark.parametrize("pattern, message", PATTERNS)
@@ -92,7 +92,7 @@ def test_two_files_for_one_recording(tmp_path, capsys):
     source = make_fsdd(tmp_path / "in")
     shutil.copy(source / "1_theo_0.wav", source / "1_theo_00.wav")
     assert import_corpus.main([str(source), str(tmp_path / "o")]) == 1
-    assert "wanted one file of each" in capsys.readouterr().err
+    assert "expected a digit, speaker and repetition of its own" in capsys.readouterr().err
 
 
 def test_trimming_cuts_silence_alone_and_says_so(tmp_path, capsys):
@@ -129,7 +129,7 @@ def upstream(tmp_path):
     repository = tmp_path / "up stream"
     genders = {"01": "male", "02": "female", "03": "male", "04": "female", "05": "male", "06": "female"}
     make_corpus(repository / "data", genders, digits=range(2))
-    (repository / "code.py").write_text("not wanted")
+    (repository / "code.py").write_text("not copied")
     (repository / "data/splits.json").unlink()
     run = {"cwd": repository, "check": True, "capture_output": True}
     subprocess.run(["git", "init", "-q"], **run)
@@ -157,7 +157,7 @@ def test_download_fetches_the_data_and_nothing_else(upstream, tmp_path):
     assert files(target) == files(upstream / "data")
     assert "6 speakers in" in done.stdout and "every file equal" in done.stdout
     assert "12 recordings, 12 usable" in done.stdout  # validated
-    assert done.returncode == 1 and "names speakers" in done.stdout  # and found not to be the sixty
+    assert done.returncode == 1 and "speakers of this corpus" in done.stdout  # they are not the sixty
 
 
 def test_download_goes_on_and_overwrites_nothing(upstream, tmp_path):
@@ -172,16 +172,16 @@ def test_download_goes_on_and_overwrites_nothing(upstream, tmp_path):
     assert files(target) == files(upstream / "data") | {"02/mine.txt": b"precious"}
     (target / "02/1_02_0.wav").write_bytes(b"my own recording")
     done = download(upstream, target, **without_validation)
-    assert done.returncode == 1 and "02/1_02_0.wav: differs from the repository's" in done.stderr
+    assert done.returncode == 1 and "02/1_02_0.wav: expected the repository's file or none" in done.stderr
     assert (target / "02/1_02_0.wav").read_bytes() == b"my own recording"
 
 
 def test_download_says_what_is_in_the_way(upstream, tmp_path):
     unreachable = download("/nowhere/at/all", tmp_path / "x")
-    assert unreachable.returncode == 1 and "cannot be reached" in unreachable.stderr
+    assert unreachable.returncode == 1 and "expected a network connection to it" in unreachable.stderr
     assert "--data FOLDER" in unreachable.stderr and "--demo" in unreachable.stderr
     full = download(upstream, tmp_path / "y", AUDIOMNIST_NEEDED_MB="999999999")
-    assert full.returncode == 1 and "MB free on the disk; wanted 999999999 MB" in full.stderr
+    assert full.returncode == 1 and "expected 999999999 MB free on the disk" in full.stderr
     assert download(upstream, "a", "b").returncode == 2 and download(upstream, "--what").returncode == 2
     asked = download(upstream, "--help")
     assert asked.returncode == 0 and asked.stdout.startswith("Usage: data/download.sh [DIR]")

@@ -26,7 +26,7 @@ def findings(folder, capsys, *options):
 
 
 def lines(report, level):
-    return [f"{f['where']}: {f['found']}" for f in report["findings"] if f["level"] == level]
+    return [f"{f['where']}: {f['got']}" for f in report["findings"] if f["level"] == level]
 
 
 def test_a_sound_corpus(tmp_path, capsys):
@@ -63,13 +63,13 @@ def test_sounds(tmp_path, capsys):
         "01/0_01_0.wav: no samples",
         "01/1_01_0.wav: silence (4500 samples, all 0)",
         "01/2_01_0.wav: no RIFF/WAVE header (the file begins with b'noth')",
-        "01/3_01_0.wav: 1.200 s long",
+        "01/3_01_0.wav: 1.200 s",
     ]
     found = lines(report, "warning")
-    assert any(re.fullmatch(r"02/0_02_0.wav: clipped \(\d+ samples in a row at the limit\)", line) for line in found)
+    assert any(re.fullmatch(r"02/0_02_0.wav: \d+ samples in a row at the limit", line) for line in found)
     assert "02/2_02_0.wav: the same sound as 02/1_02_0.wav" in found
     assert "02/3_02_0.wav: 16000 Hz, 16 bits, 1 channel" in found
-    assert "02/4_02_0.wav: 0.088 s long" in found
+    assert "02/4_02_0.wav: 0.088 s" in found
     assert len(found) == 4
 
 
@@ -95,8 +95,10 @@ def test_the_gate_is_preprocessings(tmp_path, capsys):
     write_meta(tmp_path / "in", {s: {"gender": g} for s, g in GENDERS.items() if s != "04"})
     report = findings(tmp_path / "in", capsys)
     assert command.main(["-src", str(tmp_path / "in"), "-dst", str(tmp_path / "out"), "--jobs", "1"]) == 1
-    said = [line for line in capsys.readouterr().err.splitlines() if "; wanted" in line and "defects" not in line]
-    ours = [f"{f['where']}: {f['found']}; wanted {f['wanted']}" for f in report["findings"] if f["level"] == "error"]
+    said = [line for line in capsys.readouterr().err.splitlines() if ": expected" in line and "defects" not in line]
+    ours = [
+        f"{f['where']}: expected {f['expected']}, got {f['got']}" for f in report["findings"] if f["level"] == "error"
+    ]
     assert sorted(ours) == sorted(said) and len(ours) == 4  # 04 is missing, and absent from its split's part
 
 
@@ -117,11 +119,11 @@ def test_metadata_and_balance(tmp_path, capsys):
     meta["77"] = {"gender": "male"}
     write_meta(tmp_path, meta)
     wanted = [
-        "audioMNIST_meta.txt: speaker 77 has no recordings",
-        "audioMNIST_meta.txt: ages are of the types int, str",
-        "audioMNIST_meta.txt: speaker 03 has age '1234'",
-        "audioMNIST_meta.txt: recordingroom is spelt 'VR-Room', 'VR-room', 'vr-romm', 'vr-room'",
-        "splits.json digit split 1: women are 25% of train, 100% of validate, 100% of test",
+        "audioMNIST_meta.txt: none of speaker 77",
+        "audioMNIST_meta.txt: int, str",
+        "audioMNIST_meta.txt: '1234'",
+        "audioMNIST_meta.txt: 'VR-Room', 'VR-room', 'vr-romm', 'vr-room'",
+        "splits.json digit split 1: 25% in train, 100% in validate, 100% in test",
     ]
     report = findings(tmp_path, capsys)
     assert lines(report, "warning") == wanted and not any(f["known"] for f in report["findings"])
@@ -129,7 +131,8 @@ def test_metadata_and_balance(tmp_path, capsys):
     meta["01"] |= MARK
     write_meta(tmp_path, meta)
     report = findings(tmp_path, capsys)
-    assert [f["found"].split(" ")[0] for f in report["findings"] if f["known"]] == ["ages", "speaker", "recordingroom"]
+    known = [f["expected"].split(" ")[:2] for f in report["findings"] if f["known"]]
+    assert known == [["ages", "of"], ["an", "age"], ["one", "spelling"]]
 
 
 def test_speakers_without_recordings_do_not_count_in_the_balance(tmp_path):
@@ -163,12 +166,12 @@ def test_broken_files_are_findings_among_others(tmp_path, capsys, broken):
     (tmp_path / broken).write_text("{")
     (tmp_path / "01/0_01_0.wav").write_bytes(b"")
     errors = lines(findings(tmp_path, capsys), "error")
-    assert len(errors) == 2 and errors[0] == "01/0_01_0.wav: an empty file" and "no valid JSON" in errors[1]
+    assert len(errors) == 2 and errors[0] == "01/0_01_0.wav: an empty file" and "invalid JSON" in errors[1]
 
 
 def test_no_corpus_and_plain_text(tmp_path, capsys):
     assert validate.main([str(tmp_path / "nowhere")]) == 1
-    assert "not there; wanted a folder" in capsys.readouterr().err
+    assert "expected a folder of recordings, got none" in capsys.readouterr().err
     make_corpus(tmp_path, digits=range(10))
     assert validate.main([str(tmp_path), "--jobs", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "0 errors, 0 warnings"
@@ -204,7 +207,7 @@ def dirty(tmp_path):
 def test_corrections_are_off_by_default_and_listed_when_on(dirty, tmp_path, capsys):
     base = ["-src", str(dirty), "-dst", str(tmp_path / "out"), "--jobs", "1"]
     assert command.main(base) == 1
-    assert "speaker 17 (4 recordings) is missing" in capsys.readouterr().err
+    assert "got none for speaker 17 (4 recordings)" in capsys.readouterr().err
     with h5py.File(tmp_path / "out/19/AudioNet_0_19_22.hdf5") as file:
         assert file["label"][0, 0] == 0
     assert command.main([*base, "--corrections"]) == 0
@@ -239,7 +242,7 @@ def test_other_corpora_are_not_corrected(tmp_path, capsys):
 
 def test_a_file_that_is_no_corrections(tmp_path):
     (tmp_path / "c.json").write_text('{"speakers": {}}')
-    with pytest.raises(layout.CorpusError, match=r"c.json: .*; wanted corrections"):
+    with pytest.raises(layout.CorpusError, match=r"c.json: expected corrections"):
         corrections.load_corrections(tmp_path / "c.json")
 
 
@@ -285,9 +288,9 @@ def test_the_figure_shows_the_tables_numbers(tmp_path):
     assert table.main([str(tmp_path), "--figure", str(tmp_path / "c.png"), "--csv", str(tmp_path / "c.csv")]) == 0
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG" and len(pd.read_csv(tmp_path / "c.csv")) == 12
     figure = table.draw_corpus(table.corpus_table(tmp_path))
-    by_digit, sexes, by_speaker, ages = figure.axes
+    by_digit, genders, by_speaker, ages = figure.axes
     assert [t.get_text() for t in by_digit.get_xticklabels()] == ["0", "7"]
     assert [t.get_text() for t in by_speaker.get_xticklabels()] == list(GENDERS)
-    assert sorted(bar.get_height() for bar in sexes.patches) == [3, 3]
+    assert sorted(bar.get_height() for bar in genders.patches) == [3, 3]
     assert sum(bar.get_height() for bar in ages.patches) == 6
     assert figure.get_suptitle().startswith("12 recordings, 6 speakers")

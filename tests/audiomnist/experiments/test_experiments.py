@@ -248,9 +248,10 @@ def test_bands_hold_everything_once(top):
     frequencies = np.arange(0, top + 1)
     values = np.random.default_rng(0).normal(size=len(frequencies))
     edges, sums = waveform_relevance.by_band(frequencies, values)
+    assert edges[0] == -0.5 and edges[-1] == top + 0.5 and edges[3] == 149.5 and len(edges) == len(sums) + 1
     assert sums.sum() == pytest.approx(values.sum())
     assert sums[3] == pytest.approx(values[150:200].sum())
-    assert edges[-1] < top <= edges[-1] + waveform_relevance.BAND
+    assert edges[-2] < top <= edges[-2] + waveform_relevance.BAND + 1
 
 
 def test_explanations_are_of_the_true_class(setting):

@@ -112,14 +112,14 @@ def test_a_list_with_two_rates(here, kind, capsys):
     assert run(kind, "--list", "list.txt", "--output", "pictures") == 0
     capsys.readouterr()
     assert run(kind, "--list", "list.txt", "--save", "r.hdf5") == 1
-    error = "sample_rate 8000 found; sample_rate 16000 wanted, as the recordings before have it\n"
+    error = "expected sample_rate 16000, as the recordings before have it, got sample_rate 8000\n"
     assert capsys.readouterr().err == f"lrp: {other}: {error}" and not (here / "r.hdf5").exists()
 
 
 def test_the_sound_beside_a_spectrogram_must_have_its_rate(here, capsys):
     write(NAMES["waveform"], SHAPES["waveform"], {"sample_rate": 8000})
     assert run("spectrogram", "--input", NAMES["spectrogram"], "--audible", "a.wav") == 1
-    error = "lrp: AudioNet_a.hdf5: sample_rate 8000 found; 16000 wanted, as AlexNet_a.hdf5 has it\n"
+    error = "lrp: AudioNet_a.hdf5: expected sample_rate 16000, as AlexNet_a.hdf5 has it, got 8000\n"
     assert capsys.readouterr().err == error
 
 
@@ -137,15 +137,15 @@ def test_relevance_of_one_tone_leaves_that_tone():
 
 
 WRONG = {
-    "no attribute hop found; a whole number of at least 1 wanted": {"sample_rate": 8000, "window": 40},
-    "attribute sample_rate 0 found": {"sample_rate": 0},
-    "attribute sample_rate 8000.5 found": {"sample_rate": 8000.5},
-    "attribute sample_rate 'fast' found": {"sample_rate": "fast"},
-    "attribute sample_rate nan found": {"sample_rate": np.nan},
-    "attribute sample_rate of shape (2,) found": {"sample_rate": [8000, 1]},
-    "attribute first_bin -1 found": OTHER | {"first_bin": -1},
-    "data of shape (1, 20, 30) found; (1, 1, samples) of a waveform wanted": {"sample_rate": 8000},
-    "data of shape (1, 20, 30) found; (1, at most 18 frequencies, frames) of a spectrogram with window 40 wanted": OTHER
+    "expected attribute hop to be a whole number of at least 1, got none": {"sample_rate": 8000, "window": 40},
+    "attribute sample_rate to be a whole number of at least 1, got 0": {"sample_rate": 0},
+    "attribute sample_rate to be a whole number of at least 1, got 8000.5": {"sample_rate": 8000.5},
+    "attribute sample_rate to be a whole number of at least 1, got 'fast'": {"sample_rate": "fast"},
+    "attribute sample_rate to be a whole number of at least 1, got nan": {"sample_rate": np.nan},
+    "attribute sample_rate to be a whole number of at least 1, got shape (2,)": {"sample_rate": [8000, 1]},
+    "attribute first_bin to be a whole number of at least 0, got -1": OTHER | {"first_bin": -1},
+    "expected data of shape (1, 1, samples) of a waveform, got (1, 20, 30)": {"sample_rate": 8000},
+    "of shape (1, at most 18 frequencies, frames) of a spectrogram with window 40, got (1, 20, 30)": OTHER
     | {"window": 40},
 }
 

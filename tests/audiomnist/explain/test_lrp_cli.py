@@ -125,6 +125,20 @@ def test_every_composite_and_baseline_is_offered(small, tmp_path, capsys, compos
     assert (code, err) == (0, "") and composite in out
 
 
+def test_baselines_take_settings(small, tmp_path, capsys):
+    folder, network = small
+    text = "integrated_gradients(steps=5, baseline=-0.5)"
+    code, out, err = call(
+        capsys, *network, "--input", folder / "r0.hdf5", "--composite", text, "--save", tmp_path / "r.hdf5"
+    )
+    assert (code, err) == (0, "") and f"{text}, completeness error = " in out and "sum(R)" not in out
+    wanted = METHODS["integrated_gradients"](
+        Network(folder / "deploy.prototxt", folder / "net.caffemodel"), small_input()[:1], steps=5, baseline=-0.5
+    )
+    with h5py.File(tmp_path / "r.hdf5") as file:
+        np.testing.assert_array_equal(file["relevance"], wanted.relevance)
+
+
 @pytest.mark.parametrize("extension", FORMATS)
 def test_pictures_side_by_side_are_reproducible(small, tmp_path, capsys, extension):
     folder, network = small
@@ -298,7 +312,7 @@ def test_only_what_is_missing_is_explained(long_list, tmp_path, capsys, monkeypa
         (["--target", "1"], "target"),
     ):
         code, out, err = call(capsys, *arguments, *other)
-        assert code == 1 and out == "" and f"other settings found ({name})" in err, err
+        assert code == 1 and out == "" and f"expected an unfinished run with the same {name}, got others" in err, err
     os.unlink(tmp_path / "pictures" / "r2.png")  # its part is made again
     (tmp_path / "in" / "r0.hdf5").unlink()  # other content: that part too
     write_hdf5(tmp_path / "in" / "r0.hdf5", small_input(seed=9, count=1), [[0, 1]])
@@ -316,8 +330,8 @@ def test_a_partial_folder_of_somebody_else_is_left_alone(long_list, tmp_path, ca
     partial = tmp_path / "r.hdf5.partial"
     partial.mkdir()
     for found, words in (
-        (["thesis.txt"], "thesis.txt and no settings.json found"),
-        (["settings.json", "thesis.txt"], "an unfinished run with other settings found"),
+        (["thesis.txt"], "thesis.txt and no settings.json"),
+        (["settings.json", "thesis.txt"], "expected an unfinished run with the same"),
     ):
         for name in found:
             (partial / name).write_text("precious")
@@ -366,7 +380,7 @@ def test_a_second_run_on_an_output_is_refused_at_its_start(long_list, tmp_path, 
         for other in ([], ["--dtype", "float64"]):
             code, out, err = call(capsys, *arguments, *other)
             assert code == 1 and out == "" and counted == [0]
-            assert "r.hdf5.partial: another run is working on this output; one at a time wanted" in err
+            assert "another run works on r.hdf5.partial" in err
             assert err.count("\n") == 1
         first.kill()
     assert call(capsys, *arguments, "--dtype", "float64")[0] == 0  # nothing was kept: other settings may follow
@@ -412,7 +426,7 @@ def test_recordings_that_would_share_a_picture(small, tmp_path, capsys):
     write_hdf5(tmp_path / "other" / "r0.hdf5", small_input(count=2), [[0, 1], [1, 1]])
     (tmp_path / "list.txt").write_text(f"{folder / 'r0.hdf5'}\nother/r0.hdf5\n")
     code, out, err = call(capsys, *network, "--list", tmp_path / "list.txt", "--output", tmp_path / "pictures")
-    assert code == 1 and out == "" and "would both become r0; recordings with different names wanted" in err
+    assert code == 1 and out == "" and "expected recordings with different names, got" in err
     (tmp_path / "list.txt").write_text("other/r0.hdf5\n")
     code, out, err = call(capsys, *network, "--list", tmp_path / "list.txt", "--output", tmp_path / "pictures")
     assert code == 0 and sorted(os.listdir(tmp_path / "pictures")) == ["r0_0.png", "r0_1.png"]
@@ -464,7 +478,7 @@ def test_audible_heatmaps(audionet, small, tmp_path, capsys):
         assert (tmp_path / "a.wav").read_bytes() == wanted
     folder, network = small
     code, _, err = call(capsys, *network, "--input", folder / "r0.hdf5", "--audible", tmp_path / "b.wav")
-    assert code == 1 and "no waveform found for it" in err and not (tmp_path / "b.wav").exists()
+    assert code == 1 and "--audible needs a waveform" in err and not (tmp_path / "b.wav").exists()
 
 
 def test_composite_files(tmp_path):
@@ -529,13 +543,13 @@ def bad_files(folder):
     (folder / "broken.hdf5").write_bytes(b"\x89HDF\r\n\x1a\nrest")
     (folder / "noise.wav").write_bytes(b"RIFFnothing")
     return {
-        "nan.hdf5": "NaN or infinite found; finite numbers wanted",
-        "shape.hdf5": "(N, 2, 12, 13) wanted",
-        "empty.hdf5": "datasets none found; data wanted",
-        "text.hdf5": "numbers wanted",
+        "nan.hdf5": "expected finite numbers, got",
+        "shape.hdf5": "expected data of shape (N, 2, 12, 13)",
+        "empty.hdf5": "expected a dataset data, got none",
+        "text.hdf5": "expected numbers",
         "broken.hdf5": "not a readable HDF5 file",
         "missing.hdf5": "no such file",
-        "notes.txt": "extension .txt found",
+        "notes.txt": "extensions .hdf5, .h5, .wav, got .txt",
         "noise.wav": "noise.wav",
     }
 
@@ -571,20 +585,33 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--input", "r0.hdf5"], 2, "--output, --audible, --save or --report wanted"),
-        (["--input", "r0.hdf5", "--output", "x.png", "--composite", "omega"], 2, "'omega' found; one of epsilon_plus"),
-        (["--input", "r0.hdf5", "--output", "x.png", "--target", "first"], 2, "a class number wanted"),
-        (["--input", "r0.hdf5", "--output", "x.png", "--limit", "2"], 2, "--limit found without --list"),
+        (["--input", "r0.hdf5"], 2, "expected --output, --audible, --save or --report"),
+        (["--input", "r0.hdf5", "--output", "x.png", "--composite", "omega"], 2, "expected one of epsilon_plus"),
+        (
+            ["--input", "r0.hdf5", "--output", "x.png", "--composite", "smoothgrad(noise=-1)"],
+            2,
+            "smoothgrad: noise -1 found; a finite number of at least 0 wanted",
+        ),
+        (
+            ["--input", "r0.hdf5", "--output", "x.png", "--target", "first"],
+            2,
+            "expected predicted, label or a class number, got 'first'",
+        ),
+        (["--input", "r0.hdf5", "--output", "x.png", "--limit", "2"], 2, "--limit: expected --list with it, got none"),
         (
             ["--input", "r0.hdf5", "--save", "x.h5", "--composite", "gradient", "epsilon_plus"],
             2,
-            "one wanted with --save",
+            "--composite: expected one with --save, got 2",
         ),
         (["--input", "r0.hdf5", "--output", "x.bmp"], 1, "extension .bmp found; one of .png, .svg, .pdf wanted"),
         (["--input", "r0.hdf5", "--output", "x.png", "--target", "3"], 1, "[3] found; classes from 0 to 2 wanted"),
-        (["--input", "r0.hdf5", "--output", "nowhere/x.png"], 1, "no folder nowhere found; an existing one wanted"),
-        (["--list", "list.txt", "--save", "nowhere/x.h5"], 1, "no folder nowhere found; an existing one wanted"),
-        (["--input", "r0.hdf5", "--audible", "x.mp3"], 1, "a name that ends in .wav wanted"),
+        (
+            ["--input", "r0.hdf5", "--output", "nowhere/x.png"],
+            1,
+            "a path in a folder that exists, got nowhere",
+        ),
+        (["--list", "list.txt", "--save", "nowhere/x.h5"], 1, "a path in a folder that exists, got nowhere"),
+        (["--input", "r0.hdf5", "--audible", "x.mp3"], 1, "--audible: expected a name that ends in .wav, got x.mp3"),
         (["--input", "r0.hdf5", "--report", "x"], 1, "for a report a spectrogram"),
         (["--list", "nothing.txt", "--save", "x.h5"], 1, "nothing.txt: No such file"),
         (["--input", "r0.hdf5", "--output", "x.png", "--composite", "c.toml"], 1, "c.toml: No such file"),
@@ -607,7 +634,7 @@ def test_wrong_weights_and_models(small, tmp_path, capsys):
     wrong.write_text(SMALL.replace("num_output: 3", "num_output: 4"))
     for model, weights, message in (
         (network[1], cut, "cut.caffemodel"),
-        (wrong, network[3], "layer fc4: weight of shape (3, 5) found"),
+        (wrong, network[3], "layer fc4: expected weight of shape (3, 6) in the weights, got (3, 5)"),
         (tmp_path / "none.prototxt", network[3], "none.prototxt"),
         (network[3], network[3], "net.caffemodel"),
     ):

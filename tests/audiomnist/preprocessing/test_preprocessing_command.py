@@ -104,8 +104,8 @@ def make_dirty(folder):
     source = make_corpus(folder, {**GENDERS, "07": "male", "08": "diverse", "09": "male"})
     good = speech(1).tobytes()
     wrong = {
-        "01/zero.wav": (wav_file(good), "does not follow the grammar"),
-        "01/5_02_0.wav": (wav_file(good), "says speaker 02, the folder 01"),
+        "01/zero.wav": (wav_file(good), "got the name 'zero.wav'"),
+        "01/5_02_0.wav": (wav_file(good), "a name with speaker 02 in the folder 01"),
         "01/3_01_0.wav": (b"", "an empty file"),
         "01/4_01_0.wav": (b"ID3" + bytes(500), "no RIFF/WAVE header"),
         "01/5_01_0.wav": (wav_file(good)[:2000], "truncated"),
@@ -113,8 +113,8 @@ def make_dirty(folder):
         "01/7_01_0.wav": (wav_file(good, bits=8, tag=6), "sample format 6"),
         "01/8_01_0.wav": (wav_file(b""), "no samples"),
         "01/9_01_0.wav": (wav_file(bytes(9000)), "silence"),
-        "02/3_02_0.wav": (wav_file(speech(2, 1.5).tobytes()), "1.500 s long; wanted at most 1 s"),
-        "02/4_02_0.wav": (wav_file((-abs(speech(3))).tobytes()), "95th percentile of"),
+        "02/3_02_0.wav": (wav_file(speech(2, 1.5).tobytes()), "expected at most 1 s, got 1.500 s"),
+        "02/4_02_0.wav": (wav_file((-abs(speech(3))).tobytes()), "95th percentile well above zero"),
         "02/5_02_0.wav": (wav_file(np.full(999, np.nan, "<f4").tobytes(), bits=32, tag=3), "NaN"),
     }
     for name, (blob, _) in wrong.items():
@@ -135,11 +135,11 @@ def make_dirty(folder):
     }
     (source / "splits.json").write_text(json.dumps(splits))
     corpus_wide = [
-        "speaker 07 (3 recordings) is missing",
-        "speaker 08 (3 recordings) has gender 'diverse'; wanted male or female",
-        "digit split 1: test names speaker 66 without any usable recording",
-        "digit split 2: speaker 01 is named 2 times (train, test)",
-        "gender split 1: train has the class 'male' only",
+        "got none for speaker 07 (3 recordings)",
+        "expected male or female, got speaker 08 (3 recordings) with gender 'diverse'",
+        "digit split 1: expected speakers of this corpus, got speaker 66 of test without any usable recording",
+        "digit split 2: expected each speaker once, got speaker 01 2 times (train, test)",
+        "gender split 1: expected two classes or more, got the class 'male' alone in train",
     ]
     return source, messages, corpus_wide
 
@@ -150,7 +150,7 @@ def test_every_defect_is_listed_at_once_and_nothing_valid_is_lost(tmp_path, caps
     error = capsys.readouterr().err.splitlines()
     for name, message in messages.items():
         lines = [line for line in error if line.startswith(f"{name}: ")]
-        assert len(lines) == 1 and message in lines[0] and "; wanted " in lines[0], (name, lines)
+        assert len(lines) == 1 and message in lines[0] and ": expected " in lines[0], (name, lines)
     for message in corpus_wide:
         assert sum(message in line for line in error) == 1, message
     assert "Traceback" not in "\n".join(error)
@@ -164,7 +164,7 @@ def test_every_defect_is_listed_at_once_and_nothing_valid_is_lost(tmp_path, caps
     assert run(source, tmp_path / "out", "--skip-invalid") == 0
     with open(tmp_path / "out/rejected.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    found = {row["file"]: row["found"] + "; wanted " + row["wanted"] for row in rows}
+    found = {row["file"]: f"expected {row['expected']}, got {row['got']}" for row in rows}
     for name, message in messages.items():
         assert message in found[name]
     for speaker in ("07", "08"):
@@ -177,12 +177,12 @@ def test_every_defect_is_listed_at_once_and_nothing_valid_is_lost(tmp_path, caps
     kinds = {tuple(name.split("_")[1:3]) for name in lists(tmp_path / "out")}
     assert kinds == {("digit", "0"), ("digit", "1"), ("gender", "0")}  # the leaking and the one-class split have none
 
-    # and lists that no longer hold are taken away again
+    # and lists that no longer hold are removed
     assert run(source, tmp_path / "out") == 1
     assert not lists(tmp_path / "out") and len(contents(tmp_path / "out")) == 2 * len(valid)
 
 
-@pytest.mark.parametrize("content, message", [("{", "no valid JSON"), (None, "No such file")])
+@pytest.mark.parametrize("content, message", [("{", "invalid JSON"), (None, "No such file")])
 def test_metadata_that_is_no_json(tmp_path, capsys, content, message):
     source = make_corpus(tmp_path / "in")
     (source / "audioMNIST_meta.txt").unlink()
@@ -196,7 +196,7 @@ def test_metadata_that_is_no_json(tmp_path, capsys, content, message):
 def test_an_empty_source_and_misuse(tmp_path, capsys):
     source = make_corpus(tmp_path / "in", {})
     assert run(source, tmp_path / "out") == 1
-    assert "no recordings; wanted" in capsys.readouterr().err
+    assert "expected recordings <speaker>/<digit>_<speaker>_<repetition>.wav, got none" in capsys.readouterr().err
     for wrong in (["--jobs", "0"], ["--seed", "x"], ["--unknown"]):
         with pytest.raises(SystemExit) as caught:
             run(source, tmp_path / "out", *wrong)
@@ -210,7 +210,7 @@ def test_no_split_left_is_a_failure(tmp_path, capsys):
     fold = {"train": ["01"], "validate": ["01"], "test": ["99"]}
     source = make_corpus(tmp_path / "in", splits={"digit": [fold]})
     assert run(source, tmp_path / "out", "--skip-invalid") == 1
-    assert "no split can be used" in capsys.readouterr().err
+    assert "expected at least one split that can be used" in capsys.readouterr().err
 
 
 def test_a_task_beyond_the_paper(tmp_path):
@@ -308,7 +308,7 @@ def test_other_parameters_are_refused_not_mixed(tmp_path, capsys, what):
     other = make_corpus(tmp_path / "other") if what == "source" else source
     assert run(other, out, "--seed", "1" if what == "seed" else "0") == 1
     error = capsys.readouterr().err
-    assert f"was made with {what}" in error and len(error.splitlines()) == 1
+    assert f"got one made with {what}" in error and len(error.splitlines()) == 1
     assert contents(out) | lists(out) == before
 
 
@@ -318,8 +318,8 @@ def test_a_folder_of_unknown_origin_is_left_alone(tmp_path, capsys, name):
     (out / name).parent.mkdir(parents=True)
     (out / name).write_bytes(b"precious")
     assert run(source, out) == 1
-    wanted = "wanted an empty folder or one made here"
-    assert f"{out}: holds {name.split('/')[0]} and no preprocessing.json; {wanted}" in capsys.readouterr().err
+    expected = "expected an empty folder, or one that preprocessing made"
+    assert f"{out}: {expected}, got one with {name.split('/')[0]} and no preprocessing.json" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == {out / name: b"precious"}
     (out / name).unlink()
     if "/" not in name:
@@ -357,7 +357,7 @@ def test_two_runs_at_once(tmp_path, capsys):
         other.stdout.readline()
         capsys.readouterr()
         assert run(source, out) == 1
-        assert "another preprocessing is writing here" in capsys.readouterr().err
+        assert "another preprocessing writes into" in capsys.readouterr().err
     finally:
         other.kill()
         other.communicate()
@@ -380,7 +380,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(tmp_path, capsys, m
     monkeypatch.setattr(atomic.os, call, full)
     assert run(source, out) == 1
     error = capsys.readouterr().err
-    assert "cannot be written: the disk is full; wanted" in error and "Traceback" not in error
+    assert "expected a writable folder with free space, got a full disk" in error and "Traceback" not in error
     partial = contents(out)
     assert 0 < len(partial) <= 5 and not list(out.rglob("*.part")) and not lists(out)
     monkeypatch.undo()

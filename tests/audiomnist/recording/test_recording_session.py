@@ -43,7 +43,7 @@ class FakeRoom:
 
     def _check(self):
         if self.gone:
-            raise SoundError("test room: the microphone has vanished; wanted it plugged in")
+            raise SoundError("test room", "a microphone that is plugged in", "one that has vanished")
 
     def time(self):
         return self.now
@@ -185,9 +185,9 @@ def test_a_full_disk_keeps_the_log_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(session.os, "fsync", full)
-    with pytest.raises(atomic.WriteError, match="the disk is full"):
+    with pytest.raises(atomic.WriteError, match="a full disk"):
         made.add("consent", text="x")
-    with pytest.raises(atomic.WriteError, match="the disk is full"):
+    with pytest.raises(atomic.WriteError, match="a full disk"):
         made.add_take(np.zeros(10, np.int16), made.missing, range(10))
     monkeypatch.undo()
     assert (made.folder / "session.jsonl").read_bytes() == before
@@ -202,7 +202,7 @@ def test_sessions_are_found_by_name_and_alias_and_locked(tmp_path):
     a.add("speaker", metadata=UNDERSTOOD)
     assert find_session(tmp_path, "zoe", unfinished=False).folder == a.folder
     assert find_session(tmp_path, None, unfinished=True).folder == max(a.folder, b.folder)
-    with pytest.raises(SessionError, match="zoe.*wanted session or speaker 'max'"):
+    with pytest.raises(SessionError, match="expected session or speaker 'max', got .*zoe"):
         find_session(tmp_path, "max", unfinished=False)
     with pytest.raises(SessionError, match="in use by another process"):
         Session.load(a.folder).acquire()
@@ -237,7 +237,7 @@ def test_answers_get_sensible_types():
      ("origin", "x" * 101), ("recordingroom", "a\x00b")],
 )  # fmt: skip
 def test_answers_that_cannot_be_taken(key, text):
-    with pytest.raises(AnswerError, match=f"^{key}: .*(wanted|taken)"):
+    with pytest.raises(AnswerError, match=f"^{key}: expected "):
         check_answers({**ANSWERS, key: text}, {"max"})
 
 
@@ -385,11 +385,11 @@ def test_a_full_disk_is_told_and_the_take_is_kept_when_there_is_room(started, mo
     room, made, prompter = started
 
     def full(*_):
-        raise atomic.WriteError("takes: cannot be written: the disk is full; wanted free space")
+        raise atomic.WriteError("takes: expected free space, got a full disk")
 
     monkeypatch.setattr(session, "write_file", full)
     view = until(prompter, room, "trouble")
-    assert "disk is full" in view.notice and made.takes == []
+    assert "a full disk" in view.notice and made.takes == []
     monkeypatch.undo()
     run(prompter, room, 0, "enter")
     assert len(made.takes) == 1 and prompter.view.stage == "pause"
@@ -531,7 +531,10 @@ def test_an_unfinished_session_is_not_forgotten(tmp_path, monkeypatch, capsys):
     Session.create(tmp_path, 1, seed=0).release()
     monkeypatch.setattr(record, "Microphone", lambda wanted: FakeRoom())
     assert record.main(["--recordings", str(tmp_path), "--terminal"]) == 1
-    assert "10 digits missing, metadata not asked); wanted --continue, or --new" in capsys.readouterr().err
+    assert (
+        "--continue, or --new for another speaker, got an unfinished one (10 digits missing, metadata not asked)"
+        in capsys.readouterr().err
+    )
 
 
 def test_kill_in_the_middle_of_writing_leaves_a_usable_session(tmp_path):
@@ -633,14 +636,14 @@ def test_hostile_logs_are_refused_in_a_sentence_and_nothing_is_written(row, fiel
     error = capsys.readouterr().err
     line = "" if row == 0 and field == "date" else f" line {row + 1}"
     assert error.startswith(f"cut.py: {folder / 'session.jsonl'}{line}: ") and error.count("\n") == 1, error
-    assert "wanted" in error and files_under(tmp_path) == before
+    assert "expected" in error and files_under(tmp_path) == before
 
 
 @pytest.mark.parametrize("row, field", sorted({(row, field) for row, field, _ in HOSTILE}))
 def test_what_is_missing_in_a_log_is_a_sentence(row, field, tmp_path):
     log = [dict(event) for event in LOG]
     del log[row][field]
-    with pytest.raises(SessionError, match="wanted"):
+    with pytest.raises(SessionError, match="expected"):
         Session.load(write_log(tmp_path, log))
 
 
@@ -649,12 +652,12 @@ def test_lines_that_are_no_events_are_named(line, tmp_path):
     folder = write_log(tmp_path, LOG)
     with open(folder / "session.jsonl", "a") as file:
         file.write(line + "\n")
-    with pytest.raises(SessionError, match=r"session\.jsonl line 9: .{1,70}; wanted an event$"):
+    with pytest.raises(SessionError, match=r"session\.jsonl line 9: expected an event, got .{1,70}$"):
         Session.load(folder)
 
 
 def test_a_second_take_of_a_number_is_refused(tmp_path):
-    with pytest.raises(SessionError, match="line 9: a second take 1; wanted a number of its own"):
+    with pytest.raises(SessionError, match="line 9: expected a number of its own, got a second take 1"):
         Session.load(write_log(tmp_path, [*LOG, LOG[1]]))
 
 

@@ -316,9 +316,9 @@ def test_runs_of_different_origin_never_mix(tmp_path):
     write_run(tmp_path / "a", texts, made_from)
     assert check_origin(tmp_path / "a", texts, made_from) is True
     longer = {**texts, "solver.prototxt": texts["solver.prototxt"].replace("10", "20")}
-    with pytest.raises(RunError, match=r"solver.prototxt: `max_iter: 10` found, `max_iter: 20` wanted"):
+    with pytest.raises(RunError, match=r"solver.prototxt has `max_iter: 20`, got another run with `max_iter: 10`"):
         check_origin(tmp_path / "a", longer, made_from)
-    with pytest.raises(RunError, match=r"engine: `caffe` found, `other` wanted"):
+    with pytest.raises(RunError, match=r"engine is `other`, got another run with `caffe`"):
         check_origin(tmp_path / "a", texts, {**made_from, "engine": "other"})
     with pytest.raises(RunError, match=r"other recordings \(test\)"):
         check_origin(tmp_path / "a", texts, {**made_from, "recordings": {"train": "1", "test": "3"}})

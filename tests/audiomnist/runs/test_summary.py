@@ -58,10 +58,10 @@ def test_the_means_of_both_engines_are_read(tmp_path):
 
 def test_a_cut_log_is_an_error(tmp_path):
     (tmp_path / "test.log").write_text("".join(ORIGINAL_LOG.splitlines(keepends=True)[:-1]))
-    with pytest.raises(RunError, match="no mean loss found"):
+    with pytest.raises(RunError, match="one without a mean loss"):
         read_test_log(tmp_path / "test.log")
     (tmp_path / "test.log").write_text("".join(ORIGINAL_LOG.splitlines(keepends=True)[:-2]))
-    with pytest.raises(RunError, match="no mean accuracy and loss found"):
+    with pytest.raises(RunError, match="one without a mean accuracy and loss"):
         read_test_log(tmp_path / "test.log")
 
 
@@ -106,7 +106,7 @@ def test_a_diverged_run_is_named(tmp_path, capsys):
 
 def test_no_runs(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
-    assert "no tested run found" in capsys.readouterr().err
+    assert "expected at least one tested run, got none" in capsys.readouterr().err
     assert collect(tmp_path) == []
 
 

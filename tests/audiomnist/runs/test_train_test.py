@@ -75,7 +75,7 @@ def test_quick_takes_the_demos_solver(home):
     assert 'type: "Adam"' in (home / "ru ns" / "AlexNet_digit_0" / "solver.prototxt").read_text()
     paper = call(home, "--max-iter", "2", "AlexNet", "digit", "0")
     assert paper.returncode == 1
-    assert "another run is there" in paper.stderr
+    assert "another run with" in paper.stderr
 
 
 def test_all_splits_give_mean_and_deviation(home):
@@ -111,9 +111,9 @@ def test_other_settings_never_mix_with_a_run(home):
     assert call(home, "--max-iter", "2", "AlexNet", "digit", "0").returncode == 0
     longer = call(home, "--max-iter", "4", "AlexNet", "digit", "0")
     assert longer.returncode == 1
-    assert "`max_iter: 2` found, `max_iter: 4` wanted" in longer.stderr
+    assert "has `max_iter: 4`, got another run with `max_iter: 2`" in longer.stderr
     seeded = call(home, "--max-iter", "2", "--seed", "3", "AlexNet", "digit", "0")
-    assert "`random_seed: 0` found, `random_seed: 3` wanted" in seeded.stderr
+    assert "has `random_seed: 3`, got another run with `random_seed: 0`" in seeded.stderr
     listed = home / "in puts" / "AlexNet_digit_0_train.txt"
     listed.write_text(listed.read_text() + "01/AlexNet_0_01_1.hdf5\n")
     assert "other recordings (train)" in call(home, "--max-iter", "2", "AlexNet", "digit", "0").stderr
@@ -333,7 +333,8 @@ def test_a_corpus_with_errors_is_refused_unless_they_are_left_out(home, paper):
     done = subprocess.run(arguments, env=environment(home), capture_output=True, text=True)
     assert done.returncode == 1
     assert "01/0_01_0.wav" in done.stderr and "1 errors, " in done.stderr  # the validator's words
-    refused = f": {data}: errors found (listed above; --skip-invalid leaves defective recordings out)\n"
+    advice = "listed above; --skip-invalid leaves defective recordings out"
+    refused = f": {data}: expected recordings without errors, got 1 errors ({advice})\n"
     assert done.stderr.endswith(refused)
     assert not (home / "new").exists()
     done = subprocess.run([*arguments, "--skip-invalid"], env=environment(home), capture_output=True, text=True)
@@ -383,18 +384,18 @@ def test_the_script_is_a_door():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--speed", "3"), "--speed: no such option"),
-        (("--gpu",), "--gpu: a value was wanted"),
-        (("--max-iter", "0"), "--max-iter 0: a whole number of at least 1 was wanted"),
-        (("--max-iter=ten",), "--max-iter ten: a whole number"),
-        (("--gpu", "cpu"), "--gpu cpu: a whole number of at least 0 was wanted"),
-        (("--gpu", "0,x"), "--gpu x: a whole number of at least 0 was wanted"),
-        (("--runs", ""), "--runs: a value was wanted"),
-        (("AlexNet", "--paper"), "--paper: it comes first"),
-        (("AlexNet", "digit", "0", "1"), "1: nothing more was wanted"),
-        (("LeNet",), "network LeNet: not known; AlexNet, AudioNet or all was wanted"),
-        (("AlexNet", "accent"), "task accent: not known; digit, gender or all was wanted"),
-        (("AlexNet", "gender", "4"), "split of task gender 4: not known; 0, 1, 2, 3 or all was wanted"),
+        (("--speed", "3"), "command line: expected options that the usage names, got --speed"),
+        (("--gpu",), "--gpu: expected a value, got none"),
+        (("--max-iter", "0"), "--max-iter: expected a whole number of at least 1, got '0'"),
+        (("--max-iter=ten",), "--max-iter: expected a whole number of at least 1, got 'ten'"),
+        (("--gpu", "cpu"), "--gpu: expected a whole number of at least 0, got 'cpu'"),
+        (("--gpu", "0,x"), "--gpu: expected a whole number of at least 0, got 'x'"),
+        (("--runs", ""), "--runs: expected a value, got none"),
+        (("AlexNet", "--paper"), "--paper: expected it first"),
+        (("AlexNet", "digit", "0", "1"), "expected nothing after network, task and split, got '1'"),
+        (("LeNet",), "network: expected AlexNet, AudioNet or all, got LeNet"),
+        (("AlexNet", "accent"), "task: expected digit, gender or all, got accent"),
+        (("AlexNet", "gender", "4"), "split of task gender: expected 0, 1, 2, 3 or all, got 4"),
     ],
 )
 def test_misuse(home, arguments, message):
@@ -407,7 +408,7 @@ def test_misuse(home, arguments, message):
 def test_without_recordings_it_names_the_ways_on(home):
     done = call(home, "--data", "nowhere", "--preprocessed", home / "nothing")
     assert done.returncode == 1
-    assert f"{home}/nowhere: no recordings found" in done.stderr
+    assert f"{home}/nowhere: expected recordings" in done.stderr
     for way in ("data/download.sh", "--data FOLDER", "--demo"):
         assert way in done.stderr
 
@@ -415,7 +416,7 @@ def test_without_recordings_it_names_the_ways_on(home):
 def test_an_engine_that_is_not_there(home):
     done = call(home, CAFFE="./cafe train")
     assert done.returncode == 1
-    assert "./cafe not found; a Caffe command was wanted" in done.stderr
+    assert "expected a Caffe command, got ./cafe, which is no program" in done.stderr
 
 
 def test_an_engine_that_is_no_program(home):
@@ -433,7 +434,7 @@ def test_a_log_that_cannot_be_written(home):
     log.symlink_to("/dev/full")
     done = call(home, "--max-iter", "2", "AlexNet", "digit", "0", ENGINE_WAITS="yes")
     assert done.returncode == 1
-    assert f"AlexNet_digit_0: {log}: cannot be written: the disk is full" in done.stderr
+    assert f"AlexNet_digit_0: {log}: expected a writable folder with free space, got a full disk" in done.stderr
     assert (log.parent / "snapshots" / "AlexNet_iter_1.solverstate").exists()
 
 
@@ -502,7 +503,7 @@ def test_nothing_runs_that_lies_in_the_current_or_the_preprocessed_folder(home, 
     for folder in (home, home / "in puts"):
         lay_traps(folder, mark)
     own = call(home, "--cpu", "--max-iter", "1", "AudioNet", "digit", "0", CAFFE="", VIRTUAL_ENV=virtual_env)
-    assert "AudioNet_digit_0: training failed (exit status 134)" in own.stderr  # our engine, and the inputs are missing
+    assert "AudioNet_digit_0: training: expected exit status 0, got 134" in own.stderr  # ours, without inputs
     assert "01/AudioNet_" in (home / "ru ns" / "AudioNet_digit_0" / "train.log").read_text()
     assert call(home, "--max-iter", "1", "AudioNet", "digit", "1", VIRTUAL_ENV=virtual_env).returncode == 0
     listed = subprocess.run([SCRIPT, "--paper", "--list", "--preprocessed", "in puts"], cwd=home, capture_output=True,
@@ -571,7 +572,7 @@ def test_no_python_is_said_in_one_line(tmp_path):
         [tmp_path / "bash", copy / "train_test.sh"], env={"PATH": str(tmp_path)}, capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr == "environment: no Python >= 3.10 found on PATH; install one and run the command again\n"
+    assert done.stderr == "environment: PATH: expected Python 3.10 or newer, got none\n"
 
 
 @pytest.fixture

@@ -185,11 +185,11 @@ def test_the_percentile_is_signed_and_over_the_padded_second():
 @pytest.mark.parametrize(
     "signal, message",
     [
-        (np.full(6000, -1.0), "95th percentile of 0"),  # nothing is positive
-        (np.full(8000, -1.0), "95th percentile of -1"),  # and nothing is padding
-        (np.ones(399), "95th percentile of 0"),  # too few to reach the percentile
-        (np.r_[np.full(401, 1e-6), np.full(10, 30000.0)], "a scaled peak of"),  # positive, and as harmful
-        (np.r_[np.full(401, 1e-6), np.full(10, -30000.0)], "a scaled peak of"),  # and so downwards
+        (np.full(6000, -1.0), "95th percentile well above zero .*, got 0"),  # nothing is positive
+        (np.full(8000, -1.0), "95th percentile well above zero .*, got -1"),  # and nothing is padding
+        (np.ones(399), "95th percentile well above zero .*, got 0"),  # too few to reach the percentile
+        (np.r_[np.full(401, 1e-6), np.full(10, 30000.0)], "which scales the peak to"),  # positive, and as harmful
+        (np.r_[np.full(401, 1e-6), np.full(10, -30000.0)], "which scales the peak to"),  # and so downwards
     ],
 )
 def test_a_percentile_that_would_ruin_the_training_is_refused(signal, message):
@@ -249,9 +249,9 @@ def test_real_recordings_equal_the_twins():
 REFUSED = {
     "silence": (wav_file(bytes(8000)), r"silence \(4000 samples, all 0\)"),
     "constant": (wav_file(np.full(4000, 77, "<i2").tobytes()), r"silence \(4000 samples, all 77\)"),
-    "long": (wav_file(speech(1, 1.01).tobytes()), "1.010 s long; wanted at most 1 s"),
-    "long at 48 kHz": (wav_file(speech(1, 48001 / 48000, 48000).tobytes(), 48000), "1.000 s long"),
-    "low rate": (wav_file(speech(1, 0.5, 4000).tobytes(), 4000), "sample rate of 4000 Hz; wanted 8000 Hz"),
+    "long": (wav_file(speech(1, 1.01).tobytes()), "expected at most 1 s, got 1.010 s"),
+    "long at 48 kHz": (wav_file(speech(1, 48001 / 48000, 48000).tobytes(), 48000), "at most 1 s, got 1.000 s"),
+    "low rate": (wav_file(speech(1, 0.5, 4000).tobytes(), 4000), "a sample rate of 8000 Hz or more, got 4000 Hz"),
     "negative": (wav_file((-np.abs(speech(1))).tobytes()), "95th percentile"),
 }
 

@@ -283,7 +283,7 @@ def test_slurm_fails_before_submitting_where_it_cannot(folders, tmp_path):
     environment = {**os.environ, "PYTHON": sys.executable, "PATH": str(tmp_path / "bin")}
     done = subprocess.run([SLURM, *folders], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "slurm.sh: sbatch not found; a machine that submits to Slurm was wanted\n"
+    assert done.stderr == "slurm.sh: sbatch: expected a machine that submits to Slurm, got one without the command\n"
 
 
 # --- by the real commands --------------------------------------------------------------------------------------------
