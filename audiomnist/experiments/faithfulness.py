@@ -373,7 +373,7 @@ SHOWN = {  # kind: (colour, line, label) of the first composite's curves
     MOST: ("C3", "-", "most relevant first"),
     MAGNITUDE: ("C1", "-", "largest |R| first"),
     MATCHED: ("C4", "--", "random of equal energy"),
-    RIVAL: ("C0", "--", "relevant for the rival first"),
+    RIVAL: ("C2", "--", "relevant for the rival first"),
     LEAST: ("C0", "-", "least relevant first"),
 }
 BASELINES = {AMPLITUDE: ("k", "-", "largest amplitude first"), RANDOM: ("0.6", "-", "random")}
@@ -394,7 +394,7 @@ def draw_curves(measured: Measured, composite: str, seed: int) -> Figure:
     margin; the main variant and one composite."""
     main = in_main(measured.curves)
     groups = list(main.groupby(GROUP, sort=False))
-    figure = Figure(figsize=(1 + 3.7 * len(groups), 7.4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(max(7, 1 + 3.7 * len(groups)), 7.4), dpi=100, layout="constrained")
     grid = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey="row")
     for column, ((network, task), own) in enumerate(groups):
         upper, lower = grid[:, column]
@@ -422,7 +422,7 @@ def draw_curves(measured: Measured, composite: str, seed: int) -> Figure:
     grid[0, 0].set_ylabel("prediction stays (%)")
     grid[1, 0].set_ylabel("margin to the best other class\n(% of that of the whole recordings)")
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(groups) == 1 else 4, fontsize="small")
     return figure
 
 
@@ -431,7 +431,7 @@ def draw_scores(table: pd.DataFrame) -> Figure:
     groups = list(table.groupby(GROUP, sort=False))
     sources = list(dict.fromkeys(table["source"]))
     sources = [s for s in sources if s not in BASELINES] + [s for s in BASELINES if s in sources]
-    figure = Figure(figsize=(2.2 + 3.1 * len(groups), 1.8 + 0.75 * len(sources)), dpi=100, layout="constrained")
+    figure = Figure(figsize=(max(7, 2.2 + 3.1 * len(groups)), 1.8 + 0.75 * len(sources)), dpi=100, layout="constrained")
     grid = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
     rows = {source: len(sources) - 1 - k for k, source in enumerate(sources)}
     for axes, ((network, task), own) in zip(grid, groups, strict=True):
@@ -458,7 +458,8 @@ def draw_scores(table: pd.DataFrame) -> Figure:
         axes.set_xlabel("score (0: knows nothing)")
         for row in range(1, len(sources)):
             axes.axhline(row - 0.5, color="0.9", linewidth=0.8)
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    columns = 2 if len(groups) == 1 else 3
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize="small")
     return figure
 
 

@@ -303,7 +303,7 @@ def draw_cascades(measured: Measured) -> Figure:
     """A column for each network and task, a row for each measure: likeness against the share of layers that are new."""
     groups = list(measured.alike.groupby(GROUP[:2], sort=False))
     titles = ("rank correlation of |R|", "rank correlation of R", "SSIM of |R|")
-    figure = Figure(figsize=(1 + 3.6 * len(groups), 8.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(max(7.5, 1 + 3.6 * len(groups)), 9.4), dpi=100, layout="constrained")
     grid = figure.subplots(3, len(groups), squeeze=False, sharex=True, sharey="row")
     for column, ((network, task), own) in enumerate(groups):
         count = own["layers"].max()
@@ -333,7 +333,7 @@ def draw_cascades(measured: Measured) -> Figure:
         grid[0, column].set_title(f"{network}, {task}", fontsize="medium")
         grid[2, column].set_xlabel("layers with new weights (%)")
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="x-small")
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 if len(groups) == 1 else 4, fontsize="x-small")
     return figure
 
 
@@ -347,7 +347,9 @@ def draw_summary(table: pd.DataFrame) -> Figure:
         ("above_null", "rank correlation of |R|, new weights\nminus another recording", TOLERANCE),
         ("complexity_rise", "rise of complexity, new weights", None),
     )
-    figure = Figure(figsize=(2.2 + 3 * len(groups), 1 + 3 * (0.7 + 0.24 * len(methods))), dpi=100, layout="constrained")
+    figure = Figure(
+        figsize=(max(6.5, 2.2 + 3 * len(groups)), 1 + 3 * (0.7 + 0.24 * len(methods))), dpi=100, layout="constrained"
+    )
     grid = figure.subplots(3, len(groups), squeeze=False, sharey=True, sharex="row")
     for column, ((network, task), own) in enumerate(groups):
         for row, (name, label, edge) in enumerate(kinds):

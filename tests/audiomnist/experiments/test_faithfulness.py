@@ -1,0 +1,209 @@
+"""The faithfulness experiment: what it measures on a study in miniature, and what it says of made-up numbers."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from audiomnist.experiments import faithfulness
+from audiomnist.experiments.faithfulness import MAIN, VARIANTS
+from audiomnist.explain.faithfulness import LEAST, MATCHED, MOST, RIVAL, SHARES, Parts, area, curves
+from audiomnist.study.setting import Setting
+from audiomnist.study.trained import trained_runs
+
+
+@pytest.fixture(scope="module")
+def setting(small_study):
+    return Setting(
+        small_study / "data", small_study / "preprocessed", small_study / "runs", limit=4, composites=("epsilon_plus",)
+    )
+
+
+@pytest.fixture
+def run(setting):
+    return trained_runs(setting, "AudioNet", "gender")[0]
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """One variant, three shares, and no protocol of others: what takes the time is not what is looked at."""
+    monkeypatch.setattr(faithfulness, "VARIANTS", (MAIN,))
+    monkeypatch.setattr(faithfulness, "published_batch", lambda run, recordings, forward: {})
+
+
+# --- what is measured ------------------------------------------------------------------------------------------------
+
+
+def test_the_predicted_class_is_explained_and_followed_or_the_true_one_if_asked(run, small):
+    recordings = run.read(run.listed())
+    forward = run.network.forward
+    scores, labels = forward(recordings.data), recordings.labels[:, 1]
+    assert 0 < np.mean(scores.argmax(axis=1) == labels) < 1  # else the two could not be told apart
+    for of_label, target in ((False, scores.argmax(axis=1)), (True, labels)):
+        keys, found = faithfulness.measure_batch(run, recordings, forward, of_label)
+        at = keys.index((*MAIN, "epsilon_plus", MOST))
+        relevance = run.network.relevance(recordings.data, target, "epsilon_plus").relevance
+        parts = Parts(recordings.data, MAIN[0])
+        wanted = curves(forward, parts, target, parts.order(relevance), MAIN[1])
+        np.testing.assert_array_equal(found["right"][:, at], wanted.right)
+        np.testing.assert_allclose(found["margin"][:, at], wanted.margin)
+        np.testing.assert_array_equal(
+            found["right"][:, :, 0], np.repeat((target == scores.argmax(1))[:, None], len(keys), 1)
+        )
+
+
+def test_every_variant_has_each_composites_score_and_the_main_one_all_orders(run):
+    recordings = run.read(run.listed()[:1])
+    keys, found = faithfulness.measure_batch(run, recordings, run.network.forward)
+    assert len(set(keys)) == len(keys) == found["right"].shape[1] and found["right"].shape[2] == len(SHARES)
+    for variant in VARIANTS:
+        kinds = {kind for units, replacement, source, kind in keys if (units, replacement) == variant}
+        assert kinds >= {MOST, LEAST} and ({MATCHED, RIVAL} <= kinds) == (variant == MAIN)
+    assert {source for *_, source, _ in keys} == {"epsilon_plus", "amplitude", "random"}
+
+
+def test_batches_do_not_show_and_the_seed_does(run, small, monkeypatch):
+    whole = faithfulness.measure_run(run, None, None)
+    monkeypatch.setattr(faithfulness, "AT_ONCE", 4)
+    parts = faithfulness.measure_run(run, None, None)
+    pd.testing.assert_frame_equal(whole.scores, parts.scores, rtol=1e-4, atol=1e-5)
+    run.setting = dataclasses.replace(run.setting, seed=1)
+    other = faithfulness.measure_run(run, None, None)
+
+    def energies(measured, source):
+        own = measured.curves[(measured.curves["source"] == source) & (measured.curves["kind"] == MOST)]
+        return own["energy"].to_numpy()
+
+    assert not np.array_equal(energies(whole, "random"), energies(other, "random"))
+    np.testing.assert_array_equal(energies(whole, "epsilon_plus"), energies(other, "epsilon_plus"))
+
+
+def test_a_stopped_measurement_goes_on(run, small, monkeypatch, tmp_path):
+    monkeypatch.setattr(faithfulness, "AT_ONCE", 2)
+    whole = faithfulness.measure([run], None)
+    run.setting = dataclasses.replace(run.setting, kept=tmp_path / "faithfulness")
+    original, calls = faithfulness.measure_batch, []
+
+    def stopped(*arguments):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(faithfulness, "measure_batch", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        faithfulness.measure([run], None)
+    assert len(list((tmp_path / "faithfulness.partial").glob("*.hdf5"))) == 2
+    calls.clear()
+    again = faithfulness.measure([run], None)  # one of three batches is left
+    assert len(calls) == 1 and not (tmp_path / "faithfulness.partial").exists()
+    pd.testing.assert_frame_equal(again.scores, whole.scores)
+    pd.testing.assert_frame_equal(again.curves, whole.curves)
+
+
+def test_the_published_protocol_starts_at_the_probability_of_the_true_class(run):
+    recordings = run.read(run.listed()[:2])
+    found = faithfulness.published_batch(run, recordings, run.network.forward)
+    scores = run.network.forward(recordings.data).astype(np.float64)
+    true = np.exp(scores[[0, 1], recordings.labels[:, 1]]) / np.exp(scores).sum(axis=1)
+    curves_ = {name: values for name, values in found.items() if not name.startswith("complexity")}
+    assert len(curves_) == 9 and all(values.shape == (2, 20) for values in curves_.values())
+    for name, values in curves_.items():
+        np.testing.assert_allclose(values[:, 0], true, rtol=1e-3, err_msg=name)
+        assert np.ptp(values) > 0, name
+
+
+# --- what is said of it ----------------------------------------------------------------------------------------------
+
+
+def test_scores_by_hand():
+    shares = (0.0, 0.1, 0.3)
+    heights = {MOST: [1, 0.5, 0.0], LEAST: [1, 1, 1], MATCHED: [1, 1, 0.5], RIVAL: [1, 1, 0.0]}
+    keys = [("blocks", "silence", "r", kind) for kind in heights]
+    right = np.array(list(heights.values()))[None]
+    margin = np.stack([right[0] * 2, right[0] * 6])  # two recordings whose margins are 2 and 6: 4 on average
+    arrays = {"right": np.repeat(right, 2, axis=0), "margin": margin}
+    frame = faithfulness.scores_of(keys, arrays, 5, shares)
+    most = (0.75 * 0.1 + 0.25 * 0.2) / 0.3
+    assert frame["score"].tolist() == pytest.approx([(1 - most) / 0.8] * 2)
+    assert frame["margin_score"].tolist() == pytest.approx([(1 - most) * 2 / 4, (1 - most) * 6 / 4])
+    matched, rival = area([1, 1, 0.5], shares), area([1, 1, 0.0], shares)
+    assert frame["beyond_energy"].tolist() == pytest.approx([(matched - most) / 0.8] * 2)
+    assert frame["sign"].tolist() == pytest.approx([(rival - most) / 0.8] * 2)
+
+
+def made_up(values, noise=0.02, network="AudioNet", splits=(0, 1)):
+    """`Measured.scores` of the main variant: {source: (score by split, beyond energy)}, eight speakers a split."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for source, (by_split, beyond) in values.items():
+        for split in splits:
+            for speaker in range(8):
+                for take in range(3):
+                    rows.append(
+                        {
+                            "network": network,
+                            "task": "t",
+                            "split": split,
+                            "units": MAIN[0],
+                            "replacement": MAIN[1],
+                            "source": source,
+                            "speaker": f"{split}{speaker}",
+                            "recording": f"{speaker}_{take}",
+                            "score": by_split[split] + noise * rng.normal(),
+                            "margin_score": 0.0,
+                            "beyond_energy": beyond + noise * rng.normal() if beyond is not None else np.nan,
+                            "sign": np.nan,
+                        }
+                    )
+    return faithfulness.Measured(pd.DataFrame(), pd.DataFrame(rows))
+
+
+VALUES = {
+    "good": ((0.2, 0.6), 0.1),
+    "as good": ((0.2, 0.6), 0.0),
+    "bad": ((0.0, 0.0), 0.1),
+    "amplitude": ((0.1, 0.1), None),
+    "random": ((0.0, 0.0), None),
+}
+
+
+def test_ranks_have_ties_and_means_count_every_split():
+    table = faithfulness.summary(made_up(VALUES), 0).set_index("source")
+    assert table["rank"].to_dict() == {"good": 1, "as good": 1, "amplitude": 3, "bad": 4, "random": 4}
+    assert table.loc["good", "score"] == pytest.approx(0.4, abs=0.01)
+    assert table.loc["good", "score_low"] < 0.4 < table.loc["good", "score_high"]
+    assert np.isnan(table.loc["random", "beyond_energy"]) and table.loc["bad", "speakers"] == 16
+    (sentence,) = faithfulness.findings(table.reset_index())
+    assert "48 recordings of 16 speakers" in sentence
+    by_rank = sentence.split("tie: ")[1].split(" Beyond energy")[0].split("; ")
+    names = [{part.rpartition(" [")[0].rpartition(" ")[0] for part in tied.split(" = ")} for tied in by_rank]
+    assert names == [{"good", "as good"}, {"amplitude"}, {"bad", "random"}]
+
+
+def test_the_conclusion_needs_rank_and_more_than_energy():
+    table = faithfulness.summary(made_up(VALUES), 0)
+    checked = {c.statement.split("(")[1].split(")")[0]: c.holds for c in faithfulness.conclusions(table)}
+    assert checked == {"good": True, "as good": False, "bad": False}
+    assert faithfulness.conclusions(faithfulness.summary(made_up(VALUES, network="AlexNet"), 0)) == []
+
+
+def test_tables_by_speaker_are_means_of_their_recordings():
+    measured = made_up(VALUES)
+    table = faithfulness.by_speaker(measured.scores)
+    own = measured.scores[(measured.scores["source"] == "good") & (measured.scores["speaker"] == "13")]
+    row = table[(table["source"] == "good") & (table["speaker"] == "13")].iloc[0]
+    assert row["score"] == pytest.approx(own["score"].mean()) and row["recordings"] == 3
+    assert len(table) == 5 * 16
+
+
+def test_the_forest_plot_shows_scores_and_their_ends():
+    table = faithfulness.summary(made_up(VALUES), 0)
+    (axes,) = faithfulness.draw_scores(table).axes
+    main = axes.containers[0]
+    np.testing.assert_allclose(main.lines[0].get_xdata(), table["score"])
+    ends = np.array([segment[:, 0] for segment in main.lines[2][0].get_segments()])
+    np.testing.assert_allclose(ends, table[["score_low", "score_high"]])
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["good", "as good", "bad", "amplitude", "random"]

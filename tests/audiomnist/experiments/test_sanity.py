@@ -1,0 +1,197 @@
+"""The sanity checks: new weights, cascades, and verdicts, on a study in miniature and on made-up numbers."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from audiomnist.corpus import permute_labels
+from audiomnist.corpus.layout import scan
+from audiomnist.corpus.metadata import META_NAME, read_metadata
+from audiomnist.experiments import sanity
+from audiomnist.explain.similarity import cosine
+from audiomnist.study.setting import Setting
+from audiomnist.study.statistics import Estimate
+from audiomnist.study.trained import trained_runs
+from caffe_proto import read_net, read_weights
+from lrp import Network
+
+
+@pytest.fixture
+def run(small_study):
+    setting = Setting(
+        small_study / "data", small_study / "preprocessed", small_study / "runs", composites=("epsilon_plus",)
+    )
+    return trained_runs(setting, "AudioNet", "gender")[0]
+
+
+# --- new weights -----------------------------------------------------------------------------------------------------
+
+
+def test_new_weights_come_from_the_networks_own_fillers(run):
+    drawn, trained = sanity.new_weights(run, 3), read_weights(run.weights)
+    assert {n: [a.shape for a in arrays] for n, arrays in drawn.items()} == {
+        n: [a.shape for a in arrays] for n, arrays in trained.items()
+    }
+    fillers = {layer.name: layer for layer in read_net(run.folder / "train.prototxt").layer}
+    for name, (weight, bias) in drawn.items():
+        layer = fillers[name]
+        given = layer.convolution_param if layer.HasField("convolution_param") else layer.inner_product_param
+        assert given.weight_filler.type == "gaussian"
+        assert weight.std() == pytest.approx(given.weight_filler.std, rel=0.1), name
+        assert abs(weight.mean()) < 5 * given.weight_filler.std / math.sqrt(weight.size), name
+        assert np.all(bias == given.bias_filler.value), name
+    again, other = sanity.new_weights(run, 3), sanity.new_weights(run, 4)
+    assert all(np.array_equal(drawn[n][0], again[n][0]) and not np.array_equal(drawn[n][0], other[n][0]) for n in drawn)
+
+
+def test_cascades_go_down_from_the_top_and_up_from_the_bottom():
+    assert list(sanity.cascades(["a", "b", "c"])) == [
+        ("top down", 1, ("c",)),
+        ("top down", 2, ("b", "c")),
+        ("top down", 3, ("a", "b", "c")),
+        ("bottom up", 1, ("a",)),
+        ("bottom up", 2, ("a", "b")),
+    ]
+
+
+def test_relevance_starts_at_one_and_so_contrast_knows_no_sign_of_scores(run):
+    x = run.read(run.listed()[:2]).data
+    network = run.network
+    for target in (0, 1):
+        explained = network.relevance(x, target, "epsilon_plus")
+        own = sanity.relevance(network, x, np.array([target, target]), "epsilon_plus")
+        scores = explained.scores[:, target].reshape(-1, 1, 1, 1)
+        np.testing.assert_allclose(
+            own * scores, explained.relevance, rtol=0, atol=1e-4 * np.abs(explained.relevance).max()
+        )
+
+
+def test_what_is_measured_of_a_batch(run, monkeypatch):
+    """Slow twin: the networks, the pairs and the nulls put together by hand."""
+    monkeypatch.setattr(sanity, "cascades", lambda layers: [("top down", len(layers), tuple(layers))])
+    recordings = run.read(run.listed()[:3])
+    found, single = sanity.measure_batch(run, recordings, ["epsilon_plus", "gradient"], [7], None)
+    table, single = pd.concat(found), pd.concat(single)
+    x, scores = recordings.data, run.network.forward(recordings.data)
+    best = scores.argmax(axis=1)
+    own = [sanity.relevance(run.network, x, best, m) for m in ("epsilon_plus", "gradient")]
+    new = Network(run.deploy, sanity.new_weights(run, 7))
+    for method, relevance in zip(("epsilon_plus", "gradient"), own, strict=True):
+        part = table[table["method"] == method]
+        assert part["direction"].tolist() == ["top down"] * 3 + ["energy map"] * 3 + ["another recording"] * 3
+        other = sanity.relevance(new, x, best, method)
+        for direction, against in (
+            ("top down", other),
+            ("another recording", relevance[[2, 0, 1]]),
+            ("energy map", x**2),
+        ):
+            wanted = sanity.alike(relevance, against, x != 0)
+            for name in sanity.MEASURES:
+                np.testing.assert_allclose(part[part["direction"] == direction][name], wanted[name], atol=1e-6)
+        rival = sanity.relevance(run.network, x, 1 - best, method)
+        rows = single[single["method"] == method]
+        np.testing.assert_allclose(rows["contrast"], cosine(relevance, rival), atol=1e-6)
+        before, after = (sanity.histogram_entropy(np.abs(values)) for values in (relevance, other))
+        np.testing.assert_allclose(rows["complexity_rise"], (after - before) / before)
+
+
+def test_a_network_of_permuted_labels_is_found_beside_the_runs(run, tmp_path):
+    assert sanity.permuted_run(run) is None
+    (tmp_path / "runs_permuted").mkdir()
+    (tmp_path / "runs_permuted" / str(run.run)).symlink_to(run.folder)
+    run.setting = Setting(run.setting.data, run.setting.preprocessed, tmp_path / "runs")
+    weights = tmp_path / "runs_permuted" / str(run.run) / run.weights.relative_to(run.folder)
+    assert sanity.permuted_run(run).weights_file == str(weights)
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+
+def between(low, high):
+    return Estimate((low + high) / 2, low, high, 1, 9, 9)
+
+
+@pytest.mark.parametrize(
+    "contrast, above, wanted",
+    [
+        ((0.1, 0.4), (-0.1, 0.05), "class-specific"),
+        ((0.1, 0.6), (-0.1, 0.05), "undecided"),
+        ((0.6, 0.8), (-0.1, 0.05), "not class-specific"),
+        ((0.1, 0.4), (0.05, 0.3), "undecided"),
+        ((0.1, 0.4), (0.2, 0.3), "not class-specific"),
+        ((math.nan, math.nan), (-0.1, 0.05), "undecided"),
+    ],
+)
+def test_verdicts(contrast, above, wanted):
+    assert sanity.verdict(between(*contrast), between(*above)) == wanted
+
+
+def made_up(full, other, contrast):
+    rng = np.random.default_rng(0)
+    alike, single = [], []
+    for speaker in range(8):
+        for take in range(2):
+            about = {"network": "N", "task": "t", "method": "m", "split": 0, "speaker": speaker, "recording": take}
+            for direction, layers, value in (
+                ("top down", 1, 0.9),
+                ("top down", 2, full),
+                ("bottom up", 1, 0.9),
+                ("another recording", 0, other),
+                ("energy map", 0, 0.5),
+            ):
+                values = {name: value + 0.02 * rng.normal() for name in sanity.MEASURES}
+                alike.append(about | {"direction": direction, "layers": layers, "weights_seed": 0} | values)
+            single.append(
+                about | {"contrast": contrast + 0.02 * rng.normal(), "complexity": 3.0, "complexity_rise": 0.2}
+            )
+    return sanity.Measured(pd.DataFrame(alike), pd.DataFrame(single))
+
+
+def test_what_all_new_weights_leave_is_held_against_another_recording():
+    table = sanity.summary(made_up(0.15, 0.1, 0.2), 0)
+    (row,) = table.to_dict("records")
+    assert row["above_null"] == pytest.approx(0.05, abs=0.02) and row["verdict"] == "class-specific"
+    assert row["energy"] == pytest.approx(0.5, abs=0.02) and np.isnan(row["permuted"])
+    assert row["complexity_rise"] == pytest.approx(0.2)
+    assert [c.holds for c in sanity.conclusions(table)] == [True]
+    assert "audiomnist permute-labels" in " ".join(sanity.findings(table))
+    (row,) = sanity.summary(made_up(0.7, 0.1, 0.2), 0).to_dict("records")
+    assert row["verdict"] == "not class-specific"
+
+
+def test_the_picture_shows_both_directions_and_the_null():
+    axes = sanity.draw_cascades(made_up(0.15, 0.1, 0.2)).axes[0]
+    down, up, null = (line.get_ydata() for line in axes.lines[:3])
+    np.testing.assert_allclose(down, [1, 0.9, 0.15], atol=0.02)
+    np.testing.assert_allclose(up, [1, 0.9, 0.15], atol=0.02)
+    assert axes.lines[2].get_marker() == "x" and null == pytest.approx(0.1, abs=0.02)
+    table = sanity.summary(made_up(0.15, 0.1, 0.2), 0)
+    contrast = sanity.draw_summary(table).axes[0]
+    assert contrast.lines[0].get_xdata() == pytest.approx(0.2, abs=0.02)
+
+
+# --- permuted labels -------------------------------------------------------------------------------------------------
+
+
+def test_permuted_labels_keep_recordings_and_counts_and_forget_digits(small_study, tmp_path, capsys):
+    source = small_study / "data"
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert permute_labels.main([str(source), str(tmp_path / name), "--seed", str(seed)]) == 0
+    recordings, _ = scan(source)
+    made = {name: scan(tmp_path / name)[0] for name in "abc"}
+    resolved = {n: {r.relative: str(r.path.resolve()) for r in own} for n, own in made.items()}
+    assert resolved["a"] == resolved["b"] != resolved["c"]
+    assert sorted(resolved["a"].values()) == sorted(str(r.path.resolve()) for r in recordings)
+    assert sorted((r.speaker, r.digit) for r in made["a"]) == sorted((r.speaker, r.digit) for r in recordings)
+    assert any(r.path.resolve().name != r.name for r in made["a"])
+    assert all(r.path.resolve().parent.name == r.speaker for r in made["a"])
+    before, after = (read_metadata(folder / META_NAME) for folder in (source, tmp_path / "c"))
+    genders = [[entry["gender"] for entry in meta.values()] for meta in (before, after)]
+    assert sorted(genders[0]) == sorted(genders[1]) and genders[0] != genders[1]
+    assert (tmp_path / "a" / "splits.json").read_bytes() == (source / "splits.json").read_bytes()
+    capsys.readouterr()
+    assert permute_labels.main([str(source), str(tmp_path / "a")]) == 1
+    assert capsys.readouterr().err.endswith("a: expected a folder that is not there yet, got one that is\n")
+    assert permute_labels.main([str(tmp_path / "nothing"), str(tmp_path / "d")]) == 1
