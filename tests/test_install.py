@@ -76,7 +76,7 @@ def test_the_packages_are_those_that_were_installed(installed, tmp_path):
     )
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     assert engine.startswith("1.0") and made_by["version"] == version and made_by["commit"].split("+")[0] == head
-    assert tables == ["corrections.json", "splits.json"]
+    assert tables == ["corrections.json", "recordingdates.json", "splits.json"]
     place = installed.parents[1]
     assert all(Path(file).is_relative_to(place) for file in [models, *files])
     assert Path(home) == (tmp_path if "site-packages" in models else place / "source")
