@@ -61,6 +61,7 @@ def test_gradient_times_input(network):
     np.testing.assert_allclose(found.relevance, x * METHODS["gradient"](network, x, 1, np.float64).relevance)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_are_complete(network):
     """They add up to the difference of the scores at the two ends (Sundararajan et al. 2017, axiom of completeness)."""
     x = small_input()
