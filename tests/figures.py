@@ -16,10 +16,9 @@ def image(axes, number=0):
 
 
 def coloured_line(axes):
-    """(x (N - 1,), y (N - 1,) of where the pieces begin, their values, colour limits) of a line coloured by a value."""
+    """(pieces: [(points, 2)] in x and y, the value of each, colour limits) of a line coloured by a value."""
     (lines,) = (one for one in axes.collections if isinstance(one, LineCollection))
-    starts = np.array([segment[0] for segment in lines.get_segments()])
-    return starts[:, 0], starts[:, 1], np.asarray(lines.get_array()), lines.get_clim()
+    return lines.get_segments(), np.asarray(lines.get_array()), lines.get_clim()
 
 
 def overlay(axes):

@@ -138,6 +138,19 @@ def test_spectrograms_show_each_recordings_own_relevance(hands):
                 assert (opacity[r == 0] == 0).all() and opacity.max() == 1
 
 
+def check_line(axes, x, r, start):
+    """A line through samples x from number `start` on: the piece at each sample (but for the last, where pieces lie
+    between samples) has the value of its relevance r; returns the colour limits."""
+    pieces, values, limits = figures.coloured_line(axes)
+    assert len(x) - 1 <= len(pieces) == len(values) <= len(x)
+    scale = np.abs(x).max() or 1
+    for k, piece in enumerate(pieces):
+        away = np.hypot(8000 * piece[:, 0] - start - k, (piece[:, 1] - x[k]) / scale)
+        assert away.min() < 1e-3, k
+    np.testing.assert_allclose(values, r[: len(values)], rtol=1e-3, atol=1e-6 * np.abs(r).max())
+    return limits
+
+
 def test_waveforms_are_coloured_by_their_own_relevance_and_zoomed_where_most_is(hands):
     hands, setting = hands
     outcome = waveform_relevance.make(setting)
@@ -155,19 +168,14 @@ def test_waveforms_are_coloured_by_their_own_relevance_and_zoomed_where_most_is(
             assert float(re.search(r"sum\(R\)/score = ([-\d.]+\d)", title)[1]) == pytest.approx(
                 share, rel=2e-3, abs=6e-4
             )
-            times, values, colours, (low, high) = figures.coloured_line(wave_axes)
+            low, high = check_line(wave_axes, x, r, 0)
             assert low == -high < 0, "no relevance is white"
-            np.testing.assert_allclose(times, np.arange(7999) / 8000, atol=1e-9)
-            np.testing.assert_allclose(values, x[:-1], rtol=1e-6)
-            np.testing.assert_allclose(colours, r[:-1], rtol=1e-3, atol=1e-6 * np.abs(r).max())
             # 50 ms are 400 samples
-            most = max(range(7601), key=lambda start, r=r: np.abs(r[start : start + 400]).sum())
-            times, _, colours, limits = figures.coloured_line(zoom)
-            start = round(times[0] * 8000)
-            assert len(times) == 399 and limits == (low, high)
-            held, best = (np.abs(r[k : k + 400]).sum() for k in (start, most))
-            assert held == pytest.approx(best, rel=1e-3)
-            np.testing.assert_allclose(colours, r[start : start + 399], rtol=1e-3, atol=1e-6 * np.abs(r).max())
+            sums = np.convolve(np.abs(r), np.ones(400), "valid")
+            start = round(float(figures.coloured_line(zoom)[0][0][0, 0]) * 8000)
+            assert sums[start] == pytest.approx(sums.max(), rel=1e-3)
+            part = slice(start, start + 400)
+            assert check_line(zoom, x[part], r[part], start) == (low, high)
 
 
 def samples(blob):
