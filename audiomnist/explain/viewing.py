@@ -62,7 +62,7 @@ def _item(explanation: Explanation, item: int) -> tuple[Recording, int]:
 def draw(explanation: Explanation, item: int = 0) -> Figure:
     """Relevance of one item over its spectrogram, waveform or image, with its caption. Raises LRPError."""
     recording, item = _item(explanation, item)
-    title = os.path.basename(recording.sources[item]) if recording.sources else None
+    title = os.path.basename(recording.sources[item]) if recording.sources else ""
     caption = drawing.caption(explanation, item)
     return drawing.compare(recording.data[item], [explanation.relevance[item]], [caption], title, recording.geometry)
 
