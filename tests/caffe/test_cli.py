@@ -174,8 +174,8 @@ TRAIN = ("train", "-solver=solver.prototxt")
         (edit_net("TanH", "Tanh"), TRAIN, "Unknown layer type: Tanh (known types: AbsVal, Accuracy"),
         (edit_net("train.txt", "missing.txt"), TRAIN, "Failed to open source file: missing.txt"),
         (lambda: Path("train1.hdf5").unlink(), TRAIN, "1 of the 3 files listed in train.txt do not exist"),
-        (lambda: None, (*TRAIN, "-gpu=x"), "-gpu: found 'x'; wanted ids such as 0,1 or 'all'"),
-        (lambda: None, (*TEST, "-iterations=0"), "-iterations: found 0; wanted a positive number"),
+        (lambda: None, (*TRAIN, "-gpu=x"), "-gpu: expected ids such as 0,1 or 'all', got 'x'"),
+        (lambda: None, (*TEST, "-iterations=0"), "-iterations: expected a positive number, got 0"),
         (
             lambda: None,
             (*TRAIN, "-weights=net.prototxt"),
@@ -196,7 +196,7 @@ def test_a_label_out_of_range_names_the_layer_the_value_and_the_classes(here, ca
         file["label"][2] = 7
     status, messages, _ = run(capsys, *TRAIN)
     assert status == 134
-    assert messages[-1] == "layer 'loss' (SoftmaxWithLoss): found label 7 at item 1; wanted 0..2"  # of its batch
+    assert messages[-1] == "layer 'loss' (SoftmaxWithLoss): expected 0..2, got label 7 at item 1"  # of its batch
 
 
 def test_an_unwritable_curve_costs_only_the_curve(here, capsys):

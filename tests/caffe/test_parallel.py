@@ -84,4 +84,4 @@ def test_a_failing_rank_ends_the_run(rows, capfd):
         file["label"][3] = 9
     with pytest.raises(CaffeError, match=r"rank [01]\) failed"):
         train_on(solver_param(rows, 6, 20, False), ["cpu", "cpu"], None, "stop", "snapshot")
-    assert "found label 9" in capfd.readouterr().err
+    assert "got label 9" in capfd.readouterr().err
