@@ -88,7 +88,7 @@ USES = {  # arguments of the original too: both must end with the same status an
 }
 CLEARER = {  # where the original speaks of file handles
     "missing weights": "File not found: none",
-    "cut weights": "cut.caffemodel: 469 bytes that are not a complete NetParameter",
+    "cut weights": "cut.caffemodel: expected a binary NetParameter, got 469 bytes that are not a complete one",
 }
 
 
@@ -161,8 +161,16 @@ TRAIN = ("train", "-solver=solver.prototxt")
             "w.solverstate.h5: not a complete",
         ),
         (hdf5("w.solverstate.h5", iter=3, history=3), (*TRAIN, "-snapshot=w.solverstate.h5"), "not a complete"),
-        (hdf5("w.h5", x=3), (*TEST[:2], "-weights=w.h5"), "w.h5: no group /data found"),
-        (hdf5("w.h5", **{"data/ip1/a": 3}), (*TEST[:2], "-weights=w.h5"), "w.h5: not a readable HDF5 weights file"),
+        (
+            hdf5("w.h5", x=3),
+            (*TEST[:2], "-weights=w.h5"),
+            "w.h5: expected HDF5 weights of a Caffe net, got no group /data",
+        ),
+        (
+            hdf5("w.h5", **{"data/ip1/a": 3}),
+            (*TEST[:2], "-weights=w.h5"),
+            "w.h5: expected a readable HDF5 weights file, got",
+        ),
         (edit_net("num_output: 3", "num_output: 2"), TRAIN, "layer 'loss' (SoftmaxWithLoss)"),
         (
             edit_net("num_output: 3", "num_output: 4"),
@@ -179,7 +187,7 @@ TRAIN = ("train", "-solver=solver.prototxt")
         (
             lambda: None,
             (*TRAIN, "-weights=net.prototxt"),
-            "net.prototxt: 851 bytes that are not a complete NetParameter",
+            "net.prototxt: expected a binary NetParameter, got 851 bytes that are not a complete one",
         ),
     ],
 )

@@ -352,7 +352,7 @@ def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
     Path("without.solverstate").write_bytes(state.SerializeToString())
     for name, words in (
         ("none.solverstate", "File not found: none.solverstate"),
-        ("cut.solverstate", "not a complete SolverState"),
+        ("cut.solverstate", "cut.solverstate: expected a binary SolverState, got"),
         ("text.solverstate.h5", "not an HDF5 file"),
         ("long.solverstate", "Incorrect length of history blobs.: expected 1, got 2"),
         ("without.solverstate", "File not found: gone.caffemodel"),
