@@ -70,7 +70,7 @@ def test_what_cancels_is_not_drawn_and_the_rest_lies_on_the_grid():
     for axes in second[2:]:
         (text,) = axes.texts
         assert (
-            text.get_text().startswith("not drawn:\nsum |R| / |sum R| = ")
+            text.get_text().startswith("not drawn: expected sum |R| / |sum R|\nbelow 10, got ")
             and not axes.get_images()
             and not axes.patches
         )
