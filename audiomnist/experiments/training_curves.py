@@ -89,7 +89,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                     axes.axhline(100 / classes, color="0.6", linestyle=":", linewidth=1)
             if column == 0:
                 axes.set_ylabel("training loss" if row == 0 else "validation accuracy (%)")
-        grid[1, column].legend(fontsize="x-small")
+        grid[0, column].legend(fontsize="x-small")  # a short run has no validation
     return figure
 
 
