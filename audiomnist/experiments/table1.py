@@ -43,7 +43,7 @@ def tested_runs(setting: Setting) -> list[tuple[TrainedRun, Result]]:
     results = {result.run: result for result in collect(setting.runs)}
     found = [(run, results[str(run.run)]) for run in trained_runs(setting) if str(run.run) in results]
     if not found:
-        raise ExperimentError(f"{setting.runs}: no tested run found; one at least was wanted")
+        raise ExperimentError(f"{setting.runs}: expected a tested run at least, got none")
     return found
 
 
@@ -179,8 +179,9 @@ def conclusions(answers: pd.DataFrame, runs: Sequence[TrainedRun], setting: Sett
 
 
 def findings(rows: pd.DataFrame, splits: pd.DataFrame) -> list[str]:
-    """A sentence for each network and task, and one for each run whose log says otherwise than its weights do (of all its
-    test recordings: some may well be harder)."""
+    """A sentence for each network and task, and one for each run whose log says otherwise than its weights do.
+
+    A choice of the recordings may well be harder than all: only answers to all are held against the log."""
     said = []
     for row in rows.itertuples():
         interval = "no interval, as a split tests one speaker"
