@@ -47,7 +47,7 @@ def legible(axes: Axes, carried: np.ndarray) -> bool:
     axes.text(
         0.5,
         0.5,
-        f"not drawn:\nsum |R| / |sum R| = {found:.3g}\n(below {MOST_CANCELLATION} wanted)",
+        f"not drawn:\nsum |R| / |sum R| = {found:.3g}\n(drawn below {MOST_CANCELLATION})",
         transform=axes.transAxes,
         ha="center",
         va="center",
