@@ -56,7 +56,7 @@ def scale_frequency(data: np.ndarray, factor: float, edge: str = EDGE) -> np.nda
     stays); beyond the last bin it is `EDGES[edge]`.
     """
     if factor <= 0:
-        raise ValueError(f"factor {factor}: a positive number was wanted")
+        raise ValueError(f"factor: expected a positive number, got {factor}")
     bins = data.shape[-2]
     position = np.arange(bins) / factor
     inside = position <= bins - 1

@@ -121,17 +121,17 @@ def earlier_files(folder: Path) -> list[str]:
 
     Raises ExperimentError for a folder that holds files and no record: they are somebody else's.
     """
-    wanted = "an empty folder, or one with an earlier outcome was wanted"
+    expected = "expected an empty folder, or one with an earlier outcome"
     try:
         listed = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
         own = [name for name in listed if Path(name).name == name and Path(name).suffix in KINDS]
     except FileNotFoundError:
         other = min((path.name for path in folder.iterdir()), default=None) if folder.is_dir() else None
         if other is not None:
-            raise ExperimentError(f"{folder}: {other} and no {RECORD} found; {wanted}") from None
+            raise ExperimentError(f"{folder}: {expected}, got {other} and no {RECORD}") from None
         return []
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ExperimentError(f"{folder / RECORD}: no experiment's record found; {wanted}") from None
+        raise ExperimentError(f"{folder / RECORD}: {expected}, got no experiment's record") from None
     return [name for name in own if (folder / name).is_file() or (folder / name).is_symlink()]
 
 
@@ -195,7 +195,7 @@ def carry_out(experiment: Experiment, setting: Setting, output: Path) -> tuple[P
     Raises ExperimentError when what it needs is missing, or its folder holds somebody else's files.
     """
     if experiment.reads in ("data", "both") and not setting.data.is_dir():
-        raise ExperimentError(f"{setting.data}: no folder found; one with recordings was wanted")
+        raise ExperimentError(f"{setting.data}: expected a folder with recordings, got none")
     folder = output / experiment.name
     made_from = fingerprint(experiment, setting)
     if is_made(folder, made_from):

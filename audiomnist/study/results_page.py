@@ -123,8 +123,9 @@ def differences(setting: Setting) -> list[str]:
         "last are kept, as the authors' script does; the paper's text describes the crop otherwise (unverified)."
     )
     found.append(
-        "Explanations are for the true class of a recording, also where the network says another one, and start from "
-        f"its score before the softmax; their composites are {', '.join(setting.composites)}, the first wherever one "
+        "Pictures and sounds explain the true class of a recording, also where the network says another one (the tests "
+        "of faithfulness and sanity the predicted class, where they do not say otherwise), and start from its score "
+        f"before the softmax; the composites are {', '.join(setting.composites)}, the first wherever one "
         "is used. Unless a composite says otherwise its rules measure from an input of zeros: silence for waveforms, "
         "but the loudest value, 0 dB, for spectrograms. Which target, reference and rules the paper has is unverified."
     )

@@ -67,7 +67,7 @@ class TrainedRun:
             self.trained_in = Path(record["folder"])  # which its prototxts name; it may have been moved since
             self.engine, self.recordings = record["origin"]["engine"], record["origin"]["recordings"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(f"{folder / RECORD}: cannot be read ({error}); a run's record was wanted") from None
+            raise ExperimentError(f"{folder / RECORD}: expected a run's record, got {error!r}") from None
         self._check_recordings()
 
     def _check_recordings(self) -> None:
@@ -126,7 +126,7 @@ class TrainedRun:
         try:
             names = path.read_text(encoding="utf-8").split()
         except OSError as error:
-            raise ExperimentError(f"{path}: {error.strerror}; the run's list of test recordings was wanted") from None
+            raise ExperimentError(f"{path}: expected the run's list of test recordings, got {error.strerror}") from None
         if limit is None or limit >= len(names):
             return names
         rng = np.random.default_rng([self.setting.seed, *f"{self.run.task}_{self.run.split}".encode()])
@@ -142,7 +142,7 @@ class TrainedRun:
                     data.append(file["data"][()].astype(np.float32))
                     labels.append(file["label"][()].astype(np.int64))
             except (OSError, KeyError) as error:
-                raise ExperimentError(f"{path}: not readable ({error}); a preprocessed recording was wanted") from None
+                raise ExperimentError(f"{path}: expected a preprocessed recording, got {error}") from None
         return Recordings(np.concatenate(data), np.concatenate(labels), tuple(names))
 
     def batches(self, limit: int | None = None, size: int = BATCH) -> Iterator[Recordings]:
@@ -189,10 +189,10 @@ class TrainedRun:
             sex = self._sex_of(name)
             if digit in digits and sex in (0, 1):
                 chosen.setdefault((digit, sex), name)
-        wanted = [(digit, sex) for digit in digits for sex in (1, 0) if (digit, sex) in chosen]
-        if not wanted:
-            raise ExperimentError(f"{self.run}: no test recording of digit {digits[0]} found; one at least was wanted")
-        return self.read([chosen[key] for key in wanted])
+        keys = [(digit, sex) for digit in digits for sex in (1, 0) if (digit, sex) in chosen]
+        if not keys:
+            raise ExperimentError(f"{self.run}: expected a test recording of digit {digits[0]}, got none")
+        return self.read([chosen[key] for key in keys])
 
     @cached_property
     def _sexes(self) -> dict[str, int]:
@@ -208,7 +208,7 @@ class TrainedRun:
     def scores(self) -> Callable[[np.ndarray], np.ndarray]:
         """A function from data (N, C, H, W) float32 to class scores before softmax (N, classes), by the engine."""
         if self.setting.engine not in ENGINES:
-            raise ExperimentError(f"engine {self.setting.engine}: not known; one of {', '.join(ENGINES)} was wanted")
+            raise ExperimentError(f"engine: expected one of {', '.join(ENGINES)}, got {self.setting.engine}")
         return ENGINES[self.setting.engine](self)
 
 
@@ -263,7 +263,7 @@ def trained_runs(setting: Setting, network: str | None = None, task: str | None 
     """
     splits_path = setting.preprocessed / SPLITS_NAME
     if not splits_path.exists():
-        raise ExperimentError(f"{setting.preprocessed}: no {SPLITS_NAME} found; a preprocessed folder was wanted")
+        raise ExperimentError(f"{setting.preprocessed}: expected a preprocessed folder, got one without {SPLITS_NAME}")
     splits = load_splits(splits_path)
     names = [RunName.parse(folder.name) for folder in setting.runs.glob("*") if (folder / RECORD).exists()]
     names = [name for name in names if name and name.network in NETWORKS and name.task in splits.tasks]
@@ -277,7 +277,7 @@ def trained_runs(setting: Setting, network: str | None = None, task: str | None 
                 found.append(TrainedRun(folder, name, setting, splits, weights))
     if not found:
         which = "".join(f" {word}" for word in (network, task) if word)
-        raise ExperimentError(f"{setting.runs}: no trained{which} run found; one at least was wanted")
+        raise ExperimentError(f"{setting.runs}: expected a trained{which} run at least, got none")
     return found
 
 

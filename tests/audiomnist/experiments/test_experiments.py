@@ -64,9 +64,9 @@ def test_runs_without_final_weights_are_left_out_and_none_is_an_error(setting, t
     shutil.copytree(
         setting.runs / "AlexNet_digit_0", tmp_path / "AlexNet_digit_0", ignore=shutil.ignore_patterns("*.caffemodel")
     )
-    with pytest.raises(ExperimentError, match="no trained AlexNet digit run found; one at least was wanted"):
+    with pytest.raises(ExperimentError, match="expected a trained AlexNet digit run at least, got none"):
         trained_runs(dataclasses.replace(setting, runs=tmp_path), "AlexNet", "digit")
-    with pytest.raises(ExperimentError, match="no splits.json found"):
+    with pytest.raises(ExperimentError, match="expected a preprocessed folder, got one without splits.json"):
         trained_runs(dataclasses.replace(setting, preprocessed=tmp_path))
 
 
@@ -92,7 +92,7 @@ def test_examples_are_the_first_of_each_sex_female_first(setting):
         "05/AlexNet_2_05_0.hdf5",
     )
     assert [recordings.describe(k)["sex"] for k in range(4)] == ["female", "male"] * 2
-    with pytest.raises(ExperimentError, match="no test recording of digit 9 found"):
+    with pytest.raises(ExperimentError, match="expected a test recording of digit 9, got none"):
         run.examples((9,))
 
 
@@ -104,7 +104,7 @@ def test_both_engines_give_the_same_scores(setting, network):
     ours, other = run.scores()(recordings.data), numpy_run.scores()(recordings.data)
     assert ours.shape == other.shape == (TESTED, 10)
     assert np.abs(ours - other).max() <= 1e-4 * np.abs(other).max()
-    with pytest.raises(ExperimentError, match="engine abacus: not known; one of caffe, numpy was wanted"):
+    with pytest.raises(ExperimentError, match="engine: expected one of caffe, numpy, got abacus"):
         trained_runs(dataclasses.replace(setting, engine="abacus"), network, "digit")[0].scores()
 
 
@@ -127,7 +127,7 @@ def test_the_corpus_is_counted_and_an_impossible_age_is_no_age(tmp_path):
     counts = corpus.summary(frame).set_index("quantity")
     assert counts.loc["female speakers", "ours"] == 3 and counts.loc["speakers", "paper"] == 60
     assert counts.loc["hours", "ours"] == pytest.approx(frame["seconds"].sum() / 3600)
-    with pytest.raises(ExperimentError, match="no readable recording"):
+    with pytest.raises(ExperimentError, match="expected a readable recording at least, got none"):
         write_meta(tmp_path, {})
         corpus.recordings(tmp_path)
 
@@ -229,12 +229,12 @@ def test_a_folder_of_somebody_else_is_left_alone(setting, tmp_path):
     for name in ("my.wav", "notes.csv", "p.png", "01/0_01_0.wav"):
         (folder / name).write_bytes(b"precious")
     before = contents(tmp_path)
-    with pytest.raises(ExperimentError, match=f"^{re.escape(str(folder))}: 01 and no outcome.json found; .* wanted$"):
+    with pytest.raises(ExperimentError, match=f"^{re.escape(str(folder))}: expected .*, got 01 and no outcome.json$"):
         carry_out(stub("table"), setting, tmp_path)
     assert contents(tmp_path) == before
     for text in ("", "[]", "{}", '{"files": 3}', '{"files": [3]}', "[" * 100_000):
         (folder / RECORD).write_text(text)
-        with pytest.raises(ExperimentError, match="outcome.json: no experiment's record found; .* was wanted$"):
+        with pytest.raises(ExperimentError, match="outcome.json: expected an empty .*, got no experiment's record$"):
             carry_out(stub("table"), setting, tmp_path)
     (folder / RECORD).unlink()
     assert contents(tmp_path) == before
@@ -276,7 +276,7 @@ def test_what_is_missing_is_one_sentence(setting, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     options[1] = str(tmp_path / "nowhere")
     assert main(EXPERIMENTS["corpus"], options) == 1
-    assert "no folder found; one with recordings was wanted" in capsys.readouterr().err
+    assert "expected a folder with recordings, got none" in capsys.readouterr().err
     with pytest.raises(SystemExit) as misused:
         main(EXPERIMENTS["table1"], ["--composite", "wishful"])
     assert misused.value.code == 2

@@ -42,7 +42,7 @@ def test_scaling_moves_a_tone_by_the_factor_and_refuses_nonsense():
     data[:, :, 60] = 0
     assert gender_hypothesis.scale_frequency(data, 1.5)[0, 0, :, 1].argmax() == 90
     assert gender_hypothesis.scale_frequency(data, 0.66)[0, 0, :, 1].argmax() == 40  # 39.6 Hz bins, to the nearest
-    with pytest.raises(ValueError, match="factor 0: a positive number"):
+    with pytest.raises(ValueError, match="factor: expected a positive number, got 0"):
         gender_hypothesis.scale_frequency(data, 0)
 
 

@@ -142,7 +142,7 @@ def test_runs_that_are_not_tested_are_an_error(small_study, tmp_path):
         for path in run.iterdir():
             if path.name != "test.log":
                 (runs / run.name / path.name).symlink_to(path)
-    with pytest.raises(ExperimentError, match="no tested run found; one at least was wanted"):
+    with pytest.raises(ExperimentError, match="expected a tested run at least, got none"):
         table1.make(Setting(small_study / "data", small_study / "preprocessed", runs))
 
 

@@ -33,7 +33,7 @@ def test_curves_of_a_continued_training_count_the_later_lines(tmp_path):
         (20, "training loss", 6.5),
     ]
     log.write_text("nothing\n")
-    with pytest.raises(ExperimentError, match="no lines of progress"):
+    with pytest.raises(ExperimentError, match="expected Caffe's lines of progress, got none"):
         training_curves.read_curves(log)
 
 
