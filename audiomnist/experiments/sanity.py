@@ -9,8 +9,9 @@ et al. 2018.) Going down from the top is biased: what lies below still carries t
 another recording, and the map of energy.
 
 "Class-specific" is said of an explanation whose contrast (d) lies below 0.5 and which all new weights bring down to the
-level of another recording's (a). Every class is explained from a relevance of 1 at its score, so that the sign and size
-of scores decide nothing. Rank correlations are over what is not silent.
+level of another recording's (a). Classes are explained as pictures show them, from their score: of two classes with
+scores of opposite sign the same evidence speaks for one and against the other, a cosine of -1. Rank correlations are
+over what is not silent.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from audiomnist.study.statistics import Estimate, estimate
 from audiomnist.study.trained import Recordings, TrainedRun, first_runs, import_quietly, trained_runs
 from caffe_proto import read_net, read_weights
 from lrp import Network
-from lrp.baselines import METHODS, silence
+from lrp.baselines import explain, silence
 
 LIMIT = 6  # recordings of a run, by default: a first look
 SEEDS, FEW_SEEDS, MANY = 5, 2, 100  # sets of new weights: five for that many recordings or more, else two
@@ -104,11 +105,8 @@ def cascades(layers: Sequence[str]) -> Iterator[tuple[str, int, tuple[str, ...]]
 
 
 def relevance(network: Network, x: np.ndarray, target: np.ndarray, method: str) -> np.ndarray:
-    """Relevance like x (N, C, H, W) of classes (N,), from 1 at the class's score."""
-    if method in METHODS:
-        return METHODS[method](network, x, target).relevance
-    start = np.eye(network.classes(x.shape), dtype=np.float32)[target]
-    return network.relevance(x, start, method).relevance
+    """Relevance like x (N, C, H, W) of classes (N,) by a composite or baseline, as pictures show it."""
+    return explain(network, x, method, target).relevance
 
 
 def alike(own: np.ndarray, other: np.ndarray, where: np.ndarray) -> dict[str, np.ndarray]:
@@ -383,7 +381,7 @@ def draw_example(run: TrainedRun, composite: str) -> tuple[Figure, str]:
     pair = {name: relevance(run.network, x, target, composite)[0] for name, target in (("a", best), ("b", second))}
     a, b = (float(scores[0, int(target[0])]) for target in (best, second))
     names = [run.task.classes[int(target[0])] for target in (best, second)]
-    shown = [a * pair["a"], b * pair["b"], a * pair["a"] - b * pair["b"]]
+    shown = [pair["a"], pair["b"], pair["a"] - pair["b"]]
     texts = [
         f"best class, {names[0]} (score {a:.2f})",
         f"second class, {names[1]} (score {b:.2f})",

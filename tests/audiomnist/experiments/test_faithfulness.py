@@ -80,24 +80,29 @@ def test_batches_do_not_show_and_the_seed_does(run, small, monkeypatch):
 
 
 def test_a_stopped_measurement_goes_on(run, small, monkeypatch, tmp_path):
-    monkeypatch.setattr(faithfulness, "AT_ONCE", 2)
-    whole = faithfulness.measure([run], None)
-    run.setting = dataclasses.replace(run.setting, kept=tmp_path / "faithfulness")
-    original, calls = faithfulness.measure_batch, []
-
-    def stopped(*arguments):
-        if len(calls) == 2:
+    def batch(run, recordings, forward):
+        """Numbers that are the recordings' own, in place of passes through the network."""
+        calls.append(recordings.names)
+        if len(calls) == stop:
             raise KeyboardInterrupt
-        calls.append(1)
-        return original(*arguments)
+        values = np.abs(recordings.data).mean(axis=(1, 2, 3))[:, None, None] * np.ones((1, 2, len(SHARES)))
+        arrays = {"right": values > 0.1, "margin": values, "energy": values, "known": values[:, 0, 0] > 0.1}
+        return [(*MAIN, "epsilon_plus", kind) for kind in (MOST, LEAST)], arrays
 
-    monkeypatch.setattr(faithfulness, "measure_batch", stopped)
+    monkeypatch.setattr(faithfulness, "AT_ONCE", 2)
+    monkeypatch.setattr(faithfulness, "measure_batch", batch)
+    monkeypatch.setattr(run, "scores", lambda: None)
+    calls, stop = [], 0
+    whole = faithfulness.measure([run], None)
+    batches, calls, stop = calls, [], 3
+    assert len(batches) > 2
+    run.setting = dataclasses.replace(run.setting, kept=tmp_path / "faithfulness")
     with pytest.raises(KeyboardInterrupt):
         faithfulness.measure([run], None)
-    assert len(list((tmp_path / "faithfulness.partial").glob("*.hdf5"))) == 2
-    calls.clear()
-    again = faithfulness.measure([run], None)  # one of three batches is left
-    assert len(calls) == 1 and not (tmp_path / "faithfulness.partial").exists()
+    assert calls == batches
+    calls, stop = [], 0
+    again = faithfulness.measure([run], None)
+    assert calls == batches[2:] and list(tmp_path.iterdir()) == []
     pd.testing.assert_frame_equal(again.scores, whole.scores)
     pd.testing.assert_frame_equal(again.curves, whole.curves)
 
