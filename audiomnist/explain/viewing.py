@@ -67,8 +67,8 @@ def draw(explanation: Explanation, item: int = 0) -> Figure:
     return drawing.compare(recording.data[item], [explanation.relevance[item]], [caption], title, recording.geometry)
 
 
-def play(explanation: Explanation, item: int = 0, formula: str = audible.DEFAULT) -> Sound:
-    """One item's relevance made audible, by one of `audible.FORMULAS`.
+def play(explanation: Explanation, item: int = 0, formula: str | None = None) -> Sound:
+    """One item's relevance made audible, by one of `audible.FORMULAS`; None: its DEFAULT.
 
     A spectrogram sounds where its recording is known: read from a WAV file, or with the waveform network's file beside
     it. Raises LRPError where there is nothing to hear.
@@ -84,6 +84,7 @@ def play(explanation: Explanation, item: int = 0, formula: str = audible.DEFAULT
         place = recording.sources[item] if recording.sources else "explanation"
         wanted = "a WAV file, or a preprocessed one beside the waveform network's, read with lrp.read"
         raise LRPError(place, wanted, "nothing that sounds")
+    formula = formula or audible.DEFAULT
     return Sound(audible.of_input(data, heard, explanation.relevance[item], formula, geometry), geometry.sample_rate)
 
 
