@@ -30,6 +30,7 @@ from caffe_proto import write_file
 
 RECORD = "outcome.json"
 CODE = ("audiomnist", "caffe", "caffe_proto", "lrp")  # packages that decide numbers
+RUN_FILES = ("run.json", "solver.prototxt", "deploy.prototxt", "train.log", "test.log")  # of a run, beside its weights
 FIGURE_KINDS = (".png", ".svg")  # to look at, and to print
 KINDS = (".csv", ".png", ".svg", ".wav", ".hdf5")  # of an outcome's files
 
@@ -98,8 +99,8 @@ def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
         runs = {}
         for run in trained_runs(setting):
             if experiment.networks is None or run.run.network in experiment.networks:
-                logs = [run.folder / name for name in ("train.log", "test.log", "run.json")]
-                own = _digest(*(p.read_bytes() for p in logs if p.exists()))
+                paths = [run.folder / name for name in RUN_FILES]
+                own = _digest(*(p.read_bytes() if p.exists() else b"" for p in paths))
                 # the lists and recordings that it was made from, which are those of the preprocessed folder
                 runs[str(run.run)] = [run.weights_sha256, own, *run.recordings.values()]
         made_from["runs"] = runs
