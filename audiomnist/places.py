@@ -9,6 +9,6 @@ _INSTALLED = (_PACKAGE / "models").is_dir()
 _FILES = _PACKAGE if _INSTALLED else _PACKAGE.parent
 
 MODELS = _FILES / "models"  # <network>/*.prototxt
-TABLES = _FILES / "data"  # splits.json and corrections.json of AudioMNIST
+TABLES = _FILES / "data"  # AudioMNIST: splits, corrections, and the recording dates that it is known by
 # where recordings, inputs, runs and results lie unless an option says otherwise
 HOME = Path.cwd() if _INSTALLED else _PACKAGE.parent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -46,12 +47,16 @@ def made_by() -> dict[str, str]:
 
 
 @cache
-def code_digest(*packages: ModuleType) -> str:
-    """SHA-256, hexadecimal, over the modules of these packages and of those inside them."""
+def code_digest(*packages: ModuleType | str) -> str:
+    """SHA-256, hexadecimal, over the modules of these packages and of those inside them.
+
+    A package that is given by its name is not imported for it.
+    """
     digest = hashlib.sha256()
     for package in packages:
-        folder = Path(*package.__path__)
+        spec = find_spec(package) if isinstance(package, str) else package.__spec__
+        folder = Path(*spec.submodule_search_locations)
         for path in sorted(folder.rglob("*.py")):
-            for part in (f"{package.__name__}/{path.relative_to(folder).as_posix()}".encode(), path.read_bytes()):
+            for part in (f"{spec.name}/{path.relative_to(folder).as_posix()}".encode(), path.read_bytes()):
                 digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()

@@ -119,8 +119,8 @@ class Blob:
         """Change the shape; `reshape()` makes a scalar. Content follows Caffe's rule (see Storage.resize)."""
         if tuple(shape) == self._shape:
             return
-        check(len(shape) <= MAX_AXES, f"Blob: found {len(shape)} axes; at most {MAX_AXES} are possible")
-        check(all(int(n) >= 0 for n in shape), f"Blob: found shape {tuple(shape)}; wanted dimensions >= 0")
+        check(len(shape) <= MAX_AXES, f"Blob: expected at most {MAX_AXES} axes, got {len(shape)}")
+        check(all(int(n) >= 0 for n in shape), f"Blob: expected dimensions >= 0, got shape {tuple(shape)}")
         shape = torch.Size(int(n) for n in shape)
         count = math.prod(shape)
         check(count <= MAX_COUNT, f"Blob: shape {tuple(shape)} has {count} elements; blob size exceeds INT_MAX")

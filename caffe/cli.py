@@ -137,12 +137,12 @@ def gpu_ids(text: str) -> list[int]:
     """The GPU ids that flag -gpu names."""
     if text == "all":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        check(count, "-gpu: found 'all', but no usable CUDA device; use CPU mode (no -gpu)")
+        check(count, "-gpu: expected a usable CUDA device, got none; use CPU mode (no -gpu)")
         return list(range(count))
     try:
         return [int(part) for part in text.split(",") if part]
     except ValueError:
-        raise CaffeError(f"-gpu: found '{text}'; wanted ids such as 0,1 or 'all'") from None
+        raise CaffeError(f"-gpu: expected ids such as 0,1 or 'all', got '{text}'") from None
 
 
 def stages(text: str) -> list[str]:
@@ -194,7 +194,7 @@ def test(flags: argparse.Namespace, context: Context) -> int:
     """Score a model."""
     check(flags.model, "Need a model definition to score.")
     check(flags.weights, "Need model weights to score.")
-    check(flags.iterations > 0, f"-iterations: found {flags.iterations}; wanted a positive number")
+    check(flags.iterations > 0, f"-iterations: expected a positive number, got {flags.iterations}")
     _use_first_gpu(flags, context)
     net = Net(net_state(read_net(flags.model), caffe_pb2.TEST, flags.level, stages(flags.stage)), context)
     net.copy_from(flags.weights)
@@ -204,8 +204,8 @@ def test(flags: argparse.Namespace, context: Context) -> int:
         for value in values:
             check(
                 math.isfinite(value),
-                f"{flags.weights}: batch {batch}: {name} {glog.g(value)} found; finite numbers "
-                "were wanted (look at weights and data)",
+                f"{flags.weights}: batch {batch}: {name} expected finite numbers, got {glog.g(value)} (look at "
+                "weights and data)",
             )
 
     def check_scores(node):  # Accuracy makes ordinary numbers of NaN, which are no measure of anything
@@ -268,7 +268,7 @@ def time_(flags: argparse.Namespace, context: Context) -> int:
     """Benchmark a model, layer by layer."""
     check(flags.model, "Need a model definition to time.")
     check(flags.phase in ("", "TRAIN", "TEST"), 'phase must be "TRAIN" or "TEST"')
-    check(flags.iterations > 0, f"-iterations: found {flags.iterations}; wanted a positive number")
+    check(flags.iterations > 0, f"-iterations: expected a positive number, got {flags.iterations}")
     phase = caffe_pb2.TEST if flags.phase == "TEST" else caffe_pb2.TRAIN
     _use_first_gpu(flags, context)
     net = Net(net_state(read_net(flags.model), phase, flags.level, stages(flags.stage)), context)

@@ -29,7 +29,7 @@ def switch(environment: Mapping[str, str], variable: str, off: str, on: str) -> 
     """
     text = environment.get(variable, "")
     if text not in ("", "0", "1"):
-        raise CaffeError(f"{variable}: found '{text}'; wanted 0 ({off}) or 1 ({on})")
+        raise CaffeError(f"{variable}: expected 0 ({off}) or 1 ({on}), got '{text}'")
     return None if text == "" else text == "1"
 
 
@@ -37,7 +37,7 @@ def megabytes(environment: Mapping[str, str], variable: str) -> int | None:
     """The number of bytes that a variable gives in megabytes; None if it is absent."""
     text = environment.get(variable)
     if text is not None and not text.isdigit():
-        raise CaffeError(f"{variable}: found '{text}'; wanted a number of megabytes")
+        raise CaffeError(f"{variable}: expected a number of megabytes, got '{text}'")
     return None if text is None else int(text) * 2**20
 
 
@@ -241,7 +241,7 @@ def _require_gpu(index):
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not 0 <= int(index) < count:
         raise CaffeError(
-            f"GPU {index}: found {count} usable CUDA devices; use CPU mode or one of 0..{count - 1}"
+            f"GPU {index}: expected one of 0..{count - 1}, the usable CUDA devices, or CPU mode"
             if count
-            else f"GPU {index}: no usable CUDA device was found; use CPU mode"
+            else f"GPU {index}: expected a usable CUDA device, got none; use CPU mode"
         )

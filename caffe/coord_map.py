@@ -46,7 +46,7 @@ def window_map(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     if split:
         raise AssertionError(f"cannot crop with {', '.join(split)}: kernel_size, stride and pad alone are supported")
     if "kernel_size" not in params:
-        raise KeyError(f"{fn.type_name}: no kernel_size found; a coordinate map needs it")
+        raise KeyError(f"{fn.type_name}: expected a kernel_size, which a coordinate map needs, got none")
     kernel, dilation, stride, pad = (
         np.array(params.get(name, default), dtype=float, ndmin=1)
         for name, default in (("kernel_size", None), ("dilation", 1), ("stride", 1), ("pad", 0))

@@ -175,7 +175,7 @@ def draw_net_to_file(
     """Write the picture of a NetParameter to `filename`, in the format of its extension."""
     ext = os.path.splitext(filename)[1].lstrip(".")
     if not ext:
-        raise ValueError(f"{filename}: no extension found; .png, .svg, .pdf or .dot was wanted")
+        raise ValueError(f"{filename}: expected the extension .png, .svg, .pdf or .dot, got none")
     if ext == "dot":
         graph = get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm)
         picture = graph.to_string().encode()

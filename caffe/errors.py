@@ -6,7 +6,7 @@ from caffe_proto import UserError
 
 
 class CaffeError(UserError, RuntimeError):
-    """A net, solver or command cannot go on; the message is one sentence (where: what was found; what was wanted)."""
+    """A net, solver or command cannot go on; the message is one sentence, `place: expected Y, got X`."""
 
 
 def check(condition: object, message: str) -> None:

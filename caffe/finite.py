@@ -24,14 +24,14 @@ def check_loss(iteration: int, loss: float, net: Net, replayed: bool) -> None:
     """
     if np.isfinite(loss):
         return
-    found = f"Iteration {iteration}: the training loss is {glog.g(loss)}; a finite number was wanted "
+    place = f"Iteration {iteration}: expected a finite training loss, got {glog.g(loss)} "
     if replayed:
         raise CaffeError(
-            f"{found}(no snapshot was written since; earlier ones are untouched). Look at learning rate and "
+            f"{place}(no snapshot was written since; earlier ones are untouched). Look at learning rate and "
             "input data; CAFFE_CUDA_GRAPH=0 names the first blob that is not finite."
         )
     raise CaffeError(
-        f"{found}(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
+        f"{place}(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
         + first_not_finite(net)
     )
 
@@ -71,8 +71,8 @@ def check_weights(iteration: int, net: Net, history: Sequence[Blob] = ()) -> Non
         wrong = blob.count - int(blob.value.isfinite().sum())
         check(
             not wrong,
-            f"Iteration {iteration}: {name} holds NaN or infinite numbers ({wrong} of {blob.count}); "
-            "no snapshot was written (earlier ones are untouched): look at learning rate and data",
+            f"Iteration {iteration}: expected finite numbers in {name}, got {wrong} of {blob.count} that are NaN or "
+            "infinite; no snapshot was written (earlier ones are untouched): look at learning rate and data",
         )
 
 
@@ -81,7 +81,7 @@ def check_output(iteration: int, name: str, values: float | np.ndarray) -> None:
     for value in np.ravel(values):
         check(
             np.isfinite(value),
-            f"Iteration {iteration}: {name} is {glog.g(value)}; a finite number was wanted "
+            f"Iteration {iteration}: expected a finite number as {name}, got {glog.g(value)} "
             "(earlier snapshots are untouched): look at learning rate and data",
         )
 

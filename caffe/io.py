@@ -69,7 +69,7 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
     """The C x H x W array of a Datum: uint8 from bytes, else float64. Raises ValueError for an encoded image."""
     shape = (datum.channels, datum.height, datum.width)
     if datum.encoded:
-        raise ValueError("Datum: an encoded image found; raw pixels or floats were wanted")
+        raise ValueError("Datum: expected raw pixels or floats, got an encoded image")
     if len(datum.data):
         return np.frombuffer(datum.data, dtype=np.uint8).reshape(shape).copy()
     return np.array(datum.float_data, dtype=float).reshape(shape)

@@ -128,7 +128,7 @@ class Layer:
         given = self.layer_param.blobs
         index = len(self.blobs)
         if len(given):
-            self.check(index < len(given), f"found {len(given)} blobs in the prototxt; wanted more")
+            self.check(index < len(given), f"expected a blob for every parameter, got {len(given)} in the prototxt")
             array = blobproto_to_array(given[index], self.where)
             check_finite(array, f"{self.where}: blob {index} in the prototxt")
             load_blob(blob, array, f"{self.where}: Incorrect {'weight' if index == 0 else 'bias'} shape")

@@ -145,7 +145,7 @@ class Net:
             absent = {j for j in range(len(blobs)) if j >= len(arrays) or arrays[j] is None}
             check(
                 len(arrays) <= len(blobs) and absent <= shared,
-                f"{path}: Incompatible number of blobs for layer {name}: found {len(arrays)}; wanted {len(blobs)}",
+                f"{path}: Incompatible number of blobs for layer {name}: expected {len(blobs)}, got {len(arrays)}",
             )
             for j, array in enumerate(arrays):
                 if j in absent:

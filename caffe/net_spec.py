@@ -208,7 +208,7 @@ class Parameters:
     def __getattr__(self, name):
         message = getattr(caffe_pb2, f"{name}Parameter", None)
         if message is None:
-            raise AttributeError(f"no message {name}Parameter found; a name such as Pooling or Eltwise was wanted")
+            raise AttributeError(f"params: expected the name of a message, such as Pooling or Eltwise, got {name}")
 
         class Param:
             def __getattr__(self, constant):

@@ -46,12 +46,12 @@ class Net(net.Net):
             names = ("phase", "level", "stages", "weights")
             given = dict(zip(names, args, strict=False))
             if len(args) > len(names):
-                raise TypeError(f"Net: found {len(args) + 1} positional arguments; at most 5 are taken")
+                raise TypeError(f"Net: expected at most 5 positional arguments, got {len(args) + 1}")
             phase = given.get("phase", phase)
             level, stages = given.get("level", level), given.get("stages", stages)
             weights = given.get("weights", weights)
         if phase is None:
-            raise TypeError("Net: no phase found; wanted caffe.TRAIN or caffe.TEST")
+            raise TypeError("Net: expected a phase, caffe.TRAIN or caffe.TEST, got none")
         for path in (network_file, weights):
             if path is not None and not os.access(path, os.R_OK):
                 raise RuntimeError(f"Could not open file {os.fspath(path)}")

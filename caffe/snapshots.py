@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def check_writable(param: caffe_pb2.SolverParameter) -> None:
     """Raise CaffeError unless files can be made where SolverParameter `param` wants its snapshots."""
-    check(param.snapshot_prefix, "solver: snapshot is set; wanted snapshot_prefix as well")
+    check(param.snapshot_prefix, "solver: expected a snapshot_prefix because snapshot is set, got none")
     stem = f"{param.snapshot_prefix}_iter_{param.max_iter}."
     try:  # a new file, whose name is as long as that of the longest snapshot (.solverstate.h5)
         handle, probe = tempfile.mkstemp(".probe", os.path.basename(stem), os.path.dirname(stem) or os.curdir)
@@ -123,7 +123,7 @@ def read(path: str | os.PathLike, update: Update, net: Net) -> int:
     if not os.path.isfile(path):
         raise CaffeFileError(f"File not found: {path}")
     if path.endswith(".h5"):
-        check(is_hdf5(path), f"{path}: not an HDF5 file; a solverstate in HDF5 form was wanted")
+        check(is_hdf5(path), f"{path}: expected a solverstate in HDF5 form, got what is not an HDF5 file")
         iteration, model, step, history = _read_state_hdf5(path)
     else:
         state = read_solver_state(path)
@@ -131,10 +131,10 @@ def read(path: str | os.PathLike, update: Update, net: Net) -> int:
         history = [blobproto_to_array(b, path) for b in state.history]
     check(
         len(history) == len(update.history),
-        f"{path}: Incorrect length of history blobs.: found {len(history)}; wanted {len(update.history)}",
+        f"{path}: Incorrect length of history blobs.: expected {len(update.history)}, got {len(history)}",
     )
     for i, (blob, array) in enumerate(zip(update.history, history, strict=True)):
-        check(array.size == blob.count, f"{path}: history blob {i} has {array.size} numbers; wanted {blob.count}")
+        check(array.size == blob.count, f"{path}: expected {blob.count} numbers in history blob {i}, got {array.size}")
         check_finite(array, f"{path}: history blob {i}")
     if model:
         net.copy_from(model)

@@ -95,7 +95,7 @@ class Solver:
         self.log = TrainingLog(param, context)
         self.log.parameters()
         check(param.average_loss >= 1, "average_loss should be non-negative.")
-        check(param.iter_size >= 1, f"solver: found iter_size {param.iter_size}; wanted a positive one")
+        check(param.iter_size >= 1, f"solver: expected a positive iter_size, got {param.iter_size}")
         if param.snapshot and context.is_root:
             snapshots.check_writable(param)
         if param.random_seed >= 0:
@@ -424,7 +424,7 @@ class Solver:
         )
         check(
             not sources or param.test_interval > 0,
-            f"test_interval: found {param.test_interval}; wanted a positive one because there are test nets",
+            f"test_interval: expected a positive number because there are test nets, got {param.test_interval}",
         )
         if not self.context.is_root:
             return []  # only the root tests

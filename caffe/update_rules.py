@@ -211,11 +211,11 @@ def check_policy(param: caffe_pb2.SolverParameter) -> None:
     check(param.lr_policy in POLICIES, f"Unknown learning rate policy: {param.lr_policy} (known policies: {known})")
     check(
         param.gamma >= 0 or param.lr_policy in ("fixed", "poly"),
-        f"lr_policy {param.lr_policy}: found gamma {param.gamma:g}; wanted one >= 0",
+        f"lr_policy {param.lr_policy}: expected a gamma >= 0, got {param.gamma:g}",
     )
     check(
         param.stepsize > 0 or param.lr_policy not in ("step", "sigmoid"),
-        f"lr_policy {param.lr_policy}: found stepsize {param.stepsize}; wanted a positive one",
+        f"lr_policy {param.lr_policy}: expected a positive stepsize, got {param.stepsize}",
     )
 
 

@@ -69,13 +69,16 @@ def _multiplicity(count: int) -> np.ndarray:
     return times
 
 
-def kept_share(carried: ArrayLike, relevance: ArrayLike) -> float:
-    """Of one waveform: sum of the relevance in frequency (any shape) over that of the samples; NaN where that is 0.
+def kept_share(x: ArrayLike, relevance: ArrayLike, ridge: float = RIDGE) -> float:
+    """Of one waveform: sum |R| x^2 / (x^2 + d^2) over sum |R|, what of its relevance is carried into frequency, 0 to 1;
+    NaN where R is 0.
 
-    What is missing to 1 stayed behind with samples that are zero or small beside d.
+    The rest stayed behind with samples that are zero or small beside d. Magnitudes, so that what stays behind of both
+    signs does not make up for one another, as it does in the sums.
     """
-    total = float(np.sum(relevance, dtype=np.float64))
-    return float(np.sum(carried, dtype=np.float64)) / total if total else float("nan")
+    x, relevance = _waveforms(x, relevance)
+    total = np.abs(relevance).sum()
+    return float(np.abs(_shares(x, relevance, ridge) * x).sum() / total) if total else float("nan")
 
 
 def cancellation(carried: ArrayLike) -> float:

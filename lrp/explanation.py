@@ -59,10 +59,11 @@ class Explanation:
 
         return view.draw(self, item)
 
-    def play(self, item: int = 0, formula: str = "relu(R)*x") -> Sound:
+    def play(self, item: int = 0, formula: str | None = None) -> Sound:
         """One item's relevance made audible: what a notebook shows as a player, and has `signal`, `rate`, `write`.
 
-        formula: one of `audiomnist.explain.audible.FORMULAS`. Raises LRPError where the input is no sound.
+        formula: one of `audiomnist.explain.audible.FORMULAS`; None: its DEFAULT. Raises LRPError where nothing
+        sounds.
         """
         from lrp import view
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import leftovers
 from tests.needs import must_be_there, need
 
 BVLC = Path(__file__).with_name("bvlc.sh")
@@ -15,10 +16,35 @@ BVLC = Path(__file__).with_name("bvlc.sh")
 
 def pytest_configure():
     must_be_there()
+    leftovers.mark()
     # a shell without job control starts background commands with both ignored, which all their children inherit
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(config, items):
+    """With several workers, files with slow tests come first: none of them is begun when all else is done."""
+    if config.getoption("dist", "no") != "no":
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_unconfigure():
+    """A thread that waits for ever must not keep the run from ending; the test that left it is red already."""
+    if leftovers.threads():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_behind():
+    """The last test of a file is an error when its tests left processes (which are killed) or threads behind."""
+    before = set(leftovers.threads())
+    yield
+    left = leftovers.end_them() if leftovers.processes() or set(leftovers.threads()) - before else []
+    assert not left, f"left behind by {os.environ['PYTEST_CURRENT_TEST'].split('::')[0]}: " + "; ".join(left)
 
 
 @pytest.fixture(autouse=True)

@@ -76,7 +76,7 @@ def test_the_packages_are_those_that_were_installed(installed, tmp_path):
     )
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     assert engine.startswith("1.0") and made_by["version"] == version and made_by["commit"].split("+")[0] == head
-    assert tables == ["corrections.json", "splits.json"]
+    assert tables == ["corrections.json", "recordingdates.json", "splits.json"]
     place = installed.parents[1]
     assert all(Path(file).is_relative_to(place) for file in [models, *files])
     assert Path(home) == (tmp_path if "site-packages" in models else place / "source")
@@ -98,6 +98,7 @@ def test_every_data_file_of_the_repository_is_there(installed, tmp_path):
             assert (there / name).read_bytes() == (here / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_commands_work_from_any_folder(installed, tmp_path):
     """A prototxt of nobody's trains, is explained, and a run of the study is rendered."""
     (tmp_path / "net.prototxt").write_text(
@@ -121,6 +122,7 @@ def test_the_commands_work_from_any_folder(installed, tmp_path):
     assert "expected a command" in run(installed, tmp_path, "audiomnist", "fly", code=2)[1]
 
 
+@pytest.mark.slow
 def test_every_sub_command_has_a_help(installed, tmp_path):
     usage = run(installed, tmp_path, "audiomnist")[0]
     listed = [line.split()[0] for line in usage.splitlines() if line.startswith("  ") and "  " in line.strip()]

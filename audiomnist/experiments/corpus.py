@@ -21,7 +21,7 @@ def recordings(data: Path) -> pd.DataFrame:
     table = corpus_table(data)
     heard = table.dropna(subset=["seconds"])  # preprocessing lists defects; here only what can be heard counts
     if heard.empty:
-        raise ExperimentError(f"{data}: no readable recording found; one at least was wanted")
+        raise ExperimentError(f"{data}: expected a readable recording at least, got none")
     return heard.fillna({"gender": "unknown"}).reset_index(drop=True)
 
 
@@ -34,12 +34,12 @@ def speakers(frame: pd.DataFrame) -> pd.DataFrame:
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Counts and durations: columns quantity, ours, paper."""
-    by_sex = frame.groupby("speaker")["gender"].first().value_counts()
+    by_gender = frame.groupby("speaker")["gender"].first().value_counts()
     ours = {
         "recordings": len(frame),
         "speakers": frame["speaker"].nunique(),
-        "female speakers": int(by_sex.get("female", 0)),
-        "male speakers": int(by_sex.get("male", 0)),
+        "female speakers": int(by_gender.get("female", 0)),
+        "male speakers": int(by_gender.get("male", 0)),
         "digits": frame["digit"].nunique(),
         "hours": frame["seconds"].sum() / 3600,
         "mean seconds": frame["seconds"].mean(),
@@ -57,11 +57,11 @@ def make(setting: Setting) -> Outcome:
     hours = counts.set_index("quantity").loc["hours", "ours"]
     findings = [
         f"{len(frame)} recordings by {len(people)} speakers "
-        f"({', '.join(f'{n} {sex}' for sex, n in people['gender'].value_counts().items())}), {hours:.2f} hours, "
+        f"({', '.join(f'{n} {gender}' for gender, n in people['gender'].value_counts().items())}), {hours:.2f} hours, "
         f"{frame['seconds'].mean():.3f} s on average, {frame['seconds'].max():.3f} s at most.",
         "AudioMNIST: the paper gives about 9.5 hours; an independent count of its files gives 5 h 21 min.",
     ]
-    caption = "Durations by digit and by speaker; the speakers' sexes, and ages where the metadata has plausible ones."
+    caption = "Durations by digit and by speaker; genders, and ages where the metadata has plausible ones."
     return Outcome(
         tables={"summary": counts, "speakers": people, "recordings": frame},
         figures={"corpus": (draw_corpus(frame), caption)},

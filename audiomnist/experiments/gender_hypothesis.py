@@ -11,21 +11,25 @@ swapped, which distorts as much and moves the harmonics away from the other gend
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from audiomnist.explain import drawing
-from audiomnist.runs.summary import mean_and_deviation, percent
 from audiomnist.signal.geometry import SPECTROGRAM
-from audiomnist.study import relevance
-from audiomnist.study.outcome import Conclusion, Experiment, Outcome
+from audiomnist.study import paper, relevance, statistics
+from audiomnist.study.conclusion import ABOVE_ZERO, BELOW_ZERO, Conclusion
+from audiomnist.study.outcome import Experiment, Outcome
 from audiomnist.study.setting import Setting
 from audiomnist.study.trained import SEX_COLUMN, SEXES, Recordings, TrainedRun, trained_runs
 from lrp import Explanation
 
 NETWORK, TASK = "AlexNet", "gender"
+CHANCE = 0.5
 MALE, FEMALE = SEXES.index("male"), SEXES.index("female")
 FACTORS = {MALE: 1.5, FEMALE: 0.66}  # of the frequency axis, by the speaker's sex
 CONDITIONS = {
@@ -52,7 +56,7 @@ def scale_frequency(data: np.ndarray, factor: float, edge: str = EDGE) -> np.nda
     stays); beyond the last bin it is `EDGES[edge]`.
     """
     if factor <= 0:
-        raise ValueError(f"factor {factor}: a positive number was wanted")
+        raise ValueError(f"factor: expected a positive number, got {factor}")
     bins = data.shape[-2]
     position = np.arange(bins) / factor
     inside = position <= bins - 1
@@ -75,57 +79,78 @@ def in_condition(recordings: Recordings, condition: str, edge: str = EDGE) -> np
     return data
 
 
-def measure(
+def answers(
     runs: list[TrainedRun], limit: int | None = None, edge: str = EDGE, conditions: tuple[str, ...] = tuple(CONDITIONS)
 ) -> pd.DataFrame:
-    """Accuracy of every run in each of the conditions, for each sex and for both.
+    """Columns edge, condition and those of `TrainedRun.answers`, a row for each run, condition and test recording."""
+    frames = [
+        run.answers(limit, partial(in_condition, condition=condition, edge=edge)).assign(
+            **run.provenance, engine=run.setting.engine, selection_seed=run.setting.seed, edge=edge, condition=condition
+        )
+        for run in runs
+        for condition in conditions
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def by_sex(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """{"female", "male", "both": the rows of these speakers}, without those that have none."""
+    parts = {"female": frame[frame["sex"] == "female"], "male": frame[frame["sex"] == "male"], "both": frame}
+    return {sex: own for sex, own in parts.items() if len(own)}
+
+
+def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of every run in each of the conditions, for each sex and for both, of `answers`.
 
     Columns edge, condition, sex, recordings, correct, accuracy (0 to 1), beside what made the run.
     """
+    about = [
+        "network", "task", "split", "iterations", "training_engine", "training_seed", "weights_sha256", "engine",
+        "selection_seed", "edge", "condition",
+    ]  # fmt: skip
     rows = []
-    for run in runs:
-        scores = run.scores()
-        correct = {(condition, sex): [] for condition in conditions for sex in (MALE, FEMALE)}
-        with tqdm(total=len(run.listed(limit)), unit="rec", desc=f"gender hypothesis, {run.run}", disable=None) as bar:
-            for recordings in run.batches(limit):
-                sexes = recordings.labels[:, SEX_COLUMN]
-                for condition in conditions:
-                    predicted = scores(in_condition(recordings, condition, edge)).argmax(axis=1)
-                    for sex in (MALE, FEMALE):
-                        correct[condition, sex] += (predicted == sexes)[sexes == sex].tolist()
-                bar.update(len(recordings.names))
-        for condition in conditions:
-            groups = {SEXES[sex]: correct[condition, sex] for sex in (FEMALE, MALE)}
-            for name, hits in {**groups, "both": sum(groups.values(), [])}.items():
-                rows.append(
-                    {
-                        **run.provenance,
-                        "engine": run.setting.engine,
-                        "selection_seed": run.setting.seed,
-                        "edge": edge,
-                        "condition": condition,
-                        "sex": name,
-                        "recordings": len(hits),
-                        "correct": sum(hits),
-                        "accuracy": float(np.mean(hits)) if hits else float("nan"),
-                    }
-                )
+    for made_from, own in frame.groupby(about, sort=False):
+        for sex, part in by_sex(own).items():
+            counts = {"recordings": len(part), "correct": int(part["right"].sum()), "accuracy": part["right"].mean()}
+            rows.append({**dict(zip(about, made_from, strict=True)), "sex": sex, **counts})
     return pd.DataFrame(rows)
 
 
-def draw_accuracies(frame: pd.DataFrame) -> Figure:
-    """Accuracy by sex and condition: a bar for the mean over the splits, a dot for each split."""
-    figure = Figure(figsize=(6.5, 3.8), dpi=110, layout="constrained")
+def estimates(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Columns edge, condition, sex and those of an `Estimate` in percent: accuracy by speakers, of `answers`."""
+    rows = []
+    for (edge, condition), own in frame.groupby(["edge", "condition"], sort=False):
+        for sex, part in by_sex(own).items():
+            found = statistics.estimate(part, "right", seed).scaled(100)
+            rows.append({"edge": edge, "condition": condition, "sex": sex, **asdict(found)})
+    return pd.DataFrame(rows).drop(columns="p")
+
+
+def draw_accuracies(frame: pd.DataFrame, seed: int = 0) -> Figure:
+    """Accuracy by sex and condition of `answers`: a bar for the mean over speakers with its interval, a dot for each
+    speaker."""
+    figure = Figure(figsize=(7.5, 4), dpi=110, layout="constrained")
     axes = figure.subplots()
-    groups, colours = ["female", "male", "both"], {"original": "0.6", "scaled": "C3", "control": "C0"}
+    means = estimates(frame, seed).set_index(["condition", "sex"])
+    sexes, colours = ["female", "male", "both"], {"original": "0.6", "scaled": "C3", "control": "C0"}
     for k, condition in enumerate(CONDITIONS):
-        for place, sex in enumerate(groups):
-            own = 100 * frame[(frame["condition"] == condition) & (frame["sex"] == sex)]["accuracy"].dropna()
+        parts = by_sex(frame[frame["condition"] == condition])
+        for place, sex in enumerate(sexes):
+            if sex not in parts:
+                continue
             where = place + 0.26 * (k - 1)
-            axes.bar(where, own.mean(), 0.24, color=colours[condition], label=condition if place == 0 else None)
-            axes.plot([where] * len(own), own, ".", color="k", markersize=4)
+            row = means.loc[(condition, sex)]
+            reach = None if np.isnan(row["low"]) else [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+            axes.bar(
+                where, row["mean"], 0.24, yerr=reach, capsize=4, color=colours[condition],
+                label=condition if place == 0 else None,
+            )  # fmt: skip
+            dots = 100 * statistics.speaker_means(parts[sex], "right")["value"].sort_values()
+            axes.plot(
+                where + np.linspace(-0.08, 0.08, len(dots)), dots, ".", color="k", markersize=4, alpha=0.5, zorder=3
+            )
     axes.axhline(50, color="0.4", linestyle=":", linewidth=1)
-    axes.set_xticks(range(len(groups)), [f"{g} speakers" if g != "both" else "both" for g in groups])
+    axes.set_xticks(range(len(sexes)), [f"{sex} speakers" if sex != "both" else "both" for sex in sexes])
     axes.set(ylabel="accuracy (%)", ylim=(0, 102))
     figure.legend(title="frequency axis", fontsize="small", title_fontsize="small", loc="outside upper center", ncols=3)
     return figure
@@ -154,35 +179,45 @@ def draw_examples(run: TrainedRun, recordings: Recordings, explanations: dict[st
     return figure
 
 
-def findings(frame: pd.DataFrame) -> list[str]:
-    """A sentence for each condition, and for each other way to fill what squeezing leaves empty."""
+def findings(means: pd.DataFrame) -> list[str]:
+    """A sentence for each condition, and for each other way to fill what squeezing leaves empty, of `estimates`."""
     sentences = []
-    for (edge, condition), own in frame.groupby(["edge", "condition"], sort=False):
-        parts = []
-        for sex in ("both", "female", "male"):
-            values = own[own["sex"] == sex]["accuracy"].dropna()
-            if len(values):
-                parts.append(f"{percent(*mean_and_deviation([100 * value for value in values]))} % ({sex})")
+    for (edge, condition), own in means.groupby(["edge", "condition"], sort=False):
+        parts = [
+            f"{row.mean:.2f} %" + ("" if np.isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]") + f" ({row.sex})"
+            for row in own[::-1].itertuples()
+        ]
         filled = "" if edge == EDGE or condition == UNSCALED else f", its empty top filled by {edge}"
         sentences.append(f"Frequency axis {condition}{filled}: accuracy {', '.join(parts)}.")
     return sentences
 
 
-def conclusions(frame: pd.DataFrame) -> list[Conclusion]:
-    """The scaled axis fools the network, the swapped factors harm less."""
-    both = frame[frame["sex"] == "both"].groupby("condition")["accuracy"].mean()
-    original, scaled, control = (100 * both[condition] for condition in CONDITIONS)
+def conclusions(
+    frame: pd.DataFrame, seed: int = 0, not_applicable: str | None = None, edge: str = EDGE
+) -> list[Conclusion]:
+    """The scaled axis fools the network, the swapped factors harm less: of `answers`, filled by `edge` alone."""
+    frame = frame[frame["edge"] == edge]
+    original, scaled, control = (frame[frame["condition"] == condition] for condition in CONDITIONS)
     return [
         Conclusion(
-            "with the frequency axis scaled towards the other gender, accuracy falls below chance: the network "
-            "is fooled",
-            scaled < 50,
-            f"{original:.1f} % before, {scaled:.1f} % after",
+            "with the frequency axis scaled towards the other gender, accuracy falls",
+            statistics.contrast(scaled, original, "right", seed).scaled(100),
+            BELOW_ZERO,
+            " points",
+            not_applicable,
+        ),
+        Conclusion(
+            "scaled so, it falls below chance: the network is fooled",
+            statistics.estimate(scaled, "right", seed, against=CHANCE).scaled(100),
+            (-math.inf, 100 * CHANCE),
+            not_applicable=not_applicable,
         ),
         Conclusion(
             "the same factors swapped, which move the harmonics away from the other gender's, harm less",
-            control > scaled,
-            f"{control:.1f} % against {scaled:.1f} %",
+            statistics.contrast(control, scaled, "right", seed).scaled(100),
+            ABOVE_ZERO,
+            " points",
+            not_applicable,
         ),
     ]
 
@@ -191,9 +226,12 @@ def make(setting: Setting) -> Outcome:
     """Accuracies of every gender run in every condition, and relevance before and after for the first run."""
     runs = trained_runs(setting, NETWORK, TASK)
     limit = setting.recordings(None)
-    frame = measure(runs, limit)
+    frame = answers(runs, limit)
     moved = tuple(condition for condition in CONDITIONS if condition != UNSCALED)
-    others = [measure(runs, limit, edge, moved) for edge in EDGES if edge != EDGE]
+    everything = pd.concat(
+        [frame, *(answers(runs, limit, edge, moved) for edge in EDGES if edge != EDGE)], ignore_index=True
+    )
+    means = estimates(everything, setting.seed)
     run = runs[0]
     recordings = run.examples()
     composite = setting.composites[0]
@@ -203,7 +241,8 @@ def make(setting: Setting) -> Outcome:
     caption = (
         "Accuracy of the gender AlexNet on test spectrograms as they are, with the frequency axis scaled "
         "towards the other gender (male x 1.5, female x 0.66), and with the factors swapped (control). Bars: "
-        "mean over the splits; dots: single splits."
+        "mean over speakers with 95 % intervals (bootstrap over speakers, then recordings); dots: single speakers; "
+        "dotted: chance."
     )
     resolution = drawing.resolution(explanations[UNSCALED], SPECTROGRAM)
     example = (
@@ -211,19 +250,26 @@ def make(setting: Setting) -> Outcome:
         f"{f', {resolution}' if resolution else ''}). Examples; they do not say which of fundamental, harmonics and "
         "formants the network uses."
     )
-    return Outcome(
+    outcome = Outcome(
         tables={
-            "accuracy": pd.concat([frame, *others], ignore_index=True),
+            "accuracy": accuracies(everything),
+            "estimates": means,
             "explanations": pd.concat(rows, ignore_index=True),
+            "recordings": everything,
         },
         figures={
-            "accuracy": (draw_accuracies(frame), caption),
+            "accuracy": (draw_accuracies(frame, setting.seed), caption),
             "examples": (draw_examples(run, recordings, explanations), example),
         },
-        findings=findings(pd.concat([frame, *others])),
-        conclusions=conclusions(frame),
+        findings=findings(means),
+        conclusions=conclusions(everything, setting.seed, paper.not_comparable(setting, runs, TASK, [NETWORK])),
         unverified=[UNVERIFIED],
     )
+    if setting.keep_relevance:
+        for condition, explanation in explanations.items():
+            data = in_condition(recordings, condition)
+            outcome.arrays[f"{condition}_{composite}"] = relevance.arrays(run, recordings, explanation, data)
+    return outcome
 
 
 EXPERIMENT = Experiment(

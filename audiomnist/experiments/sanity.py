@@ -30,7 +30,9 @@ from tqdm import tqdm
 from audiomnist.explain import drawing
 from audiomnist.explain.faithfulness import best_other, energy
 from audiomnist.explain.similarity import cosine, histogram_entropy, rank_correlation, ssim
-from audiomnist.study.outcome import Conclusion, Experiment, Outcome
+from audiomnist.study import paper
+from audiomnist.study.conclusion import Conclusion
+from audiomnist.study.outcome import Experiment, Outcome
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.statistics import Estimate, estimate
 from audiomnist.study.trained import Recordings, TrainedRun, first_runs, import_quietly, trained_runs
@@ -281,17 +283,22 @@ def findings(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def conclusions(table: pd.DataFrame) -> list[Conclusion]:
+def conclusions(measured: Measured, table: pd.DataFrame, setting: Setting, runs: list[TrainedRun]) -> list[Conclusion]:
     """What must hold for pictures of relevance to speak about a class."""
-    return [
-        Conclusion(
-            f"{row['network']} on {row['task']}: {row['method']} is class-specific",
-            row["verdict"] == "class-specific",
-            f"{row['verdict']}: cosine of two classes {described(row, 'contrast')}, above another recording's with all "
-            f"weights new {described(row, 'above_null')}",
-        )
-        for _, row in table[~table["method"].isin(BASELINES)].iterrows()
-    ]
+    checked = []
+    for _, row in table[~table["method"].isin(BASELINES)].iterrows():
+        single = measured.single
+        splits = single[(single["network"] == row["network"]) & (single["task"] == row["task"])]["split"].nunique()
+        reason = paper.not_comparable(setting, runs, row["task"], [row["network"]])
+        of = f"{row['network']} on {row['task']}: {row['method']} is class-specific"
+        for column, what, end in (
+            ("contrast", "the cosine between two classes", CONTRAST),
+            ("above_null", "what all new weights leave above another recording's", TOLERANCE),
+        ):
+            values = (row[column], row[f"{column}_low"], row[f"{column}_high"])
+            found = Estimate(*map(float, values), splits, int(row["speakers"]), int(row["recordings"]))
+            checked.append(Conclusion(f"{of}, by {what}", found, (-np.inf, end), "", reason))
+    return checked
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -420,7 +427,7 @@ def make(setting: Setting) -> Outcome:
             ),
         },
         findings=findings(table),
-        conclusions=conclusions(table),
+        conclusions=conclusions(measured, table, setting, runs),
     )
     for network in dict.fromkeys(run.run.network for run in runs):
         for run in first_runs(setting, network):

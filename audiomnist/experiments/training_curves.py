@@ -28,7 +28,7 @@ def read_curves(log: Path) -> pd.DataFrame:
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        raise ExperimentError(f"{log}: {error.strerror}; the log of a training was wanted") from None
+        raise ExperimentError(f"{log}: expected the log of a training, got {error.strerror}") from None
     values: dict[tuple[int, str], float] = {}
     testing = None
     for line in lines:
@@ -40,7 +40,7 @@ def read_curves(log: Path) -> pd.DataFrame:
             quantity = VALIDATION_ACCURACY if match[1] == "accuracy" else VALIDATION_LOSS
             values[testing, quantity] = float(match[2])
     if not values:
-        raise ExperimentError(f"{log}: no lines of progress found; Caffe's log lines were wanted")
+        raise ExperimentError(f"{log}: expected Caffe's lines of progress, got none")
     return pd.DataFrame([(i, q, v) for (i, q), v in sorted(values.items())], columns=COLUMNS)
 
 
@@ -89,7 +89,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                     axes.axhline(100 / classes, color="0.6", linestyle=":", linewidth=1)
             if column == 0:
                 axes.set_ylabel("training loss" if row == 0 else "validation accuracy (%)")
-        grid[1, column].legend(fontsize="x-small")
+        grid[0, column].legend(fontsize="x-small")  # a short run has no validation
     return figure
 
 

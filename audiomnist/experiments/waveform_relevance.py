@@ -47,7 +47,7 @@ def legible(axes: Axes, carried: np.ndarray) -> bool:
     axes.text(
         0.5,
         0.5,
-        f"not drawn:\nsum |R| / |sum R| = {found:.3g}\n(below {MOST_CANCELLATION} wanted)",
+        f"not drawn: expected sum |R| / |sum R|\nbelow {MOST_CANCELLATION}, got {found:.3g}",
         transform=axes.transAxes,
         ha="center",
         va="center",
@@ -89,16 +89,15 @@ def draw(run: TrainedRun, recordings: Recordings, explanation: Explanation) -> F
     for index, (row, frequencies, frames) in enumerate(
         zip(figure.subfigures(count, 1, squeeze=False)[:, 0], *carry(recordings, explanation), strict=True)
     ):
+        x, own = recordings.data[index].ravel(), explanation.relevance[index].ravel()
         text = f"{relevance.line(run, recordings, explanation, index)}; {explanation.composite}"
         row.suptitle(
-            f"{text}, {drawing.measure(explanation, index, 3)}; DFT-LRP keeps "
-            f"{kept_share(frequencies, explanation.relevance[index]):.0%} of it",
+            f"{text}, {drawing.measure(explanation, index, 3)}; DFT-LRP keeps {kept_share(x, own):.0%} of |R|",
             fontsize="small",
             x=0.01,
             ha="left",
         )
         wave, zoom, frequency, both = row.subplots(1, 4, width_ratios=(1.6, 1, 1, 1.2))
-        x, own = recordings.data[index].ravel(), explanation.relevance[index].ravel()
         drawing.draw_waveform(row, wave, x, own, zoom, colourbar=False)
         draw_frequency(frequency, frequencies, len(x))
         draw_time_frequency(both, frames, len(x))
@@ -108,12 +107,13 @@ def draw(run: TrainedRun, recordings: Recordings, explanation: Explanation) -> F
 
 
 def measures(recordings: Recordings, explanation: Explanation) -> pd.DataFrame:
-    """Columns about DFT-LRP, a row for each recording: the share of sum(R) that it keeps, and sum |R| / |sum R| of its
+    """Columns about DFT-LRP, a row for each recording: the share of |R| that it keeps, and sum |R| / |sum R| of its
     relevance by frequency and in time and frequency."""
-    rows = zip(explanation.relevance, *carry(recordings, explanation), strict=True)
+    rows = zip(recordings.data, explanation.relevance, *carry(recordings, explanation), strict=True)
     columns = ("dft_kept_share", "dft_cancellation", "stdft_cancellation")
     return pd.DataFrame(
-        [(kept_share(f, own), cancellation(f), cancellation(tf)) for own, f, tf in rows], columns=columns
+        [(kept_share(x.ravel(), own.ravel()), cancellation(f), cancellation(tf)) for x, own, f, tf in rows],
+        columns=columns,
     )
 
 

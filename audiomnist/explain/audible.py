@@ -17,7 +17,7 @@ from audiomnist.signal.geometry import SAMPLE_RATE, SPECTROGRAM, Geometry
 from caffe_proto import write_file
 from lrp.errors import LRPError
 
-LEVEL = 0.05  # RMS of the active part, of full scale (-26 dB); what is to be compared is heard equally loud
+LEVEL = 0.04  # RMS of the active part, of full scale (-28 dB); what is to be compared is heard equally loud
 PEAK = 0.9  # of full scale, the most that a sound may reach: rare ones, of single clicks, stay quieter than LEVEL
 ACTIVE = 0.01  # of the peak: the active part goes from the first to the last sample that is at least so loud
 

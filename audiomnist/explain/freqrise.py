@@ -5,8 +5,8 @@ class is drawn against their share: 0, 0.05 ... 0.95 of *all* values, silent one
 area is the trapezoid over these shares (a probability of 1 throughout gives 0.95). Random and amplitude stand beside
 it. This follows the authors' public code, whose ways are not all ours: the true class is explained, not the predicted
 one; chance is drawn anew for every share; relevance in time-frequency lies on windows of 800 samples without overlap,
-amplitude and chance on Hann windows of 455 every 35, and DFT-LRP divides by x itself, without a ridge. Equal values, of which all negative relevance is a case, go in
-the order of their places (in the authors' code in the order that torch.topk has).
+amplitude and chance on Hann windows of 455 every 35; DFT-LRP divides by x itself, without a ridge. Equal values, of
+which all negative relevance is a case, go in the order of their places (in the authors' code in that of torch.topk).
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def explained(explanation: Explanation) -> Recording:
     if isinstance(given, Recording):
         return given
     if given is None:
-        raise LRPError("explanation: no input found; one that a network has made of an input wanted")
+        raise LRPError("explanation", "the input that was explained", "none")
     data = np.asarray(given, np.float32)
     return Recording(data, None, (), study_geometry(data.shape[1:]))
 
@@ -55,20 +55,20 @@ def _item(explanation: Explanation, item: int) -> tuple[Recording, int]:
     """(what was explained, the item's number from the front). Raises LRPError for an item that is not there."""
     count = len(explanation.relevance)
     if not -count <= item < count:
-        raise LRPError(f"explanation: item {item} found; one of {count} wanted, counted from 0")
+        raise LRPError("explanation", f"an item from 0 to {count - 1}", item)
     return explained(explanation), item % count
 
 
 def draw(explanation: Explanation, item: int = 0) -> Figure:
     """Relevance of one item over its spectrogram, waveform or image, with its caption. Raises LRPError."""
     recording, item = _item(explanation, item)
-    title = os.path.basename(recording.sources[item]) if recording.sources else None
+    title = os.path.basename(recording.sources[item]) if recording.sources else ""
     caption = drawing.caption(explanation, item)
     return drawing.compare(recording.data[item], [explanation.relevance[item]], [caption], title, recording.geometry)
 
 
-def play(explanation: Explanation, item: int = 0, formula: str = audible.DEFAULT) -> Sound:
-    """One item's relevance made audible, by one of `audible.FORMULAS`.
+def play(explanation: Explanation, item: int = 0, formula: str | None = None) -> Sound:
+    """One item's relevance made audible, by one of `audible.FORMULAS`; None: its DEFAULT.
 
     A spectrogram sounds where its recording is known: read from a WAV file, or with the waveform network's file beside
     it. Raises LRPError where there is nothing to hear.
@@ -82,10 +82,9 @@ def play(explanation: Explanation, item: int = 0, formula: str = audible.DEFAULT
         heard = data.ravel()
     if heard is None:
         place = recording.sources[item] if recording.sources else "explanation"
-        raise LRPError(
-            f"{place}: no waveform found for it; a WAV file, or a preprocessed one with the waveform network's file "
-            "beside it wanted (read with lrp.read)"
-        )
+        wanted = "a WAV file, or a preprocessed one beside the waveform network's, read with lrp.read"
+        raise LRPError(place, wanted, "nothing that sounds")
+    formula = formula or audible.DEFAULT
     return Sound(audible.of_input(data, heard, explanation.relevance[item], formula, geometry), geometry.sample_rate)
 
 

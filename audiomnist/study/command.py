@@ -34,6 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(COMPOSITES)} (default: {' '.join(default.composites)})",
     )
     add("--engine", choices=ENGINES, default=default.engine, help="computes class scores (default: %(default)s)")
+    add("--keep-relevance", action="store_true", help="write the relevance behind the pictures as HDF5 too")
 
 
 def read_setting(options: argparse.Namespace, gpu: int | None) -> Setting:
@@ -47,6 +48,7 @@ def read_setting(options: argparse.Namespace, gpu: int | None) -> Setting:
         composites=tuple(dict.fromkeys(options.composite)),
         engine=options.engine,
         gpu=gpu,
+        keep_relevance=options.keep_relevance,
     )
 
 

@@ -1,6 +1,6 @@
 """What an experiment leaves behind: tables as CSV, pictures, sounds, findings, and a record of what made them.
 
-    <output>/<experiment>/*.csv *.png *.wav and outcome.json
+    <output>/<experiment>/*.csv *.png *.svg *.wav *.hdf5 and outcome.json
 
 `outcome.json` holds the fingerprint of everything that the experiment was made from: an experiment whose fingerprint is
 unchanged and whose files are there is not made again. It says which files of its folder are the experiment's, and only
@@ -19,32 +19,20 @@ from pathlib import Path
 import pandas as pd
 
 import audiomnist
-import lrp
 from audiomnist.corpus.layout import scan
 from audiomnist.corpus.metadata import META_NAME
-from audiomnist.explain import drawing
+from audiomnist.explain import drawing, results
 from audiomnist.provenance import code_digest, made_by
+from audiomnist.study.conclusion import Conclusion, judge
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import trained_runs
 from caffe_proto import write_file
 
 RECORD = "outcome.json"
-KINDS = (".csv", ".png", ".wav")  # of an outcome's files
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """Something the paper concludes (or that must hold for it to be believed), and whether it holds here.
-
-    `holds` is decided from numbers alone; `evidence` names them.
-    """
-
-    statement: str
-    holds: bool
-    evidence: str
-
-    def __str__(self) -> str:
-        return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.statement} ({self.evidence})"
+CODE = ("audiomnist", "caffe", "caffe_proto", "lrp")  # packages that decide numbers
+RUN_FILES = ("run.json", "solver.prototxt", "deploy.prototxt", "train.log", "test.log")  # of a run, beside its weights
+FIGURE_KINDS = (".png", ".svg")  # to look at, and to print
+KINDS = (".csv", ".png", ".svg", ".wav", ".hdf5")  # of an outcome's files
 
 
 @dataclass
@@ -52,13 +40,14 @@ class Outcome:
     """The results of an experiment.
 
     tables: {file stem: DataFrame}; figures: {file stem: (matplotlib Figure, caption)}; sounds: {file stem: (WAV bytes,
-    caption)}; findings: sentences, each a paragraph; conclusions: the paper's, checked; unverified: sentences about
-    what is to be checked in the paper itself.
+    caption)}; arrays: {file stem: (columns, attributes) of `explain.results`}; findings: sentences, each a paragraph;
+    conclusions: the paper's, checked; unverified: sentences about what is to be checked in the paper itself.
     """
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     figures: dict[str, tuple] = field(default_factory=dict)
     sounds: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    arrays: dict[str, tuple[dict, dict]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     conclusions: list[Conclusion] = field(default_factory=list)
     unverified: list[str] = field(default_factory=list)
@@ -92,11 +81,13 @@ def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
     """Everything that an outcome depends on, by content and not by place."""
     made_from: dict[str, object] = {
         "experiment": experiment.name,
-        "code": code_digest(audiomnist, lrp),
+        "version": audiomnist.__version__,
+        "code": code_digest(*CODE),
         "limit": setting.limit,
         "seed": setting.seed,
         "composites": list(setting.composites),
         "engine": setting.engine,
+        "keep_relevance": setting.keep_relevance,
     }
     if experiment.reads in ("data", "both"):
         recordings, _ = scan(setting.data)
@@ -108,8 +99,10 @@ def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
         runs = {}
         for run in trained_runs(setting):
             if experiment.networks is None or run.run.network in experiment.networks:
-                logs = [run.folder / name for name in ("train.log", "test.log", "run.json")]
-                runs[str(run.run)] = [run.weights_sha256, _digest(*(p.read_bytes() for p in logs if p.exists()))]
+                paths = [run.folder / name for name in RUN_FILES]
+                own = _digest(*(p.read_bytes() if p.exists() else b"" for p in paths))
+                # the lists and recordings that it was made from, which are those of the preprocessed folder
+                runs[str(run.run)] = [run.weights_sha256, own, *run.recordings.values()]
         made_from["runs"] = runs
     return made_from
 
@@ -129,17 +122,17 @@ def earlier_files(folder: Path) -> list[str]:
 
     Raises ExperimentError for a folder that holds files and no record: they are somebody else's.
     """
-    wanted = "an empty folder, or one with an earlier outcome was wanted"
+    expected = "expected an empty folder, or one with an earlier outcome"
     try:
         listed = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
         own = [name for name in listed if Path(name).name == name and Path(name).suffix in KINDS]
     except FileNotFoundError:
         other = min((path.name for path in folder.iterdir()), default=None) if folder.is_dir() else None
         if other is not None:
-            raise ExperimentError(f"{folder}: {other} and no {RECORD} found; {wanted}") from None
+            raise ExperimentError(f"{folder}: {expected}, got {other} and no {RECORD}") from None
         return []
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ExperimentError(f"{folder / RECORD}: no experiment's record found; {wanted}") from None
+        raise ExperimentError(f"{folder / RECORD}: {expected}, got no experiment's record") from None
     return [name for name in own if (folder / name).is_file() or (folder / name).is_symlink()]
 
 
@@ -154,8 +147,9 @@ def write(
     earlier = earlier_files(folder)
     names = [
         *(f"{stem}.csv" for stem in outcome.tables),
-        *(f"{stem}.png" for stem in outcome.figures),
+        *(f"{stem}{kind}" for stem in outcome.figures for kind in FIGURE_KINDS),
         *(f"{stem}.wav" for stem in outcome.sounds),
+        *(f"{stem}.hdf5" for stem in outcome.arrays),
     ]
     # what a killed process leaves is known as this experiment's
     _write_record(folder, {"files": sorted({*earlier, *names})})
@@ -164,9 +158,14 @@ def write(
     for stem, table in outcome.tables.items():
         write_file(folder / f"{stem}.csv", table.to_csv(index=False, float_format="%.8g"))
     for stem, (figure, _) in outcome.figures.items():
-        drawing.write(figure, os.fspath(folder / f"{stem}.png"))
+        for kind in FIGURE_KINDS:
+            drawing.write(figure, os.fspath(folder / f"{stem}{kind}"))
     for stem, (sound, _) in outcome.sounds.items():
         write_file(folder / f"{stem}.wav", sound)
+    for stem, (columns, attributes) in outcome.arrays.items():
+        with results.writing(folder / f"{stem}.hdf5", attributes) as file:
+            file.append(columns)
+    judged = judge(outcome.conclusions)
     record = {
         "title": experiment.title,
         "made_from": made_from,
@@ -176,8 +175,11 @@ def write(
         "tables": [f"{stem}.csv" for stem in outcome.tables],
         "figures": {f"{stem}.png": caption for stem, (_, caption) in outcome.figures.items()},
         "sounds": {f"{stem}.wav": caption for stem, (_, caption) in outcome.sounds.items()},
+        "arrays": [f"{stem}.hdf5" for stem in outcome.arrays],
         "findings": outcome.findings,
-        "conclusions": [asdict(conclusion) | {"holds": bool(conclusion.holds)} for conclusion in outcome.conclusions],
+        "conclusions": [
+            one.record() | {"verdict": said} for one, (said, _) in zip(outcome.conclusions, judged, strict=True)
+        ],
         "unverified": outcome.unverified,
     }
     _write_record(folder, record)
@@ -194,7 +196,7 @@ def carry_out(experiment: Experiment, setting: Setting, output: Path) -> tuple[P
     Raises ExperimentError when what it needs is missing, or its folder holds somebody else's files.
     """
     if experiment.reads in ("data", "both") and not setting.data.is_dir():
-        raise ExperimentError(f"{setting.data}: no folder found; one with recordings was wanted")
+        raise ExperimentError(f"{setting.data}: expected a folder with recordings, got none")
     folder = output / experiment.name
     made_from = fingerprint(experiment, setting)
     if is_made(folder, made_from):

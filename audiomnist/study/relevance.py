@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from audiomnist.explain import results
 from audiomnist.explain.drawing import resolution, rule_summary
-from audiomnist.signal.geometry import Geometry
+from audiomnist.provenance import made_by
+from audiomnist.signal.geometry import Geometry, study_geometry
 from audiomnist.study.outcome import Outcome
 from audiomnist.study.setting import Setting
 from audiomnist.study.trained import Recordings, TrainedRun, first_runs
@@ -76,6 +78,17 @@ def conservation(frame: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def arrays(
+    run: TrainedRun, recordings: Recordings, explanation: Explanation, data: np.ndarray | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str | int]]:
+    """(columns, attributes) of `explain.results` for explained recordings; data: what was explained instead of their
+    own (N, C, H, W)."""
+    data = recordings.data if data is None else data
+    columns = results.columns(explanation, data, recordings.labels, recordings.names)
+    about = {"run": str(run.run), "weights_sha256": run.weights_sha256, **made_by()}
+    return columns, results.attributes(explanation, study_geometry(data.shape[1:])) | about
+
+
 def pictures(
     setting: Setting,
     network: str,
@@ -95,6 +108,9 @@ def pictures(
         frame = table(run, recordings, explanations)
         draw(outcome, run, recordings, explanations, frame)
         tables.append(frame)
+        if setting.keep_relevance:
+            for composite, explanation in explanations.items():
+                outcome.arrays[f"{run.run.task}_{composite}"] = arrays(run, recordings, explanation)
     outcome.tables["explanations"] = pd.concat(tables, ignore_index=True)
     outcome.findings = conservation(outcome.tables["explanations"])
     return outcome

@@ -1,6 +1,7 @@
 """One page of results, as HTML that needs no other file and as Markdown that links to the files beside it.
 
-It is made from what the experiments left behind (`outcome.json` and its files), and can be made again at any time.
+It is made from what the experiments left behind (`outcome.json` and its files), and can be made again at any time. All
+tests of the page are one family: their p are Holm's, and so are the verdicts.
 """
 
 from __future__ import annotations
@@ -14,19 +15,28 @@ from pathlib import Path
 import pandas as pd
 
 from audiomnist.corpus.demo_corpus import MANIFEST as DEMO_MANIFEST
+from audiomnist.preprocessing.lists import REJECTED
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.render import solver_value
+from audiomnist.signal.inputs import PERCENTILE
 from audiomnist.study.catalogue import catalogue
+from audiomnist.study.conclusion import Conclusion, judge
 from audiomnist.study.outcome import RECORD
+from audiomnist.study.paper import PARTS_OF_THE_PAPER
+from audiomnist.study.paper import TITLE as PAPER
 from audiomnist.study.setting import Setting
+from audiomnist.study.statistics import NOT_APPLICABLE
 from audiomnist.study.trained import trained_runs
 from caffe_proto import read_solver, write_file
 
 HTML_NAME, MARKDOWN_NAME = "index.html", "RESULTS.md"
 TITLE = "AudioMNIST, reproduced"
-PAPER = (
-    "Becker, Vielhaben, Ackermann, Müller, Lapuschkin, Samek, “AudioMNIST: Exploring Explainable Artificial "
-    "Intelligence for Audio Analysis on a Simple Benchmark”, Journal of the Franklin Institute 361(1), 2024"
+DIFFERENCES, PARTS = "What differs from the paper, and why", "The paper's parts, and where they are here"
+VERDICTS = (
+    "Verdicts: an accuracy is reproduced where its 95 % interval over speakers lies within 2 points of the paper's, or "
+    "within the paper's standard deviation if that is more; a direction, where the interval lies on its side and the "
+    "sign-flip test over speakers says so (Holm's p below 0.05 over all tests of this page). Not reproduced: the "
+    "interval lies wholly elsewhere. Undecided: neither. Not applicable: the numbers are no evidence about the paper."
 )
 PAPER_SPLITS = {"digit": 5, "gender": 4}
 SHOWN_ROWS = 12  # of a table; the CSV beside it has all
@@ -36,7 +46,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; color: #222; }
 img { max-width: 100%; } figure { margin: 1.5em 0; } figcaption { color: #555; font-size: 90%; }
 table { border-collapse: collapse; margin: 1em 0; } td, th { padding: 0.2em 0.8em; border-bottom: 1px solid #ccc;
-text-align: left; } .no { color: #a00; } .yes { color: #070; } .check { color: #555; font-style: italic; }
+text-align: left; } .not-reproduced { color: #a00; }
+.reproduced { color: #070; } .undecided, .not-applicable { color: #555; } .check { color: #555; font-style: italic; }
 audio { height: 2em; vertical-align: middle; }
 """
 
@@ -48,6 +59,11 @@ class Section:
     name: str
     folder: Path
     record: dict
+
+    @property
+    def conclusions(self) -> list[Conclusion]:
+        """What was concluded, before it is judged beside the other sections."""
+        return [Conclusion.from_record(record) for record in self.record["conclusions"]]
 
     def table(self, stem: str) -> pd.DataFrame:
         return pd.read_csv(self.folder / f"{stem}.csv").head(SHOWN_ROWS)
@@ -102,7 +118,58 @@ def differences(setting: Setting) -> list[str]:
         "Where a recording lies in its padded second is drawn from a seed and the file's name; the authors' "
         "script draws it unseeded, so theirs cannot be repeated."
     )
-    return found
+    found.append(
+        "Of the spectrogram's 228 frequencies and 230 frames the lowest 227 and all frames but the first two and the "
+        "last are kept, as the authors' script does; the paper's text describes the crop otherwise (unverified)."
+    )
+    found.append(
+        "Pictures and sounds explain the true class of a recording, also where the network says another one (the tests "
+        "of faithfulness and sanity the predicted class, where they do not say otherwise), and start from its score "
+        f"before the softmax; the composites are {', '.join(setting.composites)}, the first wherever one "
+        "is used. Unless a composite says otherwise its rules measure from an input of zeros: silence for waveforms, "
+        "but the loudest value, 0 dB, for spectrograms. Which target, reference and rules the paper has is unverified."
+    )
+    return [*found, *rejections(setting.preprocessed)]
+
+
+def rejections(preprocessed: Path) -> list[str]:
+    """How many recordings preprocessing left out and for which network's sake, as sentences."""
+    path = preprocessed / REJECTED
+    if not path.exists():
+        return ["No recording was rejected: preprocessing refuses a corpus with defects unless told to leave them out."]
+    wavs = pd.read_csv(path).query("file.str.lower().str.endswith('.wav')").drop_duplicates("file")
+    scaling = int(wavs["found"].str.contains(f"{PERCENTILE}th percentile", regex=False).sum())
+    return [
+        f"{len(wavs)} recordings were rejected, for both networks: {scaling} because AudioNet's scaling cannot be "
+        f"computed from them (AlexNet could have used them), {len(wavs) - scaling} because neither network can use "
+        "them."
+    ]
+
+
+def parts_of_the_paper(found: list[Section]) -> list[tuple[str, str, list[str]]]:
+    """(part of the paper, experiment or "", files or a sentence why it is not reproduced) for each part."""
+    made = {section.name: section for section in found}
+    rows = []
+    for part, name, remark in PARTS_OF_THE_PAPER:
+        if name is None:
+            rows.append((part, "", [remark]))
+        elif name in made:
+            record = made[name].record
+            tables = record["tables"] if not record["figures"] else record["tables"][:1]
+            rows.append((part, name, [*tables, *record["figures"], *list(record["sounds"])[:1]]))
+        else:
+            rows.append((part, "", ["not reproduced, because this experiment has no results here"]))
+    return rows
+
+
+def judged(found: list[Section]) -> dict[str, list[tuple[Conclusion, str, str]]]:
+    """{section: its conclusions, each with verdict and evidence}, all tests of the page taken together."""
+    everything = [(section.name, one) for section in found for one in section.conclusions]
+    results: dict[str, list] = {section.name: [] for section in found}
+    for (name, one), (verdict, evidence) in zip(everything, judge([one for _, one in everything]), strict=True):
+        because = f", because {one.not_applicable}" if verdict == NOT_APPLICABLE else ""
+        results[name].append((one, verdict, f"{evidence}{because}"))
+    return results
 
 
 def _cell(value: object) -> str:
@@ -116,11 +183,21 @@ def _rows(frame: pd.DataFrame) -> list[list[str]]:
     return [head, *([_cell(value) for value in row] for row in frame.values.tolist())]
 
 
+def _scalable(name: str) -> str:
+    """The name of a picture's SVG file."""
+    return Path(name).with_suffix(".svg").name
+
+
 def markdown(output: Path, setting: Setting) -> str:
     """The page as Markdown; pictures, sounds and tables are links relative to `output`."""
-    lines = [f"# {TITLE}", "", f"The study: {PAPER}.", "", "## What differs from the paper, and why", ""]
+    found = sections(output)
+    verdicts = judged(found)
+    lines = [f"# {TITLE}", "", f"The study: {PAPER}.", "", f"{VERDICTS}", "", f"## {DIFFERENCES}", ""]
     lines += [f"- {text}" for text in differences(setting)]
-    for section in sections(output):
+    lines += ["", f"## {PARTS}", "", "| in the paper | here |", "|---|---|"]
+    for part, name, files in parts_of_the_paper(found):
+        lines.append(f"| {part} | {', '.join(f'[{f}]({name}/{f})' if name else f for f in files)} |")
+    for section in found:
         record = section.record
         lines += ["", f"## {record['title']}", ""]
         for stem in SHOWN_TABLES.get(section.name, ()):
@@ -128,20 +205,23 @@ def markdown(output: Path, setting: Setting) -> str:
             lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)] + [""]
         lines += [f"- {text}" for text in record["findings"]]
         lines += [
-            f"- {'**Holds**' if c['holds'] else '**Does not hold here**'}: {c['statement']} ({c['evidence']})"
-            for c in record["conclusions"]
+            f"- **{verdict.capitalize()}**: {one.statement} ({evidence})"
+            for one, verdict, evidence in verdicts[section.name]
         ]
         lines += [f"- *To be checked in the paper:* {text}" for text in record["unverified"]]
         for name, caption in record["figures"].items():
-            lines += ["", f"![{section.name}]({section.name}/{name})", "", caption]
+            lines += ["", f"![{section.name}]({section.name}/{name})", ""]
+            lines += [f"{caption} ([SVG]({section.name}/{_scalable(name)}))"]
         for name, caption in record["sounds"].items():
             lines += ["", f"[{caption}]({section.name}/{name})"]
-        lines += [
-            "",
-            "Tables: " + ", ".join(f"[{n}]({section.name}/{n})" for n in record["tables"]) + ". Code "
-            f"{record['made_from']['code'][:12]}, seed {record['made_from']['seed']}.",
-        ]
+        links = ", ".join(f"[{name}]({section.name}/{name})" for name in [*record["tables"], *record["arrays"]])
+        lines += ["", f"Files: {links}. {_made_from(record)}"]
     return "\n".join(lines) + "\n"
+
+
+def _made_from(record: dict) -> str:
+    made_from = record["made_from"]
+    return f"Version {made_from['version']}, code {made_from['code'][:12]}, seed {made_from['seed']}."
 
 
 def _embedded(path: Path, kind: str) -> str:
@@ -151,10 +231,16 @@ def _embedded(path: Path, kind: str) -> str:
 def page(output: Path, setting: Setting) -> str:
     """The page as HTML with everything inside."""
     e = html.escape
-    parts = [f"<h1>{TITLE}</h1><p>The study: {e(PAPER)}.</p><h2>What differs from the paper, and why</h2><ul>"]
+    found = sections(output)
+    verdicts = judged(found)
+    parts = [f"<h1>{TITLE}</h1><p>The study: {e(PAPER)}.</p><p>{e(VERDICTS)}</p><h2>{DIFFERENCES}</h2><ul>"]
     parts += [f"<li>{e(text)}</li>" for text in differences(setting)]
-    parts.append("</ul>")
-    for section in sections(output):
+    parts.append(f"</ul><h2>{PARTS}</h2><table><tr><th>in the paper</th><th>here</th></tr>")
+    for part, name, files in parts_of_the_paper(found):
+        links = ", ".join(f'<a href="{name}/{e(file)}">{e(file)}</a>' if name else e(file) for file in files)
+        parts.append(f"<tr><td>{e(part)}</td><td>{links}</td></tr>")
+    parts.append("</table>")
+    for section in found:
         record = section.record
         parts.append(f'<h2 id="{section.name}">{e(record["title"])}</h2>')
         for stem in SHOWN_TABLES.get(section.name, ()):
@@ -164,23 +250,22 @@ def page(output: Path, setting: Setting) -> str:
             parts.append("</table>")
         parts.append("<ul>")
         parts += [f"<li>{e(text)}</li>" for text in record["findings"]]
-        for c in record["conclusions"]:
-            mark = '<b class="yes">Holds</b>' if c["holds"] else '<b class="no">Does not hold here</b>'
-            parts.append(f"<li>{mark}: {e(c['statement'])} ({e(c['evidence'])})</li>")
+        for one, verdict, evidence in verdicts[section.name]:
+            mark = f'<b class="{verdict.replace(" ", "-")}">{verdict.capitalize()}</b>'
+            parts.append(f"<li>{mark}: {e(one.statement)} ({e(evidence)})</li>")
         parts += [f'<li class="check">To be checked in the paper: {e(text)}</li>' for text in record["unverified"]]
         parts.append("</ul>")
         for name, caption in record["figures"].items():
             source = _embedded(section.folder / name, "image/png")
+            link = f'<a href="{section.name}/{_scalable(name)}">SVG</a>'
             parts.append(f'<figure><img alt="{section.name}" src="{source}">')
-            parts.append(f"<figcaption>{e(caption)}</figcaption></figure>")
+            parts.append(f"<figcaption>{e(caption)} ({link})</figcaption></figure>")
         for name, caption in record["sounds"].items():
             source = _embedded(section.folder / name, "audio/wav")
             parts.append(f'<p><audio controls src="{source}"></audio> {e(caption)}</p>')
-        links = ", ".join(f'<a href="{section.name}/{name}">{name}</a>' for name in record["tables"])
-        parts.append(
-            f'<p class="check">Tables: {links}. Code {record["made_from"]["code"][:12]}, seed '
-            f"{record['made_from']['seed']}.</p>"
-        )
+        files = [*record["tables"], *record["arrays"]]
+        links = ", ".join(f'<a href="{section.name}/{name}">{name}</a>' for name in files)
+        parts.append(f'<p class="check">Files: {links}. {_made_from(record)}</p>')
     body = "\n".join(parts)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title><style>{STYLE}</style>'

@@ -21,8 +21,8 @@ class Setting:
 
     `limit` is the largest number of test recordings looked at in each run (None: each experiment's own default; 0: all
     of them); which ones is drawn with `seed`. `engine` is one of `trained.ENGINES`, `gpu` the device it computes on
-    (None: the CPU). `kept` is where a long experiment keeps finished parts while it works (None: nowhere); it decides
-    nothing.
+    (None: the CPU). `keep_relevance`: the arrays behind pictures of relevance are written too, as HDF5. `kept` is where
+    a long experiment keeps finished parts while it works (None: nowhere); it decides nothing.
     """
 
     data: Path = HOME / "data"
@@ -33,6 +33,7 @@ class Setting:
     composites: tuple[str, ...] = COMPOSITES
     engine: str = "caffe"
     gpu: int | None = None
+    keep_relevance: bool = False
     kept: Path | None = None
 
     @classmethod

@@ -11,6 +11,8 @@ drawing all makes the variance of a split of n speakers too small by (n - 1) / n
 each speaker, 95 % intervals of simulated accuracies hold the truth in 93 to 95 % of the cases (5 splits of 12 speakers)
 and in 93 to 94 % (4 splits of 6), in 86 to 90 % of a single split of 6 (tests/audiomnist/study/test_statistics.py).
 
+Where all speakers are equal, such as right every time, an interval has no width: a bootstrap cannot know better.
+
 The test against a value is a sign-flip permutation test over speakers: two-sided, exact for few speakers.
 """
 
@@ -26,7 +28,8 @@ from scipy.stats import permutation_test
 
 UNIT = ["split", "speaker", "recording"]
 DRAWS = 10_000  # of the bootstrap
-LEVEL = 0.95  # of intervals; tests are at 1 - LEVEL
+ALPHA = 0.05  # of tests
+LEVEL = 1 - ALPHA  # of intervals
 EXACT_SPEAKERS = 16  # up to here all 2^n sign patterns are tried
 PATTERNS = 99_999  # of more speakers so many, drawn
 FEW_VALUES = 8  # different values of a speaker, up to which counts are drawn instead of recordings
@@ -102,8 +105,8 @@ def sign_flip_p(values: Sequence[float], seed: int = 0) -> float:
     Exact up to EXACT_SPEAKERS values; of more, PATTERNS sign patterns are drawn, and the observed one counts too.
     """
     values = np.asarray(values, np.float64)
-    if not values.any():
-        return 1.0
+    if len(values) < 2 or not values.any():
+        return 1.0  # every pattern is as far from 0
     patterns = 2**EXACT_SPEAKERS if len(values) <= EXACT_SPEAKERS else PATTERNS
     result = permutation_test(
         (values,),
@@ -134,7 +137,7 @@ def estimate(
     means = speaker_means(frame, column)
     low = high = math.nan
     if means.groupby("split").size().min() > 1:
-        tail = 50 * (1 - LEVEL)
+        tail = 50 * ALPHA
         low, high = np.percentile(bootstrap(frame, column, seed, draws), [tail, 100 - tail])
     p = None
     if against is not None:
@@ -188,13 +191,13 @@ def verdict(
     """What an estimate says of the claim that the true mean lies in `region` (its ends excluded; may be infinite).
 
     The interval inside the region: reproduced; wholly outside of it: not reproduced; else, or with a `p` (adjusted)
-    of 1 - LEVEL or more: undecided. Whatever the numbers, not applicable where `not_applicable` says why they are no
+    of ALPHA or more: undecided. Whatever the numbers, not applicable where `not_applicable` says why they are no
     evidence about AudioMNIST.
     """
     low, high = region
     if not_applicable is not None:
         return NOT_APPLICABLE
-    if math.isnan(found.low) or (p is not None and p >= 1 - LEVEL):
+    if math.isnan(found.low) or (p is not None and p >= ALPHA):
         return UNDECIDED
     if low < found.low and found.high < high:
         return REPRODUCED

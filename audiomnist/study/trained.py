@@ -11,12 +11,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
 from audiomnist.corpus.metadata import GENDERS
-from audiomnist.corpus.splits import OFFICIAL_COLUMNS, SPLITS_NAME, Splits, Task, load_splits
+from audiomnist.corpus.splits import OFFICIAL_COLUMNS, PARTS, SPLITS_NAME, Splits, Task, load_splits
 from audiomnist.explain.results import file_hash
 from audiomnist.runs.networks import NETWORKS
-from audiomnist.runs.run_folder import RECORD, RunName, list_name, progress
+from audiomnist.runs.run_folder import RECORD, RunName, list_name, origin, progress
 from audiomnist.study.setting import ExperimentError, Setting
 from caffe_proto import read_solver
 from lrp import Network
@@ -61,9 +63,26 @@ class TrainedRun:
         self.iterations, self.seed = int(solver.max_iter), int(solver.random_seed)
         self.deploy = folder / "deploy.prototxt"
         try:
-            self.engine = json.loads((folder / RECORD).read_text(encoding="utf-8"))["origin"]["engine"]
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            self.trained_in = Path(record["folder"])  # which its prototxts name; it may have been moved since
+            self.engine, self.recordings = record["origin"]["engine"], record["origin"]["recordings"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(f"{folder / RECORD}: cannot be read ({error}); a run's record was wanted") from None
+            raise ExperimentError(f"{folder / RECORD}: expected a run's record, got {error!r}") from None
+        self._check_recordings()
+
+    def _check_recordings(self) -> None:
+        """Refuse to look at other recordings than the run's: it may have trained on those that now are its test."""
+        preprocessed = self.setting.preprocessed
+        try:
+            now = origin(self.run, preprocessed, self.engine)["recordings"]
+        except (OSError, ValueError) as error:
+            raise ExperimentError(f"{preprocessed}: expected the lists of {self.run}, got {error}") from None
+        changed = [part for part in PARTS if self.recordings.get(part) != now[part]]
+        if changed:
+            raise ExperimentError(
+                f"{preprocessed}: expected the recordings that {self.folder} was made from, got others "
+                f"({', '.join(changed)})"
+            )
 
     @property
     def task(self) -> Task:
@@ -100,16 +119,17 @@ class TrainedRun:
     def listed(self, limit: int | None = None) -> list[str]:
         """The run's test recordings, paths in the preprocessed folder, in the list's order.
 
-        With `limit` that many of them at most, drawn with the setting's seed and the run's name.
+        With `limit` that many of them at most, drawn with the setting's seed and the run's task and split: networks
+        are compared on the same recordings.
         """
         path = self.setting.preprocessed / list_name(self.run, "test")
         try:
             names = path.read_text(encoding="utf-8").split()
         except OSError as error:
-            raise ExperimentError(f"{path}: {error.strerror}; the run's list of test recordings was wanted") from None
+            raise ExperimentError(f"{path}: expected the run's list of test recordings, got {error.strerror}") from None
         if limit is None or limit >= len(names):
             return names
-        rng = np.random.default_rng([self.setting.seed, *str(self.run).encode()])
+        rng = np.random.default_rng([self.setting.seed, *f"{self.run.task}_{self.run.split}".encode()])
         return [names[k] for k in sorted(rng.choice(len(names), limit, replace=False))]
 
     def read(self, names: list[str]) -> Recordings:
@@ -122,7 +142,7 @@ class TrainedRun:
                     data.append(file["data"][()].astype(np.float32))
                     labels.append(file["label"][()].astype(np.int64))
             except (OSError, KeyError) as error:
-                raise ExperimentError(f"{path}: not readable ({error}); a preprocessed recording was wanted") from None
+                raise ExperimentError(f"{path}: expected a preprocessed recording, got {error}") from None
         return Recordings(np.concatenate(data), np.concatenate(labels), tuple(names))
 
     def batches(self, limit: int | None = None, size: int = BATCH) -> Iterator[Recordings]:
@@ -130,6 +150,33 @@ class TrainedRun:
         names = self.listed(limit)
         for start in range(0, len(names), size):
             yield self.read(names[start : start + size])
+
+    def answers(
+        self, limit: int | None = None, change: Callable[[Recordings], np.ndarray] = lambda recordings: recordings.data
+    ) -> pd.DataFrame:
+        """What the network says of its test recordings (see `listed`), a row for each.
+
+        Columns split, speaker, recording, sex, digit; label and predicted, numbers of classes; right, bool.
+        change: the data (N, C, H, W) that the network is given instead of the recordings' own.
+        """
+        scores, rows = self.scores(), []
+        names = self.listed(limit)
+        with tqdm(total=len(names), unit="rec", desc=str(self.run), disable=None) as bar:
+            for recordings in self.batches(limit):
+                labels = recordings.labels[:, self.label_column]
+                predicted = scores(change(recordings)).argmax(axis=1)
+                rows += [
+                    {
+                        "split": self.run.split,
+                        **recordings.describe(index),
+                        "label": int(label),
+                        "predicted": int(said),
+                        "right": bool(said == label),
+                    }
+                    for index, (label, said) in enumerate(zip(labels, predicted, strict=True))
+                ]
+                bar.update(len(labels))
+        return pd.DataFrame(rows)
 
     def examples(self, digits: tuple[int, ...] = (0,)) -> Recordings:
         """A test recording of every digit in `digits` by a female and by a male speaker, female first.
@@ -142,10 +189,10 @@ class TrainedRun:
             sex = self._sex_of(name)
             if digit in digits and sex in (0, 1):
                 chosen.setdefault((digit, sex), name)
-        wanted = [(digit, sex) for digit in digits for sex in (1, 0) if (digit, sex) in chosen]
-        if not wanted:
-            raise ExperimentError(f"{self.run}: no test recording of digit {digits[0]} found; one at least was wanted")
-        return self.read([chosen[key] for key in wanted])
+        keys = [(digit, sex) for digit in digits for sex in (1, 0) if (digit, sex) in chosen]
+        if not keys:
+            raise ExperimentError(f"{self.run}: expected a test recording of digit {digits[0]}, got none")
+        return self.read([chosen[key] for key in keys])
 
     @cached_property
     def _sexes(self) -> dict[str, int]:
@@ -161,7 +208,7 @@ class TrainedRun:
     def scores(self) -> Callable[[np.ndarray], np.ndarray]:
         """A function from data (N, C, H, W) float32 to class scores before softmax (N, classes), by the engine."""
         if self.setting.engine not in ENGINES:
-            raise ExperimentError(f"engine {self.setting.engine}: not known; one of {', '.join(ENGINES)} was wanted")
+            raise ExperimentError(f"engine: expected one of {', '.join(ENGINES)}, got {self.setting.engine}")
         return ENGINES[self.setting.engine](self)
 
 
@@ -216,7 +263,7 @@ def trained_runs(setting: Setting, network: str | None = None, task: str | None 
     """
     splits_path = setting.preprocessed / SPLITS_NAME
     if not splits_path.exists():
-        raise ExperimentError(f"{setting.preprocessed}: no {SPLITS_NAME} found; a preprocessed folder was wanted")
+        raise ExperimentError(f"{setting.preprocessed}: expected a preprocessed folder, got one without {SPLITS_NAME}")
     splits = load_splits(splits_path)
     names = [RunName.parse(folder.name) for folder in setting.runs.glob("*") if (folder / RECORD).exists()]
     names = [name for name in names if name and name.network in NETWORKS and name.task in splits.tasks]
@@ -230,7 +277,7 @@ def trained_runs(setting: Setting, network: str | None = None, task: str | None 
                 found.append(TrainedRun(folder, name, setting, splits, weights))
     if not found:
         which = "".join(f" {word}" for word in (network, task) if word)
-        raise ExperimentError(f"{setting.runs}: no trained{which} run found; one at least was wanted")
+        raise ExperimentError(f"{setting.runs}: expected a trained{which} run at least, got none")
     return found
 
 

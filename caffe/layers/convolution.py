@@ -36,7 +36,7 @@ class ConvolutionBase(Layer):
         param = self.layer_param.convolution_param
         self.axis = bottom[0].axis(param.axis)
         self.axes = bottom[0].num_axes - self.axis - 1
-        self.check(self.axes <= 3, f"found {self.axes} spatial axes; at most 3 are possible")
+        self.check(self.axes <= 3, f"expected at most 3 spatial axes, got {self.axes}")
         self.kernel = spatial(param, "kernel_size", self.axes, None, self) if self.axes else []
         self.stride = spatial(param, "stride", self.axes, 1, self)
         self.pad = spatial(param, "pad", self.axes, 0, self)
@@ -54,7 +54,7 @@ class ConvolutionBase(Layer):
         ]
         self.check(
             all(n > 0 for n in out),
-            f"found input sizes {list(sizes)}, too small for kernel {self.kernel} with pad {self.pad}",
+            f"expected an input that the kernel {self.kernel} with pad {self.pad} fits in, got sizes {list(sizes)}",
         )
         return out
 
@@ -70,8 +70,8 @@ class ConvolutionBase(Layer):
         self.check(bottom[0].num_axes == self.axis + 1 + self.axes, "bottom num_axes may not change.")
         self.check(
             bottom[0].shape[self.axis] == self.channels,
-            f"Input size incompatible with convolution kernel: found {bottom[0].shape[self.axis]} channels; "
-            f"wanted {self.channels}",
+            f"Input size incompatible with convolution kernel: expected {self.channels} channels, "
+            f"got {bottom[0].shape[self.axis]}",
         )
         self.check(all(b.shape == bottom[0].shape for b in bottom), "All inputs must have the same shape.")
 
@@ -93,7 +93,7 @@ class Convolution(ConvolutionBase):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
         num_output = self.layer_param.convolution_param.num_output
-        self.check(num_output > 0, "found num_output 0; wanted a positive number")
+        self.check(num_output > 0, "expected a positive num_output, got 0")
         self.check(
             self.channels % self.group == 0 and num_output % self.group == 0,
             f"found {self.channels} input and {num_output} output channels in {self.group} groups; "
@@ -231,7 +231,7 @@ class Im2col(DifferentiableLayer, ConvolutionBase):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
-        self.check(self.axes > 0, "found no spatial axis; wanted at least one")
+        self.check(self.axes > 0, "expected at least one spatial axis, got none")
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check_bottoms(bottom)

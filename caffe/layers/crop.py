@@ -21,12 +21,12 @@ class Crop(Layer):
         axis, offsets = bottom[0].axis(param.axis), list(param.offset)
         self.check(
             bottom[1].num_axes == len(shape),
-            f"found bottoms of {len(shape)} and {bottom[1].num_axes} axes; wanted as many",
+            f"expected bottoms of as many axes, got {len(shape)} and {bottom[1].num_axes}",
         )
         self.check(
             len(offsets) in (0, 1, len(shape) - axis),
-            f"number of offset values specified must be equal to the number of dimensions following axis; "
-            f"found {len(offsets)}, wanted {len(shape) - axis}",
+            f"number of offset values specified must be equal to the number of dimensions following axis: "
+            f"expected {len(shape) - axis}, got {len(offsets)}",
         )
         offsets = offsets or [0]
         offsets = [0] * axis + (offsets * (len(shape) - axis) if len(offsets) == 1 else offsets)
@@ -34,7 +34,8 @@ class Crop(Layer):
         for i, (start, size) in enumerate(zip(offsets, sizes, strict=True)):
             self.check(
                 start + size <= shape[i],
-                f"the crop for dimension {i} is out of bounds: found offset {start} and size {size} in {shape[i]}",
+                f"the crop for dimension {i} is out of bounds: "
+                f"expected it inside {shape[i]}, got offset {start} and size {size}",
             )
         self.window = tuple(slice(start, start + size) for start, size in zip(offsets, sizes, strict=True))
         top[0].reshape(*sizes)

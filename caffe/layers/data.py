@@ -68,7 +68,7 @@ class DummyData(Layer):
         if param.shape:
             self.check(
                 not any(legacy),
-                "Both shape and legacy fields were specified: wanted shape, or num, channels, height and width",
+                "Both shape and legacy fields were specified: expected shape, or num, channels, height and width",
             )
             shapes = [tuple(s.dim) for s in param.shape]
         else:

@@ -56,8 +56,8 @@ def read_hdf5(path: str, names: Sequence[str], where: str) -> list[np.ndarray]:
             dataset = file[name]
             if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
                 raise CaffeError(
-                    f"{where}: {path}: dataset {name} is {dataset.dtype} with {dataset.ndim} axes; "
-                    "wanted float or integer data with at least 1 axis"
+                    f"{where}: {path}: expected dataset {name} of floats or integers with at least 1 axis, got "
+                    f"{dataset.dtype} with {dataset.ndim} axes"
                 )
             try:
                 arrays.append(dataset[...].astype(np.float32, order="C", copy=False))
@@ -65,13 +65,13 @@ def read_hdf5(path: str, names: Sequence[str], where: str) -> list[np.ndarray]:
                 raise CaffeError(f"{where}: {path}: dataset {name} cannot be read ({error})") from None
     rows = [a.shape[0] for a in arrays]
     if len(set(rows)) != 1 or rows[0] == 0:
-        raise CaffeError(f"{where}: {path}: datasets {list(names)} have {rows} rows; wanted equal numbers above 0")
+        raise CaffeError(f"{where}: {path}: expected datasets {list(names)} with as many rows each, got {rows}")
     for name, array in zip(names, arrays, strict=True):
         finite = np.isfinite(array).reshape(array.shape[0], -1).all(axis=1)
         if not finite.all():
             raise CaffeError(
-                f"{where}: {path}: row {int(np.argmin(finite))} of dataset {name} holds NaN or infinite "
-                "values; wanted numbers"
+                f"{where}: {path}: expected finite numbers in row {int(np.argmin(finite))} of dataset {name}, got "
+                "NaN or infinite values"
             )
     return arrays
 
@@ -102,8 +102,8 @@ class RowOrder:
                 self.random.shuffle(self.rows)
         elif not self.checked and len(self.rows) != count_rows(index):
             raise CaffeError(
-                f"found {count_rows(index)} rows in file {index} (counted from 0) of the list; wanted "
-                f"{len(self.rows)} as when the snapshot was written"
+                f"expected {len(self.rows)} rows in file {index} (counted from 0) of the list, as when the snapshot "
+                f"was written, got {count_rows(index)}"
             )
         self.checked = True
         return index, int(self.rows[self.row])
@@ -164,7 +164,7 @@ class HDF5Data(Layer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.hdf5_data_param
         self.check(not self.layer_param.HasField("transform_param"), "HDF5Data does not transform data.")
-        self.check(param.batch_size > 0, "found batch_size 0; wanted a positive number")
+        self.check(param.batch_size > 0, "expected a positive batch_size, got 0")
         try:
             with open(param.source, encoding="utf-8") as file:
                 self.paths = file.read().split()
@@ -213,7 +213,8 @@ class HDF5Data(Layer):
             for name, array, inner in zip(self.names, arrays, self.inner, strict=True):
                 self.check(
                     array.shape[1:] == inner,
-                    f"{path}: row 0 of dataset {name} has shape {array.shape[1:]}; wanted {inner} as in the first file",
+                    f"{path}: expected shape {inner} in row 0 of dataset {name} as in the first file, "
+                    f"got {array.shape[1:]}",
                 )
         size = sum(a.nbytes for a in arrays)
         if size <= self.budget:
@@ -427,7 +428,10 @@ class HDF5Output(Layer):
         pass
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self.check(bottom[0].num == bottom[1].num, f"found {bottom[0].num} rows of data and {bottom[1].num} of labels")
+        self.check(
+            bottom[0].num == bottom[1].num,
+            f"expected {bottom[0].num} labels, got {bottom[1].num}",
+        )
         self.check(not self.written, f"{self.file_name}: dataset data exists already; a second Forward cannot write it")
         with atomic_hdf5(self.file_name) as stream:
             for name, blob in zip(("data", "label"), bottom, strict=True):

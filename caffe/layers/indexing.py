@@ -49,7 +49,7 @@ def read_indices(layer: Layer, blob: Blob, rows: int) -> torch.Tensor:
     wrong = ((indices < 0) | (indices >= rows)).nonzero()
     if len(wrong):
         place = wrong[0].item()
-        raise CaffeError(f"{layer.where}: found index {indices[place].item()} at element {place}; wanted 0..{rows - 1}")
+        raise CaffeError(f"{layer.where}: expected 0..{rows - 1}, got index {indices[place].item()} at element {place}")
     return indices
 
 
@@ -63,7 +63,7 @@ class BatchReindex(Layer):
     needs_host = "checks its indices"
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self.check(bottom[1].num_axes == 1, f"found indices of shape {bottom[1].shape_string}; wanted one axis")
+        self.check(bottom[1].num_axes == 1, f"expected indices along one axis, got shape {bottom[1].shape_string}")
         top[0].reshape(bottom[1].shape[0], *bottom[0].shape[1:])
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -86,7 +86,7 @@ class Filter(Layer):
     needs_host = "has tops whose shapes depend on the data"
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self.check(len(top) == len(bottom) - 1, f"found {len(top)} tops for {len(bottom)} bottoms; wanted one less")
+        self.check(len(top) == len(bottom) - 1, f"expected one top less than bottoms, got {len(top)} for {len(bottom)}")
         self.rows = None
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:

@@ -86,7 +86,7 @@ class LabelReader:
                 where = ((labels < 0) | (labels >= classes)).nonzero()[0].tolist()
                 place = f"item {where[0]}" + (f", position {where[2]}" if inner > 1 else "")
                 raise CaffeError(
-                    f"{self.where}: found label {raw[tuple(where)].item():g} at {place}; wanted 0..{classes - 1}"
+                    f"{self.where}: expected 0..{classes - 1}, got label {raw[tuple(where)].item():g} at {place}"
                 )
         return labels, keep
 
@@ -98,7 +98,7 @@ def check_label_count(layer: Layer, prediction: Blob, label: Blob, axis: int) ->
         label.count == wanted,
         "Number of labels must match number of predictions; e.g., if softmax axis == 1 and prediction shape is "
         "(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in {0, 1, ..., C-1}. "
-        f"Found {label.count} labels; wanted {wanted}",
+        f"Expected {wanted}, got {label.count} labels",
     )
 
 
@@ -267,7 +267,7 @@ class HingeLoss(LabelReader, LossLayer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         items = bottom[0].shape[0]
         x = bottom[0].value.reshape(items, -1, 1)
-        self.check(bottom[1].count == items, f"found {bottom[1].count} labels; wanted one for each of {items} items")
+        self.check(bottom[1].count == items, f"expected {items} labels, one for each item, got {bottom[1].count}")
         labels, _ = self.read_labels(bottom)
         self.sign = torch.ones_like(x).scatter_(1, labels, -1.0)
         self.margin = (1 + self.sign * x).clamp_min(0)
@@ -301,7 +301,7 @@ class ContrastiveLoss(LossLayer):
         super().reshape(bottom, top)
         same_count(self, bottom, "Both members of the pairs must have the same size.")
         self.check(
-            bottom[2].count == bottom[0].shape[0], f"found {bottom[2].count} labels; wanted {bottom[0].shape[0]}"
+            bottom[2].count == bottom[0].shape[0], f"expected {bottom[0].shape[0]} labels, got {bottom[2].count}"
         )
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -333,7 +333,7 @@ class MultinomialLogisticLoss(LabelReader, LossLayer):
         super().reshape(bottom, top)
         self.check(
             bottom[1].count == bottom[0].shape[0],
-            f"found {bottom[1].count} labels; wanted one for each of {bottom[0].shape[0]} items",
+            f"expected {bottom[0].shape[0]} labels, one for each item, got {bottom[1].count}",
         )
 
     def layout(self, blob: Blob) -> tuple[int, int, int]:
@@ -396,7 +396,7 @@ class InfogainLoss(LabelReader, LossLayer):
         classes = bottom[0].shape[self.axis]
         found = bottom[2].count if len(bottom) > 2 else self.matrix.numel()
         self.check(
-            found == classes * classes, f"found an infogain matrix of {found} elements; wanted {classes} x {classes}"
+            found == classes * classes, f"expected an infogain matrix of {classes} x {classes}, got {found} elements"
         )
         if len(top) > 1:
             top[1].reshape(*bottom[0].shape)

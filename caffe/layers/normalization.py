@@ -68,7 +68,7 @@ class BatchNorm(Layer):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         found = bottom[0].shape[bottom[0].axis(1)]
-        self.check(found == self.channels, f"found {found} channels; wanted {self.channels}")
+        self.check(found == self.channels, f"expected {self.channels} channels, got {found}")
         super().reshape(bottom, top)
 
     def channel_mean(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -45,7 +45,7 @@ class Pooling(Layer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.pooling_param
         self.method = param.pool
-        self.check(self.method != param.STOCHASTIC, "found pool STOCHASTIC; only MAX and AVE are known")
+        self.check(self.method != param.STOCHASTIC, "expected pool MAX or AVE, got STOCHASTIC")
         self.check(bottom[0].num_axes == 4, "Input must have 4 axes, corresponding to (num, channels, height, width)")
         self.check(len(top) == 1 or self.method == param.MAX, "only MAX pooling has a second top (the mask)")
         sized = param.HasField("kernel_size") or param.HasField("kernel_h") or param.HasField("kernel_w")
@@ -67,7 +67,7 @@ class Pooling(Layer):
         else:
             self.check(
                 all(p < k for p, k in zip(self.pad, self.kernel, strict=True)),
-                f"found pad {self.pad}; wanted less than the kernel {self.kernel}",
+                f"expected a pad less than the kernel {self.kernel}, got {self.pad}",
             )
         self.rounding = math.floor if param.round_mode == param.FLOOR else math.ceil
 
@@ -84,7 +84,7 @@ class Pooling(Layer):
                 o - 1 if (o - 1) * s >= n + p else o
                 for o, n, p, s in zip(out, sizes, self.pad, self.stride, strict=True)
             ]
-        self.check(min(out) > 0, f"found input sizes {list(sizes)}, too small for kernel {self.kernel}")
+        self.check(min(out) > 0, f"expected an input that the kernel {self.kernel} fits in, got sizes {list(sizes)}")
         self.out = out
         # torch's own padding serves where it may (at most half a kernel) and yields Caffe's sizes
         ceil = self.rounding is math.ceil
@@ -204,7 +204,7 @@ class SPP(Layer):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.height = self.layer_param.spp_param.pyramid_height
-        self.check(self.height > 0, "found pyramid_height 0; wanted at least 1")
+        self.check(self.height > 0, "expected a pyramid_height of at least 1, got 0")
         self.sizes = None
 
     def level(self, level: int, sizes: Sequence[int]) -> Pooling:

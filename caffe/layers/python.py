@@ -30,7 +30,7 @@ class Python(Layer):
         param = layer_param.python_param
         where = f"layer '{layer_param.name}' (Python)"
         if not param.module.isprintable() or not all(param.module.split(".")):
-            raise CaffeError(f"{where}: module {param.module!r} found; wanted the name of a module on sys.path")
+            raise CaffeError(where, "the name of a module on sys.path", f"module {param.module!r}")
         try:
             glog.info(f"importing {param.module} from {_origin(param.module)}")
             module = importlib.import_module(param.module)

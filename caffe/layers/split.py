@@ -74,12 +74,12 @@ class Slice(Layer):
         if self.points:
             self.check(
                 len(self.points) == len(top) - 1,
-                f"found {len(self.points)} slice points for {len(top)} tops; wanted {len(top) - 1}",
+                f"expected {len(top) - 1} slice points for {len(top)} tops, got {len(self.points)}",
             )
             edges = [0, *self.points, size]
             self.check(
                 all(a < b for a, b in zip(edges, edges[1:], strict=False)),
-                f"found slice points {self.points} in an axis of {size}; wanted increasing ones inside it",
+                f"expected increasing slice points inside an axis of {size}, got {self.points}",
             )
         else:
             self.check(

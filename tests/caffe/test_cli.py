@@ -88,7 +88,7 @@ USES = {  # arguments of the original too: both must end with the same status an
 }
 CLEARER = {  # where the original speaks of file handles
     "missing weights": "File not found: none",
-    "cut weights": "cut.caffemodel: 469 bytes that are not a complete NetParameter",
+    "cut weights": "cut.caffemodel: expected a binary NetParameter, got 469 bytes that are not a complete one",
 }
 
 
@@ -161,8 +161,16 @@ TRAIN = ("train", "-solver=solver.prototxt")
             "w.solverstate.h5: not a complete",
         ),
         (hdf5("w.solverstate.h5", iter=3, history=3), (*TRAIN, "-snapshot=w.solverstate.h5"), "not a complete"),
-        (hdf5("w.h5", x=3), (*TEST[:2], "-weights=w.h5"), "w.h5: no group /data found"),
-        (hdf5("w.h5", **{"data/ip1/a": 3}), (*TEST[:2], "-weights=w.h5"), "w.h5: not a readable HDF5 weights file"),
+        (
+            hdf5("w.h5", x=3),
+            (*TEST[:2], "-weights=w.h5"),
+            "w.h5: expected HDF5 weights of a Caffe net, got no group /data",
+        ),
+        (
+            hdf5("w.h5", **{"data/ip1/a": 3}),
+            (*TEST[:2], "-weights=w.h5"),
+            "w.h5: expected a readable HDF5 weights file, got",
+        ),
         (edit_net("num_output: 3", "num_output: 2"), TRAIN, "layer 'loss' (SoftmaxWithLoss)"),
         (
             edit_net("num_output: 3", "num_output: 4"),
@@ -174,12 +182,12 @@ TRAIN = ("train", "-solver=solver.prototxt")
         (edit_net("TanH", "Tanh"), TRAIN, "Unknown layer type: Tanh (known types: AbsVal, Accuracy"),
         (edit_net("train.txt", "missing.txt"), TRAIN, "Failed to open source file: missing.txt"),
         (lambda: Path("train1.hdf5").unlink(), TRAIN, "1 of the 3 files listed in train.txt do not exist"),
-        (lambda: None, (*TRAIN, "-gpu=x"), "-gpu: found 'x'; wanted ids such as 0,1 or 'all'"),
-        (lambda: None, (*TEST, "-iterations=0"), "-iterations: found 0; wanted a positive number"),
+        (lambda: None, (*TRAIN, "-gpu=x"), "-gpu: expected ids such as 0,1 or 'all', got 'x'"),
+        (lambda: None, (*TEST, "-iterations=0"), "-iterations: expected a positive number, got 0"),
         (
             lambda: None,
             (*TRAIN, "-weights=net.prototxt"),
-            "net.prototxt: 851 bytes that are not a complete NetParameter",
+            "net.prototxt: expected a binary NetParameter, got 851 bytes that are not a complete one",
         ),
     ],
 )
@@ -196,7 +204,7 @@ def test_a_label_out_of_range_names_the_layer_the_value_and_the_classes(here, ca
         file["label"][2] = 7
     status, messages, _ = run(capsys, *TRAIN)
     assert status == 134
-    assert messages[-1] == "layer 'loss' (SoftmaxWithLoss): found label 7 at item 1; wanted 0..2"  # of its batch
+    assert messages[-1] == "layer 'loss' (SoftmaxWithLoss): expected 0..2, got label 7 at item 1"  # of its batch
 
 
 def test_an_unwritable_curve_costs_only_the_curve(here, capsys):

@@ -133,8 +133,8 @@ def test_the_environment_is_read_once(monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "text", "words"),
     [
-        ("CAFFE_CHANNELS_LAST", "2", r"found '2'; wanted 0 \(the plain memory format\) or 1 \(channels_last\)"),
-        ("CAFFE_HDF5_DEVICE_MB", "1.5", "found '1.5'; wanted a number of megabytes"),
+        ("CAFFE_CHANNELS_LAST", "2", r"expected 0 \(the plain memory format\) or 1 \(channels_last\), got '2'"),
+        ("CAFFE_HDF5_DEVICE_MB", "1.5", "expected a number of megabytes, got '1.5'"),
     ],
 )
 def test_unclear_settings_are_refused(variable, text, words):

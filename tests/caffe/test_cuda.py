@@ -165,7 +165,7 @@ def test_the_log_says_which_precision_is_in_force(tf32, monkeypatch, capsys):
 
 def test_an_unclear_wish_for_tf32_is_refused(monkeypatch):
     monkeypatch.setenv("CAFFE_TF32", "yes")
-    with pytest.raises(caffe.CaffeError, match="CAFFE_TF32: found 'yes'; wanted 0 .* or 1"):
+    with pytest.raises(caffe.CaffeError, match="CAFFE_TF32: expected 0 .* or 1 .*, got 'yes'"):
         Settings.from_environment(os.environ)
 
 
@@ -177,7 +177,7 @@ def test_without_a_device_the_gpu_mode_says_so():
         text=True,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)},
     )
-    assert done.stdout == "GPU 0: no usable CUDA device was found; use CPU mode\n"
+    assert done.stdout == "GPU 0: expected a usable CUDA device, got none; use CPU mode\n"
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -85,6 +85,7 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits_whatever_the_cache(undisturbed, tmp_path):
     folder = make_run(tmp_path / "run")
     assert start(folder, cache="100").wait() == 0
@@ -155,6 +156,7 @@ def test_signals_have_the_effects_that_the_flags_name(signal_sent, arguments, st
     assert_same_bits(result(folder), result(undisturbed))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_earlier_snapshots_and_says_so(undisturbed, tmp_path):
     """A limit on the size of files stands for the full disk: it too fails in the middle of writing."""
     folder = make_run(tmp_path / "run", SOLVER.replace("max_iter: 40", "max_iter: 14"))
@@ -184,6 +186,7 @@ def test_a_full_disk_leaves_earlier_snapshots_and_says_so(undisturbed, tmp_path)
     assert_same_bits(result(folder), result(undisturbed))
 
 
+@pytest.mark.slow
 def test_a_snapshot_without_its_resume_file_or_with_another_list_says_so(tmp_path):
     folder = make_run(tmp_path / "run")
     assert start(folder).wait() == 0

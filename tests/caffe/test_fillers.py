@@ -103,12 +103,12 @@ def test_a_seed_gives_the_same_weights(name):
             "Unknown filler name: glorot (known fillers: bilinear, constant, gaussian, msra, "
             "positive_unitball, uniform, xavier)",
         ),
-        ('type: "gaussian" std: 0', (2, 3), "found std 0; wanted a positive one"),
+        ('type: "gaussian" std: 0', (2, 3), "expected a positive std, got 0"),
         ('type: "uniform" sparse: 2', (2, 3), "Sparsity not supported by this Filler (uniform)."),
         ('type: "uniform"', (2, 0), "empty blob"),
-        ('type: "bilinear"', (2, 3, 4, 5), "wanted 4 axes and a square kernel"),
-        ('type: "bilinear"', (2, 3), "wanted 4 axes and a square kernel"),
-        ('type: "positive_unitball"', (), "wanted at least one axis"),
+        ('type: "bilinear"', (2, 3, 4, 5), "expected 4 axes and a square kernel, got shape (2, 3"),
+        ('type: "bilinear"', (2, 3), "expected 4 axes and a square kernel, got shape (2, 3"),
+        ('type: "positive_unitball"', (), "expected at least one axis, got a scalar"),
     ],
 )
 def test_refusals(text, shape, message):

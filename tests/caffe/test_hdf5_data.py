@@ -155,16 +155,22 @@ def cut_short():
     "spoil, words",
     [
         (change("data", None), "Failed to find HDF5 dataset data in f1.hdf5; found ['label']"),
-        (change("data", np.zeros((4, 5), np.float32)), "f1.hdf5: row 0 of dataset data has shape (5,); wanted (3,)"),
+        (
+            change("data", np.zeros((4, 5), np.float32)),
+            "f1.hdf5: expected shape (3,) in row 0 of dataset data as in the first file, got (5,)",
+        ),
         (
             change("label", np.zeros(3, np.float32)),
-            "f1.hdf5: datasets ['data', 'label'] have [4, 3] rows; wanted equal",
+            "f1.hdf5: expected datasets ['data', 'label'] with as many rows each, got [4, 3]",
         ),
-        (change("data", np.zeros((0, 3), np.float32)), "f1.hdf5: datasets ['data', 'label'] have [0, 4] rows"),
-        (change("label", np.array([b"a"] * 4)), "f1.hdf5: dataset label is |S1"),
-        (change("label", np.float32(1)), "f1.hdf5: dataset label is float32 with 0 axes; wanted"),
-        (change("label", np.zeros(4, complex)), "f1.hdf5: dataset label is complex128"),
-        (not_a_number, "f1.hdf5: row 2 of dataset data holds NaN or infinite values"),
+        (change("data", np.zeros((0, 3), np.float32)), "with as many rows each, got [0, 4]"),
+        (change("label", np.array([b"a"] * 4)), "with at least 1 axis, got |S1"),
+        (
+            change("label", np.float32(1)),
+            "label of floats or integers with at least 1 axis, got float32 with 0 axes",
+        ),
+        (change("label", np.zeros(4, complex)), "with at least 1 axis, got complex128"),
+        (not_a_number, "f1.hdf5: expected finite numbers in row 2 of dataset data, got NaN or infinite values"),
         (text_file, "Failed opening HDF5 file: f1.hdf5"),
         (cut_short, "f1.hdf5"),
     ],
@@ -189,7 +195,7 @@ def test_missing_files_are_named_before_the_first_iteration(here):
     write_list([])
     with pytest.raises(caffe.CaffeError, match="Must have at least 1 HDF5 filename listed in list.txt"):
         make_net(2)
-    with pytest.raises(caffe.CaffeError, match="batch_size 0"):
+    with pytest.raises(caffe.CaffeError, match="expected a positive batch_size, got 0"):
         make_net(0)
 
 

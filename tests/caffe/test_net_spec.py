@@ -60,7 +60,7 @@ def test_misspelt_names_are_errors():
     n.data = L.Input()
     with pytest.raises(AttributeError, match="NetSpec has no top 'dta'; known: data"):
         _ = n.dta
-    with pytest.raises(AttributeError, match="no message PolingParameter"):
+    with pytest.raises(AttributeError, match="expected the name of a message, such as Pooling or Eltwise, got Poling"):
         _ = P.Poling
     with pytest.raises(AttributeError):
         _ = P.Pooling.MEAN

@@ -56,6 +56,7 @@ def weights(folder, batch, iteration):
     return read_weights(str(folder / f"snap{batch}_iter_{iteration}.caffemodel"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_two_processes_make_the_update_of_the_joined_batch(rows, shuffle):
     Solver(solver_param(rows, 12, 7, shuffle), Context()).solve()
@@ -67,6 +68,7 @@ def test_two_processes_make_the_update_of_the_joined_batch(rows, shuffle):
             assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max()
 
 
+@pytest.mark.slow
 def test_a_resumed_parallel_run_reads_on_where_it_stopped(rows):
     train_on(solver_param(rows, 6, 7, True, snapshot=4), ["cpu", "cpu"], None, "stop", "snapshot")
     whole = weights(rows, 6, 7)
@@ -82,4 +84,4 @@ def test_a_failing_rank_ends_the_run(rows, capfd):
         file["label"][3] = 9
     with pytest.raises(CaffeError, match=r"rank [01]\) failed"):
         train_on(solver_param(rows, 6, 20, False), ["cpu", "cpu"], None, "stop", "snapshot")
-    assert "found label 9" in capfd.readouterr().err
+    assert "got label 9" in capfd.readouterr().err

@@ -241,7 +241,10 @@ def test_apply_update_takes_gradients_that_the_user_wrote():
 def test_a_solver_may_have_no_policy_while_it_never_steps():
     with open("s.prototxt", "w") as file:
         file.write('net: "loss.prototxt"')
-    assert caffe.SGDSolver("s.prototxt").net.forward()["l"].shape == ()
+    net = caffe.SGDSolver("s.prototxt").net
+    loss = net.forward()["l"]
+    wanted = np.sum((net.blobs["ip"].data - net.blobs["t"].data) ** 2) / 2 / 4  # over four rows
+    assert loss.shape == () and loss == pytest.approx(wanted, rel=1e-6) and loss > 0
 
 
 def test_importing_caffe_gives_the_messages():

@@ -149,7 +149,7 @@ def test_parameters_are_learned_saved_and_shared(module):
         ('module: "no_such.module" layer: "Scale"', "module 'no_such.module' was not found on sys.path"),
         ('module: "json.no_such" layer: "Scale"', "module 'json.no_such' was not found on sys.path"),
         *(
-            (f'module: "{name}" layer: "Scale"', "module '.*' found; wanted the name of a module on sys.path")
+            (f'module: "{name}" layer: "Scale"', "expected the name of a module on sys.path, got module '.*'")
             for name in ("", ".", "..", "..json", "json.", "json..tool", "a\\000b", "a\\nb")
         ),
         ('module: "{module}" layer: "Scales"', "has no class 'Scales'"),

@@ -233,17 +233,17 @@ def test_a_resume_file_of_another_iteration_is_ignored_and_the_log_says_so(tmp_p
     {
         'lr_policy: "stairs"': "Unknown learning rate policy: stairs (known policies: exp, fixed, inv, multistep, poly",
         'lr_policy: ""': "Unknown learning rate policy",
-        'lr_policy: "step" gamma: 0.1': "lr_policy step: found stepsize 0; wanted a positive one",
-        'lr_policy: "exp" gamma: -1': "lr_policy exp: found gamma -1; wanted one >= 0",
+        'lr_policy: "step" gamma: 0.1': "lr_policy step: expected a positive stepsize, got 0",
+        'lr_policy: "exp" gamma: -1': "lr_policy exp: expected a gamma >= 0, got -1",
         'type: "Adamant"': "Unknown solver type: Adamant (known types: AdaDelta, AdaGrad, Adam, Nesterov, RMSProp",
         'type: "AdaGrad" momentum: 0.9': "Momentum cannot be used with AdaGrad.",
         'type: "RMSProp" momentum: 0.9': "Momentum cannot be used with RMSProp.",
         'type: "RMSProp" rms_decay: 1.5': "rms_decay should lie between 0 and 1",
         "average_loss: 0": "average_loss should be non-negative",
-        "iter_size: 0": "found iter_size 0; wanted a positive one",
+        "iter_size: 0": "expected a positive iter_size, got 0",
         'weight_decay: 1 regularization_type: "L3"': "Unknown regularization type: L3",
         'snapshot: 1 snapshot_prefix: "nowhere/s"': "Cannot write to snapshot prefix 'nowhere/s'.",
-        "test_iter: 1": "test_interval: found 0; wanted a positive one",
+        "test_iter: 1": "test_interval: expected a positive number because there are test nets, got 0",
         'test_net: "x"': "test_iter must be specified for each test network",
         'net: "x"': "must specify a train net using one of these fields",
     }.items(),
@@ -263,7 +263,7 @@ def test_wrong_settings_are_refused_in_words(settings, words, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_update(tmp_path):
     solver = small_solver(tmp_path, "", (np.inf,))
-    with pytest.raises(caffe.CaffeError, match="Iteration 0: the training loss is inf.*'w'"):
+    with pytest.raises(caffe.CaffeError, match="Iteration 0: expected a finite training loss, got inf .*'w'"):
         solver.step(1)
     assert solver.iter == 0 and np.isinf(solver.net.params["w"][0].data[0])
 
@@ -271,7 +271,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_the_update(tmp_path):
 def test_weights_that_are_not_finite_are_never_snapshotted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     solver = small_solver(tmp_path, "snapshot: 1 base_lr: 3e38")
-    with pytest.raises(caffe.CaffeError, match="Iteration .*param 0 of layer 'w' holds NaN or infinite numbers"):
+    with pytest.raises(caffe.CaffeError, match="Iteration .*: expected finite numbers in param 0 of layer 'w', got 1"):
         solver.net.params["w"][0].data[...] = 1e3
         solver.step(1)
     assert not list(tmp_path.glob("w_iter_*"))
@@ -285,7 +285,7 @@ def test_one_number_that_is_not_finite_is_enough_to_refuse_a_snapshot(where, wro
     blob = solver.net.params["w"][0] if where == "weights" else solver.history[0]
     blob.data[5] = wrong
     name = "param 0 of layer 'w'" if where == "weights" else "history blob 0"
-    with pytest.raises(caffe.CaffeError, match=rf"{name} holds NaN or infinite numbers \(1 of 7\)"):
+    with pytest.raises(caffe.CaffeError, match=f"expected finite numbers in {name}, got 1 of 7 that are NaN"):
         solver.snapshot()
     assert not list(tmp_path.glob("w_iter_*"))
     blob.data[5] = 3e38  # finite numbers whose sum is not are no reason
@@ -352,9 +352,9 @@ def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
     Path("without.solverstate").write_bytes(state.SerializeToString())
     for name, words in (
         ("none.solverstate", "File not found: none.solverstate"),
-        ("cut.solverstate", "not a complete SolverState"),
+        ("cut.solverstate", "cut.solverstate: expected a binary SolverState, got"),
         ("text.solverstate.h5", "not an HDF5 file"),
-        ("long.solverstate", "Incorrect length of history blobs.: found 2; wanted 1"),
+        ("long.solverstate", "Incorrect length of history blobs.: expected 1, got 2"),
         ("without.solverstate", "File not found: gone.caffemodel"),
     ):
         with pytest.raises((caffe.CaffeError, CaffeFileError), match=re.escape(words)):

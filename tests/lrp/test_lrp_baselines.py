@@ -61,6 +61,7 @@ def test_gradient_times_input(network):
     np.testing.assert_allclose(found.relevance, x * METHODS["gradient"](network, x, 1, np.float64).relevance)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_are_complete(network):
     """They add up to the difference of the scores at the two ends (Sundararajan et al. 2017, axiom of completeness)."""
     x = small_input()
@@ -96,13 +97,19 @@ def test_smoothgrad_is_a_mean_of_gradients_and_seeded(network):
     np.testing.assert_allclose(alone[0], ask(seed=4)[1], rtol=1e-9, atol=1e-12)
 
 
-class Identity:
-    """Stands for a network: its gradient is the input itself, so that SmoothGrad shows its noise."""
+class Identity(Network):
+    """Its gradient is the input itself, so that SmoothGrad shows its noise."""
 
-    where = "identity"
-    check_input = staticmethod(lambda x, dtype: np.asarray(x, dtype))
-    forward = staticmethod(lambda x, dtype: np.zeros((len(x), 2)))
-    gradient = staticmethod(lambda x, target, dtype: x)
+    where, input_shape = "identity", None
+
+    def __init__(self):
+        """Nothing to read."""
+
+    def forward(self, x, dtype=np.float32, workers=None):
+        return np.zeros((len(x), 2), dtype)
+
+    def gradient(self, x, target=None, dtype=np.float32, relu="gradient", workers=None):
+        return x
 
 
 @pytest.mark.parametrize("loudness", [0.001, 30.0])
@@ -112,10 +119,10 @@ def test_the_noise_of_smoothgrad(loudness):
     wave[..., :10000] = loudness * np.sin(np.arange(10000))
     decibels = np.linspace(-80, 0, 40000).reshape(wave.shape)
     for x, wanted in ((wave, 0.1 * loudness / np.sqrt(2)), (decibels, 8)):
-        found = METHODS["smoothgrad"](Identity, x, 0, np.float64, samples=1).relevance - x
+        found = METHODS["smoothgrad"](Identity(), x, 0, np.float64, samples=1).relevance - x
         np.testing.assert_allclose(found.std(), wanted, rtol=0.02)
     quiet = np.zeros((1, 1, 1, 8))
-    np.testing.assert_array_equal(METHODS["smoothgrad"](Identity, quiet, 0, np.float64).relevance, quiet)
+    np.testing.assert_array_equal(METHODS["smoothgrad"](Identity(), quiet, 0, np.float64).relevance, quiet)
 
 
 def test_occlusion_fills_with_each_items_own_silence(network):

@@ -98,6 +98,7 @@ def test_every_composite_of_zennits_is_compared():
     assert set(composites()) == set(COMPOSITES) - NOT_IN_ZENNIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("composite", sorted(set(COMPOSITES) - NOT_IN_ZENNIT))
 @pytest.mark.parametrize("name", ["AlexNet", "AudioNet"])
 def test_real_networks_equal_zennit(pairs, name, composite):

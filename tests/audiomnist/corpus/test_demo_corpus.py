@@ -74,6 +74,7 @@ def test_every_recording_is_one_that_preprocessing_takes(made, tmp_path):
     assert command.main(options) == 0
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_whatever_the_jobs_and_the_memory(made, tmp_path):
     """MALLOC_PERTURB_ fills fresh memory with rubbish: a voice that reads memory it never set would sound different."""
     assert make(tmp_path / "again", "--jobs", "1", MALLOC_PERTURB_="85").returncode == 0
@@ -94,6 +95,7 @@ def test_speakers_digits_and_repetitions_differ(made):
     assert likeness[~np.eye(len(shapes), dtype=bool)].max() < 0.99
 
 
+@pytest.mark.slow
 def test_a_finished_corpus_is_not_made_again_and_others_are_left_alone(made, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
     assert make(made, "--repetitions", "2").returncode == 0
@@ -108,6 +110,7 @@ def test_a_finished_corpus_is_not_made_again_and_others_are_left_alone(made, tmp
     assert make(tmp_path / "x", "--repetitions", "0").returncode == 2
 
 
+@pytest.mark.slow
 def test_an_unfinished_corpus_is_completed(made, tmp_path):
     whole = recordings(made)
     folder = tmp_path / "killed"

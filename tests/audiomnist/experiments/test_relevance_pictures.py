@@ -70,12 +70,12 @@ def test_what_cancels_is_not_drawn_and_the_rest_lies_on_the_grid():
     for axes in second[2:]:
         (text,) = axes.texts
         assert (
-            text.get_text().startswith("not drawn:\nsum |R| / |sum R| = ")
+            text.get_text().startswith("not drawn: expected sum |R| / |sum R|\nbelow 10, got ")
             and not axes.get_images()
             and not axes.patches
         )
-    kept = dft.kept_share(carried, R[0])
-    assert f"DFT-LRP keeps {kept:.0%} of it" in figure.subfigs[0]._suptitle.get_text()
+    kept = dft.kept_share(shown.data[0].ravel(), R[0].ravel())
+    assert f"DFT-LRP keeps {kept:.0%} of |R|" in figure.subfigs[0]._suptitle.get_text()
 
 
 def test_the_table_can_see_what_the_pictures_leave_out():

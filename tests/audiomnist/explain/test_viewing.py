@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[3]
 RUNS = {"AlexNet": "AlexNet_digit_0", "AudioNet": "AudioNet_digit_0"}
 
 
-def four_lines():
-    """The first block of Python in lrp/README.md."""
-    return re.search(r"```python\n(.*?)```", (ROOT / "lrp" / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+def four_lines(page="lrp/README.md"):
+    """The first block of Python of a page."""
+    return re.search(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)[1]
 
 
 @pytest.fixture(params=RUNS)
@@ -54,6 +54,7 @@ def cosine(a, b):
 
 def test_the_four_lines_do_as_written_what_the_command_does(folder):
     assert len(list(filter(None, four_lines().splitlines()))) == 4
+    assert four_lines("notebooks/README.md") == four_lines()
     scope = {}
     exec(four_lines(), scope)
     e = scope["e"]
@@ -98,7 +99,7 @@ def test_an_item_of_several_is_drawn_and_played_by_its_number(folder, small_stud
             for mine, its in zip(one.collections, other.collections, strict=True):
                 assert np.array_equal(mine.get_array(), its.get_array())
     assert all(f"target {alone.target[0]}" in figure.get_supxlabel() for figure in (e.draw(2), alone.draw(0)))
-    with pytest.raises(lrp.LRPError, match=r"^explanation: item 3 found; one of 3 wanted, counted from 0$"):
+    with pytest.raises(lrp.LRPError, match="^explanation: expected an item from 0 to 2, got 3$"):
         e.draw(3)
     # the spectrogram's sound lies beside its file
     heard = alone.play(0)
@@ -156,20 +157,19 @@ def test_what_cannot_be_is_one_sentence(folder, small_study):
     e = network().relevance(lrp.read("7.wav"))
     lost = lrp.Explanation(e.relevance, e.scores, e.score, e.prediction, e.target, e.composite, e.rules)
     for use in (lost.draw, lost.play, lambda: lost.save("lost.hdf5")):
-        with pytest.raises(lrp.LRPError, match="^explanation: no input found; "):
+        with pytest.raises(lrp.LRPError, match="^explanation: expected the input that was explained, got none$"):
             use()
-    with pytest.raises(lrp.LRPError, match="^7.mp3: extension .mp3 found; one of .hdf5, .h5, .wav wanted$"):
+    with pytest.raises(lrp.LRPError, match="^7.mp3: expected one of the extensions .hdf5, .h5, .wav, got .mp3$"):
         lrp.read("7.mp3")
-    with pytest.raises(lrp.LRPError, match="^nothing.wav: no such file; a WAV file wanted$"):
+    with pytest.raises(lrp.LRPError, match="^nothing.wav: expected a WAV file, got no such file$"):
         lrp.read("nothing.wav")
     text = Path("deploy.prototxt").read_text()
     if "dim: 227" in text:
         array = network().relevance(np.asarray(e.input))
-        with pytest.raises(lrp.LRPError, match="^explanation: no waveform found for it; "):
+        with pytest.raises(lrp.LRPError, match="^explanation: expected a WAV file, .*, got nothing that sounds$"):
             array.play(0)
-        with pytest.raises(
-            lrp.LRPError, match=r"^7.wav: a network with input \(3, 4, 5\) found; for WAV files one of "
-        ):
+        wanted = r"^7.wav: expected a network for WAV files \(.*\), got one with input \(3, 4, 5\)$"
+        with pytest.raises(lrp.LRPError, match=wanted):
             lrp.read("7.wav").for_input((3, 4, 5))
     assert not Path("lost.hdf5").exists()
 

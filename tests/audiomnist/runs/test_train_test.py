@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from audiomnist.runs.networks import NETWORKS
+from tests import leftovers
 from tests.small_corpus import make_corpus
 from tests.stand_in_engine import calls, command_line, make_engine, make_inputs
 
@@ -35,7 +36,7 @@ def home(tmp_path):
 
 def environment(home, **variables):
     variables = {"CAFFE": command_line(home), "VIRTUAL_ENV": sys.prefix, **variables}
-    kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
+    kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", leftovers.MARK) if k in os.environ}
     return {**kept, **variables}
 
 
@@ -452,6 +453,7 @@ def test_a_relative_engine_is_found_from_the_preprocessed_folder(home):
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{home}/engine.py" "$@"\n')
     program.chmod(0o755)
     assert call(home, "--max-iter", "2", "AlexNet", "digit", "0", CAFFE="./my-caffe").returncode == 0
+    assert len(calls(home, "train")) == len(calls(home, "test")) == 1
 
 
 def test_help_is_the_usage():

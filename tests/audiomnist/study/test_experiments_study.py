@@ -5,6 +5,7 @@ Training is left to a stand-in for the engine where only its calls matter.
 
 import html.parser
 import json
+import math
 import os
 import re
 import shutil
@@ -17,8 +18,11 @@ from pathlib import Path
 import pytest
 
 from audiomnist.runs.networks import NETWORKS
+from audiomnist.runs.run_folder import RunName
 from audiomnist.study import results_page, study
+from audiomnist.study.conclusion import Conclusion
 from audiomnist.study.setting import Setting
+from audiomnist.study.statistics import Estimate
 from tests.small_corpus import make_corpus
 from tests.stand_in_engine import calls, command_line, make_engine, make_inputs
 
@@ -202,7 +206,8 @@ def test_the_page_holds_everything_and_needs_no_other_file(results):
     assert len(records) == len(study.catalogue())
     assert set(page.headings) == {
         results_page.TITLE,
-        "What differs from the paper, and why",
+        results_page.DIFFERENCES,
+        results_page.PARTS,
         *(record["title"] for record in records),
     }
     assert len(page.sources) == sum(len(record["figures"]) + len(record["sounds"]) for record in records)
@@ -210,7 +215,88 @@ def test_the_page_holds_everything_and_needs_no_other_file(results):
     text = (output / "RESULTS.md").read_text()
     for target in re.findall(r"\]\(([^)]+)\)", text):
         assert (output / target).exists(), target
-    assert "| spectrogram | AlexNet | digit | 1 | 75 |" in text and "95.82" in text
+    rows = re.findall(r"\| (spectrogram|waveform) \| (\w+) \| (\w+) \| 1 \| 1 \| 1 \|", text)
+    assert len(rows) == 4 and "95.82" in text
+    assert 'class="reproduced"' not in (output / "index.html").read_text()  # nothing here is of AudioMNIST
+    assert text.count("- **Not applicable**: ") == sum(len(record["conclusions"]) for record in records) > 0
+    assert "| user study: are audible or visual explanations easier to interpret | not reproduced, because" in text
+    for record in records:
+        for name in record["figures"]:
+            assert name.replace(".png", ".svg") in record["files"] and name.replace(".png", ".svg") in text
+
+
+def outcome(folder, name, conclusions):
+    (folder / name).mkdir(parents=True)
+    record = {
+        "title": name, "made_from": {"code": "c" * 64, "seed": 0, "version": "1"}, "tables": [], "figures": {},
+        "sounds": {}, "arrays": [], "findings": [], "unverified": [], "conclusions": [c.record() for c in conclusions],
+    }  # fmt: skip
+    (folder / name / "outcome.json").write_text(json.dumps(record))
+
+
+def test_all_tests_of_the_page_are_one_family_and_green_is_only_what_is_reproduced(tmp_path, monkeypatch):
+    def claim(text, p, low, high, reason=None):
+        found = Estimate((low + high) / 2, low, high, 5, 60, 600, p)
+        return Conclusion(text, found, (0, math.inf), " points", reason)
+
+    monkeypatch.setattr(results_page, "differences", lambda setting: [])
+    monkeypatch.setattr(results_page, "SHOWN_TABLES", {})
+    # alone each of the first two is significant; together they are not
+    outcome(tmp_path, "gender_hypothesis", [claim("one <b>", 0.03, 1, 2), claim("three", 0.001, 1, 2)])
+    outcome(tmp_path, "table1", [claim("two", 0.04, 1, 2), claim("four", None, -2, -1), claim("five", 1e-4, 1, 2, "x")])
+    page = results_page.page(tmp_path, Setting())
+    found = dict(re.findall(r'<li><b class="[a-z-]+">([\w ]+)</b>: ([\w &;]+) \(', page))
+    assert re.findall(r'<li><b class="([a-z-]+)">[\w ]+</b>: ([\w &;]+) \(', page) == [
+        ("undecided", "two"), ("not-reproduced", "four"), ("not-applicable", "five"),
+        ("undecided", "one &lt;b&gt;"), ("reproduced", "three"),
+    ]  # fmt: skip
+    assert set(found) == {"Undecided", "Not reproduced", "Not applicable", "Reproduced"}
+    green = re.search(r"([^{}]*)\{ color: #070; \}", results_page.STYLE)[1].split()
+    assert green == [".reproduced"]
+    assert "p = 0.03, after Holm 0.06" in page and ", because x" in page
+    markdown = results_page.markdown(tmp_path, Setting())
+    assert "- **Undecided**: two (" in markdown and "- **Reproduced**: three (" in markdown
+
+
+def test_rejected_recordings_are_counted_and_for_which_network(tmp_path):
+    assert results_page.rejections(tmp_path)[0].startswith("No recording was rejected")
+    (tmp_path / "rejected.csv").write_text(
+        "file,found,wanted\n"
+        '01/0_01_0.wav,"a 95th percentile of 0, a scaled peak of 3e4",w\n'
+        "01/0_01_1.wav,a 95th percentile of -3,w\n"
+        "02/0_02_0.wav,silence (9 samples),w\n"
+        "02/0_02_0.wav,twice,w\n"
+        "splits.json digit split 0,test names speaker 9,w\n"
+    )
+    (said,) = results_page.rejections(tmp_path)
+    assert said.startswith("3 recordings were rejected, for both networks: 2 because AudioNet's scaling")
+    assert "1 because neither network" in said
+
+
+def test_trained_splits_are_not_called_missing(monkeypatch, tmp_path):
+    class Run:
+        iterations, engine, folder = 10_000, "e", tmp_path
+
+        def __init__(self, split):
+            self.run = RunName("AlexNet", "digit", split)
+
+    (tmp_path / "solver.prototxt").write_text('type: "SGD"')
+    for count, said in ((5, False), (4, True)):
+        monkeypatch.setattr(results_page, "trained_runs", lambda setting, n=count: [Run(k) for k in range(n)])
+        text = " ".join(results_page.differences(Setting(tmp_path, tmp_path, tmp_path)))
+        assert ("AlexNet on digit:" in text) is said
+        assert "AlexNet on gender: 0 of the paper's 4 splits are trained." in text
+
+
+def test_preparing_makes_the_lists_that_miss_one(small_study, tmp_path, monkeypatch):
+    preprocessed = shutil.copytree(small_study / "preprocessed", tmp_path / "pre")
+    missing = preprocessed / "AudioNet_gender_0_test.txt"
+    text = missing.read_bytes()
+    missing.unlink()
+    setting = Setting(small_study / "data", preprocessed, small_study / "runs")
+    runs = [RunName(network, task, 0) for network in NETWORKS for task in ("digit", "gender")]
+    study.prepare(setting, runs, demo=False, skip_invalid=False)
+    assert missing.read_bytes() == text
 
 
 @pytest.mark.slow

@@ -1,0 +1,155 @@
+"""The gender hypothesis: scaled frequency axes, counted, drawn and judged."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from audiomnist.experiments import gender_hypothesis
+from audiomnist.study.setting import Setting
+from audiomnist.study.trained import Recordings, trained_runs
+
+MALE, FEMALE = 0, 1  # labels
+
+
+@pytest.fixture(scope="module")
+def setting(small_study):
+    return Setting(
+        small_study / "data", small_study / "preprocessed", small_study / "runs", composites=("epsilon_plus",)
+    )
+
+
+def stretched(spectrogram, factor, fill):
+    """A slow twin of `scale_frequency` for one (F, T): numpy's interpolation, column by column, float64."""
+    bins = np.arange(len(spectrogram))
+    columns = [np.interp(bins / factor, bins, column.astype(np.float64), right=np.nan) for column in spectrogram.T]
+    result = np.array(columns).T
+    return np.where(np.isnan(result), fill, result)
+
+
+@pytest.mark.parametrize("factor", [1.5, 0.66, 1.0, 0.1, 3.7])
+@pytest.mark.parametrize("edge", gender_hypothesis.EDGES)
+def test_scaling_equals_its_slow_twin(factor, edge):
+    data = np.random.default_rng(0).uniform(-80, 0, (2, 1, 227, 5)).astype(np.float32)
+    scaled = gender_hypothesis.scale_frequency(data, factor, edge)
+    assert scaled.dtype == np.float32
+    for item, result in zip(data[:, 0], scaled[:, 0], strict=True):
+        fill = item.min() if edge == "silence" else item[-1:]
+        np.testing.assert_allclose(result, stretched(item, factor, fill), rtol=0, atol=1e-4)
+
+
+def test_scaling_moves_a_tone_by_the_factor_and_refuses_nonsense():
+    data = np.full((1, 1, 227, 3), -80, np.float32)
+    data[:, :, 60] = 0
+    assert gender_hypothesis.scale_frequency(data, 1.5)[0, 0, :, 1].argmax() == 90
+    assert gender_hypothesis.scale_frequency(data, 0.66)[0, 0, :, 1].argmax() == 40  # 39.6 Hz bins, to the nearest
+    with pytest.raises(ValueError, match="factor: expected a positive number, got 0"):
+        gender_hypothesis.scale_frequency(data, 0)
+
+
+def tone(sexes, bin_=60):
+    """Spectrograms of a tone at a bin, of speakers of these sexes."""
+    data = np.full((len(sexes), 1, 227, 3), -80, np.float32)
+    data[:, :, bin_] = 0
+    labels = np.array([[0, sex] for sex in sexes])
+    return Recordings(data, labels, tuple(f"0{k}/AlexNet_0_0{k}_0.hdf5" for k in range(len(sexes))))
+
+
+def test_men_go_up_and_women_down_and_the_control_the_other_way():
+    recordings = tone([MALE, FEMALE])
+    peaks = {c: gender_hypothesis.in_condition(recordings, c)[:, 0, :, 1].argmax(axis=1).tolist()
+             for c in ("original", "scaled", "control")}  # fmt: skip
+    assert peaks == {"original": [60, 60], "scaled": [90, 40], "control": [40, 90]}
+
+
+def test_hypothesis_counts_what_a_plain_loop_counts(setting):
+    run = trained_runs(setting, "AlexNet", "gender")[0]
+    answers = gender_hypothesis.answers([run])
+    frame = gender_hypothesis.accuracies(answers)
+    recordings = run.read(run.listed())
+    for condition, factors in {"original": (1, 1), "scaled": (1.5, 0.66), "control": (0.66, 1.5)}.items():
+        hits = {0: [], 1: []}
+        for item, (_, sex) in zip(recordings.data, recordings.labels[:, :2], strict=True):
+            one = stretched(item[0], factors[sex], item.min())[None, None]
+            hits[sex].append(run.network.forward(one.astype(np.float32)).argmax() == sex)
+        for name, own in {"male": hits[0], "female": hits[1], "both": hits[0] + hits[1]}.items():
+            row = frame[(frame["condition"] == condition) & (frame["sex"] == name)].iloc[0]
+            assert (row["recordings"], row["correct"]) == (len(own), sum(own)), (condition, name)
+            assert row["accuracy"] == pytest.approx(np.mean(own))
+
+
+RATES = {"original": 0.95, "scaled": 0.2, "control": 0.8}
+
+
+def made_up(rates=RATES, edge="silence", speakers=6, recordings=20):
+    """Answers of two splits whose speakers, the first half women, are right at these rates, give or take a few."""
+    return pd.DataFrame(
+        {
+            "edge": edge, "condition": condition, "split": split, "speaker": f"{split}_{k}", "recording": str(number),
+            "sex": "female" if k < speakers / 2 else "male", "right": number < round(rate * recordings) - k % 2,
+        }
+        for condition, rate in rates.items()
+        for split in (0, 1)
+        for k in range(speakers)
+        for number in range(recordings)
+    )  # fmt: skip
+
+
+def test_conclusions_follow_the_answers():
+    verdicts = [c.verdict() for c in gender_hypothesis.conclusions(made_up())]
+    assert verdicts == ["reproduced"] * 3
+    verdicts = [c.verdict() for c in gender_hypothesis.conclusions(made_up({**RATES, "scaled": 0.975}))]
+    assert verdicts == ["not reproduced"] * 3
+    assert {c.verdict() for c in gender_hypothesis.conclusions(made_up(), not_applicable="demo")} == {"not applicable"}
+
+
+def test_conclusions_follow_the_silent_edge_alone():
+    both = pd.concat([made_up(), made_up({**RATES, "scaled": 1.0}, edge="repeat")])
+    assert [str(c) for c in gender_hypothesis.conclusions(both)] == [
+        str(c) for c in gender_hypothesis.conclusions(made_up())
+    ]
+
+
+def test_contrasts_are_paired_per_speaker():
+    scaled, original = (made_up().query("condition == @c").set_index(["split", "speaker", "recording"])["right"]
+                        for c in ("scaled", "original"))  # fmt: skip
+    d = (scaled.astype(int) - original.astype(int)).groupby(["split", "speaker"]).mean()
+    first = gender_hypothesis.conclusions(made_up())[0].found
+    assert first.mean == pytest.approx(100 * d.mean()) and first.speakers == len(d) == 12
+    assert first.p == pytest.approx(2 / 2**12)  # every speaker falls
+
+
+def test_the_bars_stand_around_their_ticks_and_have_the_heights_of_the_means():
+    answers = made_up()
+    (axes,) = gender_hypothesis.draw_accuracies(answers).axes
+    bars = {}
+    for bar in axes.patches:
+        bars.setdefault(round(bar.get_x() + bar.get_width() / 2), []).append(bar)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["female speakers", "male speakers", "both"]
+    for place, sex in zip(axes.get_xticks(), ("female", "male", None), strict=True):
+        own = bars[round(place)]
+        assert np.mean([bar.get_x() + bar.get_width() / 2 for bar in own]) == pytest.approx(place)
+        group = answers if sex is None else answers[answers["sex"] == sex]
+        means = [group[group["condition"] == condition]["right"].mean() for condition in RATES]
+        assert [bar.get_height() for bar in own] == pytest.approx([100 * mean for mean in means])
+
+
+def test_pictures_and_table_are_of_the_scaled_spectrograms_and_the_true_sex(setting):
+    outcome = gender_hypothesis.make(setting)
+    run = trained_runs(setting, "AlexNet", "gender")[0]
+    recordings = run.examples()
+    figure, _ = outcome.figures["examples"]
+    panels = iter(figure.axes)
+    for index, sex in enumerate((FEMALE, MALE)):
+        for factor in (1, (1.5, 0.66)[sex], (0.66, 1.5)[sex]):
+            item = recordings.data[index, 0]
+            shown = next(panels).images[0].get_array()
+            np.testing.assert_allclose(shown, stretched(item, factor, item.min()), rtol=0, atol=1e-4)
+    table = outcome.tables["explanations"]
+    assert table["condition"].unique().tolist() == list(gender_hypothesis.CONDITIONS)
+    assert table["target"].tolist() == table["sex"].tolist() == ["female", "male"] * 3
+    assert len(outcome.conclusions) == 3 and {c.verdict() for c in outcome.conclusions} == {"not applicable"}
+    edges = outcome.tables["estimates"].groupby("edge")["condition"].unique()
+    assert {edge: list(found) for edge, found in edges.items()} == {
+        "silence": ["original", "scaled", "control"],
+        "repeat": ["scaled", "control"],
+    }
