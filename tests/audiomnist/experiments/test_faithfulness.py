@@ -187,11 +187,16 @@ def test_ranks_have_ties_and_means_count_every_split():
     assert names == [{"good", "as good"}, {"amplitude"}, {"bad", "random"}]
 
 
-def test_the_conclusion_needs_rank_and_more_than_energy():
-    table = faithfulness.summary(made_up(VALUES), 0)
-    checked = {c.statement.split("(")[1].split(")")[0]: c.holds for c in faithfulness.conclusions(table)}
-    assert checked == {"good": True, "as good": False, "bad": False}
-    assert faithfulness.conclusions(faithfulness.summary(made_up(VALUES, network="AlexNet"), 0)) == []
+def test_the_conclusion_needs_more_than_amplitude_chance_and_energy(monkeypatch):
+    monkeypatch.setattr(faithfulness.paper, "not_comparable", lambda *_: None)
+    setting = Setting()
+    verdicts = {}
+    for one in faithfulness.conclusions(made_up(VALUES), [], setting):
+        verdicts.setdefault(one.statement.split("(")[1].split(")")[0], []).append(one.verdict())
+    assert verdicts["good"] == ["reproduced"] * 3  # by amplitude, at random, by parts of equal energy
+    assert verdicts["as good"] == ["reproduced", "reproduced", "undecided"]
+    assert verdicts["bad"] == ["not reproduced", "undecided", "reproduced"]
+    assert faithfulness.conclusions(made_up(VALUES, network="AlexNet"), [], setting) == []
 
 
 def test_tables_by_speaker_are_means_of_their_recordings():

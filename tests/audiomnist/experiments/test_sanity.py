@@ -147,13 +147,15 @@ def made_up(full, other, contrast):
     return sanity.Measured(pd.DataFrame(alike), pd.DataFrame(single))
 
 
-def test_what_all_new_weights_leave_is_held_against_another_recording():
+def test_what_all_new_weights_leave_is_held_against_another_recording(monkeypatch):
     table = sanity.summary(made_up(0.15, 0.1, 0.2), 0)
     (row,) = table.to_dict("records")
     assert row["above_null"] == pytest.approx(0.05, abs=0.02) and row["verdict"] == "class-specific"
     assert row["energy"] == pytest.approx(0.5, abs=0.02) and np.isnan(row["permuted"])
     assert row["complexity_rise"] == pytest.approx(0.2)
-    assert [c.holds for c in sanity.conclusions(table)] == [True]
+    monkeypatch.setattr(sanity.paper, "not_comparable", lambda *_: None)
+    made = sanity.conclusions(made_up(0.15, 0.1, 0.2), table, Setting(), [])
+    assert [one.verdict() for one in made] == ["reproduced", "reproduced"]
     assert "audiomnist permute-labels" in " ".join(sanity.findings(table))
     (row,) = sanity.summary(made_up(0.7, 0.1, 0.2), 0).to_dict("records")
     assert row["verdict"] == "not class-specific"
