@@ -616,7 +616,7 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
         (
             ["--list", "nothing.txt", "--save", "x.h5"],
             1,
-            "nothing.txt: expected a text file with one recording a line, got No such file",
+            "nothing.txt: expected a text file with one",
         ),
         (["--input", "r0.hdf5", "--output", "x.png", "--composite", "c.toml"], 1, "c.toml: No such file"),
     ],
