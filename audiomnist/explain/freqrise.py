@@ -5,8 +5,8 @@ class is drawn against their share: 0, 0.05 ... 0.95 of *all* values, silent one
 area is the trapezoid over these shares (a probability of 1 throughout gives 0.95). Random and amplitude stand beside
 it. This follows the authors' public code, whose ways are not all ours: the true class is explained, not the predicted
 one; chance is drawn anew for every share; relevance in time-frequency lies on windows of 800 samples without overlap,
-amplitude and chance on Hann windows of 455 every 35. Equal values, of which all negative relevance is a case, go in
-the order of their places (in the authors' code in the order that torch.topk has).
+amplitude and chance on Hann windows of 455 every 35; DFT-LRP divides by x itself, without a ridge. Equal values, of
+which all negative relevance is a case, go in the order of their places (in the authors' code in that of torch.topk).
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def _windows(x: np.ndarray) -> np.ndarray:
 
 DOMAINS = {
     "time": Domain(lambda x: x, lambda values, length: values, lambda x, relevance: relevance),
-    "frequency": Domain(np.fft.rfft, np.fft.irfft, dft_relevance),
+    "frequency": Domain(np.fft.rfft, np.fft.irfft, lambda x, relevance: dft_relevance(x, relevance, ridge=0)),
     "time-frequency": Domain(_stft, _istft, None),
     "time-frequency, windows of 800": Domain(
         lambda x: np.fft.rfft(_windows(x)),
         lambda values, length: np.fft.irfft(values, LRP_WINDOW).reshape(len(values), -1),
-        lambda x, relevance: dft_relevance(_windows(x), _windows(relevance)),
+        lambda x, relevance: dft_relevance(_windows(x), _windows(relevance), ridge=0),
     ),
 }
 

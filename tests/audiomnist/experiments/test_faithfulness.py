@@ -99,7 +99,7 @@ def test_a_stopped_measurement_goes_on(run, small, monkeypatch, tmp_path):
     run.setting = dataclasses.replace(run.setting, kept=tmp_path / "faithfulness")
     with pytest.raises(KeyboardInterrupt):
         faithfulness.measure([run], None)
-    assert calls == batches
+    assert calls == batches[:3]
     calls, stop = [], 0
     again = faithfulness.measure([run], None)
     assert calls == batches[2:] and list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """The command line end to end: files, lists, composites, pictures, reports in a browser, and one-sentence errors."""
 
+import csv
 import html
 import json
 import os
@@ -19,7 +20,9 @@ import random_networks
 from audiomnist.explain import audible as sounds
 from audiomnist.explain import cli
 from audiomnist.explain.drawing import FORMATS, compare, limit, zoom_window
+from audiomnist.explain.faithfulness import Parts, curves
 from audiomnist.explain.faithfulness import main as faithfulness
+from audiomnist.explain.inputs import read_recording
 from caffe_proto import array_to_blobproto, write_message
 from lrp import COMPOSITES, METHODS, AlphaBeta, Composite, Epsilon, Flat, LRPError, Network, ZBox, read_composite
 from lrp.composites import DEFAULT
@@ -658,28 +661,48 @@ def test_wrong_weights_and_models(small, tmp_path, capsys):
 
 def test_faithfulness_command(small, tmp_path, capsys):
     folder, network = small
-    code = faithfulness(
-        [
-            *network,
-            "--list",
-            str(folder / "list.txt"),
-            "--composite",
-            "epsilon_plus",
-            "gradient",
-            "--save",
-            str(tmp_path / "c.csv"),
-            "--output",
-            str(tmp_path / "c.png"),
-        ]
+    listed = [*network, "--list", str(folder / "list.txt"), "--units", "values"]
+    picture = ["--output", str(tmp_path / "c.png")]
+    assert (
+        faithfulness([*listed, "--composite", "epsilon_plus", "gradient", "--save", str(tmp_path / "c.csv"), *picture])
+        == 0
     )
-    out = capsys.readouterr().out
-    assert code == 0 and [line.split(":")[0] for line in out.splitlines()] == [
-        "epsilon_plus",
-        "gradient",
-        "amplitude",
-        "random",
+    lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    own = ["most first", "least first", "energy-matched random"]
+    assert lines == [
+        *(f"epsilon_plus, {kind}" for kind in (*own, "magnitude first", "most first for the rival")),
+        *(f"gradient, {kind}" for kind in (*own, "magnitude first")),
+        *(f"{source}, {kind}" for source in ("amplitude", "random") for kind in own[:2]),
+        *("epsilon_plus", "gradient", "amplitude", "random"),
     ]
     assert sorted(os.listdir(tmp_path)) == ["c.csv", "c.png"]
+
+
+def test_faithfulness_follows_the_predicted_class_or_the_label(small, tmp_path, capsys):
+    folder, network = small
+    listed = [*network, "--list", str(folder / "list.txt"), "--units", "values", "--replacement", "silence"]
+    listed += ["--composite", "epsilon_plus", "--label-column", "0", "--save"]
+    for name, more in (("p", ()), ("again", ("--batch", "2", "--limit", "0")), ("l", ("--target", "label"))):
+        assert faithfulness([*listed, str(tmp_path / name), *more]) == 0
+    tables = {name: read_rows(tmp_path / name) for name in ("p", "again", "l")}
+    assert tables["p"] == tables["again"]  # recordings come in batches
+    files = [read_recording(folder / f"r{k}.hdf5").data for k in range(3)]
+    x, lrp_network = np.concatenate(files), Network(network[1], network[3])
+    prediction = lrp_network.forward(x).argmax(axis=1)
+    labels = np.arange(3)
+    assert (prediction != labels).any()
+    for name, target in (("p", prediction), ("l", labels)):
+        parts = Parts(x)
+        order = parts.order(lrp_network.relevance(x, target, "epsilon_plus").relevance)
+        wanted = curves(lrp_network.forward, parts, target, order)
+        own = [row for row in tables[name] if row["kind"] == "most first" and row["source"] == "epsilon_plus"]
+        np.testing.assert_allclose([float(row["accuracy"]) for row in own], wanted.right.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose([float(row["margin"]) for row in own], wanted.margin.mean(axis=0), rtol=1e-4)
+
+
+def read_rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_colour_limit_and_zoom():
