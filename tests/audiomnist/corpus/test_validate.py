@@ -169,6 +169,12 @@ def test_broken_files_are_findings_among_others(tmp_path, capsys, broken):
     assert len(errors) == 2 and errors[0] == "01/0_01_0.wav: an empty file" and "invalid JSON" in errors[1]
 
 
+def test_the_numbers_of_nothing_are_zeros(tmp_path):
+    numbers = validate.summary(tmp_path, [], {}, [])
+    assert {numbers[f"recordings of a {what}"] == [0, 0] for what in ("speaker", "digit", "repetition")} == {True}
+    assert numbers["seconds"] == {"shortest": 0, "longest": 0, "all": 0} and numbers["usable"] == 0
+
+
 def test_no_corpus_and_plain_text(tmp_path, capsys):
     assert validate.main([str(tmp_path / "nowhere")]) == 1
     assert "expected a folder of recordings, got none" in capsys.readouterr().err
