@@ -83,7 +83,7 @@ def test_clipping_is_seen_at_either_end_alone(tmp_path, end, run, clipped):
     path.write_bytes(wav_file(samples.tobytes()))
     (recording,), _ = layout.scan(tmp_path)
     found = [str(finding) for finding in validate.check_sounds([validate.listen(recording)])]
-    said = "warning: 01/0_01_0.wav: clipped (3 samples in a row at the limit); wanted no clipping"
+    said = "warning: 01/0_01_0.wav: expected no clipping, got 3 samples in a row at the limit"
     assert found == ([said] if clipped else [])
 
 
@@ -143,9 +143,9 @@ def test_speakers_without_recordings_do_not_count_in_the_balance(tmp_path):
     }
     splits = Splits(tmp_path / "splits.json", {"digit": ({part: tuple(names) for part, names in fold.items()},)}, {})
     (finding,) = validate.check_balance(splits, meta, set(meta) - {"absent"})
-    assert finding.found == "women are 0% of train, 50% of validate, 50% of test"
+    assert finding.got == "0% in train, 50% in validate, 50% in test"
     everybody = validate.check_balance(splits, meta, set(meta))
-    assert everybody[0].found == "women are 25% of train, 50% of validate, 50% of test"
+    assert everybody[0].got == "25% in train, 50% in validate, 50% in test"
 
 
 @pytest.mark.parametrize("women, told", [(3, False), (4, True)])
