@@ -114,9 +114,7 @@ def test_a_microphone_that_is_silent_for_too_long_has_vanished(card, clock, what
     clock.now += 1.5
     getattr(microphone, what)()
     clock.now += 0.01
-    with pytest.raises(
-        sound.SoundError, match="Built-in Mic: expected a microphone that is plugged in, got one that has vanished"
-    ):
+    with pytest.raises(sound.SoundError, match="Built-in Mic: expected .* plugged in, got one that has vanished"):
         getattr(microphone, what)()
     assert microphone.end().samples.tolist() == []  # a take with a hole is none
 
@@ -162,9 +160,7 @@ def test_no_device_and_one_that_refuses(card, monkeypatch):
 
     monkeypatch.setattr(card, "query_devices", lambda: DEVICES)
     monkeypatch.setattr(card, "InputStream", refuses)
-    with pytest.raises(
-        sound.SoundError, match="Built-in Mic: expected mono at 48000 Hz with 16 bits, got Invalid sample"
-    ):
+    with pytest.raises(sound.SoundError, match="Built-in Mic: expected mono at 48000 Hz .*, got Invalid"):
         sound.Microphone()
 
 
