@@ -8,8 +8,8 @@
 Results lie in benchmarks/mutation.json. `measure` draws `--sample` mutants of each package with a seed; a mutant is
 known by its package, file, function and change, so its result outlives lines that move. The tests of its package that
 called its function run, quickest first; if these are green, those that start processes, in which nobody looks, as far
-as 40 s go. Tests that need the original Caffe or a GPU, or are marked slow, take no part: the score is a lower bound. A
-run of more than three times its time is red: the mutant does not end.
+as 120 s go. Tests that need the original Caffe or a GPU, or are marked slow, take no part: the score is a lower bound.
+A run of more than three times its time is red: the mutant does not end.
 
 Why no mutation tester from a package index (tried on Python 3.11): mutmut 3.8 puts an import of itself into every
 file, and our tests of what may be imported are red before anything is mutated; cosmic-ray 8.7 makes 7,369 mutants of
@@ -73,7 +73,7 @@ PACKAGES = {
     "recording": (["audiomnist/recording/*.py"], ["tests/audiomnist/recording"]),
 }  # fmt: skip
 GENERATED = {"caffe_proto/caffe_pb2.py"}
-ELSEWHERE = 40  # seconds of tests that start processes of their own, where it is not seen what they reach
+ELSEWHERE = 120  # seconds of tests that start processes of their own, where it is not seen what they reach
 LEFT_OUT = "not bvlc and not cuda and not slow"
 
 # (file, function, what was -> what became): why no test can tell them apart

@@ -222,7 +222,7 @@ def make(setting: Setting) -> Outcome:
         "speakers with 95 % intervals (bootstrap over speakers, then recordings), and the paper's Table 1 as a band "
         "(mean ± standard deviation over its splits)."
     )
-    contrasts = [{"statement": c.statement, "unit": c.unit.strip(), **asdict(c.found)} for c in checked]
+    contrasts = [{"statement": c.statement, "unit": c.unit.strip(), **asdict(c.estimate)} for c in checked]
     return Outcome(
         tables={"table1": rows, "splits": splits, "conclusions": pd.DataFrame(contrasts), "recordings": answers},
         figures={"table1": (draw(answers, setting.seed), caption)},

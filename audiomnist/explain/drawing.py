@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -274,7 +275,7 @@ def _wrapped(text: str, width: int = 150) -> str:
             else:
                 current = candidate
         lines.append(current)
-    return "\n".join(lines)
+    return "\n".join(piece for line in lines for piece in textwrap.wrap(line, width) or [""])
 
 
 def check_format(path: str | os.PathLike) -> str:

@@ -15,23 +15,23 @@ ABOVE_ZERO, BELOW_ZERO = (0.0, math.inf), (-math.inf, 0.0)  # regions of contras
 class Conclusion:
     """A claim of the paper (or one that must hold for it to be believed) and the estimate that it is judged by.
 
-    The claim is that the true mean lies in `region`, whose ends are in the unit of `found` and may be infinite.
+    The claim is that the true mean lies in `region`, whose ends are in the unit of `estimate` and may be infinite.
     `not_applicable` says why the estimate is no evidence about the paper, None where it is.
     """
 
     statement: str
-    found: Estimate
+    estimate: Estimate
     region: tuple[float, float]
     unit: str = " %"
     not_applicable: str | None = None
 
     def verdict(self, p: float | None = None) -> str:
         """One of the four verdicts of `statistics`; p: adjusted for all tests beside it, where there is one."""
-        return verdict(self.found, self.region, self.found.p if p is None else p, self.not_applicable)
+        return verdict(self.estimate, self.region, self.estimate.p if p is None else p, self.not_applicable)
 
     def evidence(self, p: float | None = None) -> str:
         """The numbers in one line; p: as in `verdict`."""
-        found, unit = self.found, self.unit
+        found, unit = self.estimate, self.unit
         if math.isnan(found.low):
             interval = "no interval: a split tests one speaker"
         else:
@@ -48,17 +48,17 @@ class Conclusion:
 
     def record(self) -> dict[str, object]:
         """The conclusion as JSON has it: null for what is no finite number."""
-        found = {key: _finite(value) for key, value in asdict(self.found).items()}
-        return asdict(self) | {"found": found, "region": [_finite(end) for end in self.region]}
+        found = {key: _finite(value) for key, value in asdict(self.estimate).items()}
+        return asdict(self) | {"estimate": found, "region": [_finite(end) for end in self.region]}
 
     @classmethod
     def from_record(cls, record: dict) -> Conclusion:
         """The inverse of `record`."""
-        found = {key: math.nan if value is None and key != "p" else value for key, value in record["found"].items()}
+        found = {key: math.nan if value is None and key != "p" else value for key, value in record["estimate"].items()}
         low, high = record["region"]
         region = (-math.inf if low is None else low, math.inf if high is None else high)
         own = {key: record[key] for key in ("statement", "unit", "not_applicable")}
-        return cls(**own, found=Estimate(**found), region=region)
+        return cls(**own, estimate=Estimate(**found), region=region)
 
 
 def _finite(value: float | None) -> float | None:
@@ -74,6 +74,6 @@ def _region(region: tuple[float, float]) -> str:
 
 def judge(conclusions: Sequence[Conclusion]) -> list[tuple[str, str]]:
     """(verdict, evidence) of each, their p adjusted by Holm for all tests among them: one family, such as a page."""
-    tested = [index for index, one in enumerate(conclusions) if one.found.p is not None]
-    adjusted = dict(zip(tested, holm(conclusions[index].found.p for index in tested).tolist(), strict=True))
+    tested = [index for index, one in enumerate(conclusions) if one.estimate.p is not None]
+    adjusted = dict(zip(tested, holm(conclusions[index].estimate.p for index in tested).tolist(), strict=True))
     return [(one.verdict(adjusted.get(k)), one.evidence(adjusted.get(k))) for k, one in enumerate(conclusions)]

@@ -138,7 +138,7 @@ def rejections(preprocessed: Path) -> list[str]:
     if not path.exists():
         return ["No recording was rejected: preprocessing refuses a corpus with defects unless told to leave them out."]
     wavs = pd.read_csv(path).query("file.str.lower().str.endswith('.wav')").drop_duplicates("file")
-    scaling = int(wavs["found"].str.contains(f"{PERCENTILE}th percentile", regex=False).sum())
+    scaling = int(wavs["expected"].str.contains(f"{PERCENTILE}th percentile", regex=False).sum())
     return [
         f"{len(wavs)} recordings were rejected, for both networks: {scaling} because AudioNet's scaling cannot be "
         f"computed from them (AlexNet could have used them), {len(wavs) - scaling} because neither network can use "

@@ -100,7 +100,7 @@ def test_smoothgrad_is_a_mean_of_gradients_and_seeded(network):
 class Identity(Network):
     """Its gradient is the input itself, so that SmoothGrad shows its noise."""
 
-    where, input_shape = "identity", None
+    where, weights_file, input_shape = "identity", None, None
 
     def __init__(self):
         """Nothing to read."""

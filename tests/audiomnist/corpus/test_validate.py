@@ -83,7 +83,7 @@ def test_clipping_is_seen_at_either_end_alone(tmp_path, end, run, clipped):
     path.write_bytes(wav_file(samples.tobytes()))
     (recording,), _ = layout.scan(tmp_path)
     found = [str(finding) for finding in validate.check_sounds([validate.listen(recording)])]
-    said = "warning: 01/0_01_0.wav: clipped (3 samples in a row at the limit); wanted no clipping"
+    said = "warning: 01/0_01_0.wav: expected no clipping, got 3 samples in a row at the limit"
     assert found == ([said] if clipped else [])
 
 
@@ -143,9 +143,9 @@ def test_speakers_without_recordings_do_not_count_in_the_balance(tmp_path):
     }
     splits = Splits(tmp_path / "splits.json", {"digit": ({part: tuple(names) for part, names in fold.items()},)}, {})
     (finding,) = validate.check_balance(splits, meta, set(meta) - {"absent"})
-    assert finding.found == "women are 0% of train, 50% of validate, 50% of test"
+    assert finding.got == "0% in train, 50% in validate, 50% in test"
     everybody = validate.check_balance(splits, meta, set(meta))
-    assert everybody[0].found == "women are 25% of train, 50% of validate, 50% of test"
+    assert everybody[0].got == "25% in train, 50% in validate, 50% in test"
 
 
 @pytest.mark.parametrize("women, told", [(3, False), (4, True)])
@@ -167,6 +167,12 @@ def test_broken_files_are_findings_among_others(tmp_path, capsys, broken):
     (tmp_path / "01/0_01_0.wav").write_bytes(b"")
     errors = lines(findings(tmp_path, capsys), "error")
     assert len(errors) == 2 and errors[0] == "01/0_01_0.wav: an empty file" and "invalid JSON" in errors[1]
+
+
+def test_the_numbers_of_nothing_are_zeros(tmp_path):
+    numbers = validate.summary(tmp_path, [], {}, [])
+    assert {numbers[f"recordings of a {what}"] == [0, 0] for what in ("speaker", "digit", "repetition")} == {True}
+    assert numbers["seconds"] == {"shortest": 0, "longest": 0, "all": 0} and numbers["usable"] == 0
 
 
 def test_no_corpus_and_plain_text(tmp_path, capsys):

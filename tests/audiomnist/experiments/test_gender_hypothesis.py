@@ -113,7 +113,7 @@ def test_contrasts_are_paired_per_speaker():
     scaled, original = (made_up().query("condition == @c").set_index(["split", "speaker", "recording"])["right"]
                         for c in ("scaled", "original"))  # fmt: skip
     d = (scaled.astype(int) - original.astype(int)).groupby(["split", "speaker"]).mean()
-    first = gender_hypothesis.conclusions(made_up())[0].found
+    first = gender_hypothesis.conclusions(made_up())[0].estimate
     assert first.mean == pytest.approx(100 * d.mean()) and first.speakers == len(d) == 12
     assert first.p == pytest.approx(2 / 2**12)  # every speaker falls
 

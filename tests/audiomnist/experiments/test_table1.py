@@ -73,7 +73,7 @@ def test_networks_are_compared_over_common_splits_only(comparable):
     alex = made_up("AlexNet", "gender", {0: [0.6] * 6, 1: [0.6] * 6, 2: [1.0] * 6, 3: [1.0] * 6})
     audio = made_up("AudioNet", "gender", {0: [0.7] * 6, 1: [0.7] * 6})
     *_, contrast = table1.conclusions(pd.concat([alex, audio]), [], Setting())
-    assert contrast.found.mean == pytest.approx(-10) and contrast.found.speakers == 12
+    assert contrast.estimate.mean == pytest.approx(-10) and contrast.estimate.speakers == 12
     assert contrast.verdict() == "not reproduced"
     audio["split"] += 4
     assert len(table1.conclusions(pd.concat([alex, audio]), [], Setting())) == 2  # no split in common, no contrast

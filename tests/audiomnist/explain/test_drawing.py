@@ -92,3 +92,9 @@ def test_a_method_with_a_measure_of_its_own_shows_that():
     assert "sum(R)/score = 0.3750" in drawing.caption(explanation())
     text = drawing.caption(explanation(measures={"completeness error": np.array([0.0123])}))
     assert "completeness error = 1.23%" in text and "sum(R)" not in text
+
+
+def test_no_line_of_a_caption_is_wider_than_its_picture():
+    made = explanation(note=COMPOSITES["toolbox_102"].note, shared=(11, 11))
+    text = drawing._wrapped(drawing.caption(made, geometry=SPECTROGRAM), 80)
+    assert max(map(len, text.split("\n"))) <= 80 and made.note in text.replace("\n", " ")

@@ -616,7 +616,11 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
         (["--list", "list.txt", "--save", "nowhere/x.h5"], 1, "a path in a folder that exists, got nowhere"),
         (["--input", "r0.hdf5", "--audible", "x.mp3"], 1, "--audible: expected a name that ends in .wav, got x.mp3"),
         (["--input", "r0.hdf5", "--report", "x"], 1, "for a report a spectrogram"),
-        (["--list", "nothing.txt", "--save", "x.h5"], 1, "nothing.txt: No such file"),
+        (
+            ["--list", "nothing.txt", "--save", "x.h5"],
+            1,
+            "nothing.txt: expected a text file with one",
+        ),
         (["--input", "r0.hdf5", "--output", "x.png", "--composite", "c.toml"], 1, "c.toml: No such file"),
     ],
 )

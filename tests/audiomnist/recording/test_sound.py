@@ -114,7 +114,7 @@ def test_a_microphone_that_is_silent_for_too_long_has_vanished(card, clock, what
     clock.now += 1.5
     getattr(microphone, what)()
     clock.now += 0.01
-    with pytest.raises(sound.SoundError, match="Built-in Mic: the microphone has vanished"):
+    with pytest.raises(sound.SoundError, match="Built-in Mic: expected .* plugged in, got one that has vanished"):
         getattr(microphone, what)()
     assert microphone.end().samples.tolist() == []  # a take with a hole is none
 
@@ -146,7 +146,7 @@ def test_without_a_default_the_first_microphone_is_taken(card):
 
 @pytest.mark.parametrize("wanted", ["0", "3", "Loudspeaker", "zoom"])
 def test_an_unknown_device_names_those_that_there_are(card, wanted):
-    with pytest.raises(sound.SoundError, match=f"1 Built-in Mic, 2 RODE NT-USB found; wanted '{wanted}'"):
+    with pytest.raises(sound.SoundError, match=f"one of 1 Built-in Mic, 2 RODE NT-USB, or .*, got '{wanted}'"):
         sound.Microphone(wanted)
 
 
@@ -160,7 +160,7 @@ def test_no_device_and_one_that_refuses(card, monkeypatch):
 
     monkeypatch.setattr(card, "query_devices", lambda: DEVICES)
     monkeypatch.setattr(card, "InputStream", refuses)
-    with pytest.raises(sound.SoundError, match="Built-in Mic: Invalid sample rate; wanted mono at 48000 Hz"):
+    with pytest.raises(sound.SoundError, match="Built-in Mic: expected mono at 48000 Hz .*, got Invalid"):
         sound.Microphone()
 
 

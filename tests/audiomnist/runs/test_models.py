@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import text_format
 
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, load_splits
+from audiomnist.runs import run_folder
 from audiomnist.runs.networks import NETWORKS, ROLES
 from audiomnist.runs.render import exact_batches, main, render
 from audiomnist.runs.run_folder import RunError, RunName, SelectionError, check_origin, progress, select, write_run
@@ -280,6 +281,22 @@ def test_select_names_what_there_is():
     run = RunName("AudioNet", "digit", 3)
     assert RunName.parse(str(run)) == run
     assert RunName.parse("heatmaps") is None
+
+
+def test_the_runs_command_says_which_lists_are_there(tmp_path, capsys):
+    """A run without one of its three lists has yet to be preprocessed; both folders must be given."""
+    for part in ("train", "validate", "test"):
+        (tmp_path / f"AlexNet_gender_0_{part}.txt").touch()
+        (tmp_path / f"AlexNet_gender_1_{part}.txt").touch()
+    (tmp_path / "AlexNet_gender_1_validate.txt").unlink()
+    folders = ["--preprocessed", str(tmp_path), "--data", str(tmp_path)]
+    assert run_folder.main(["AlexNet", "gender", *folders]) == 0
+    states = ["preprocessed", "raw", "raw", "raw"]
+    assert capsys.readouterr().out.splitlines() == [f"AlexNet gender {k} {state}" for k, state in enumerate(states)]
+    for given in (folders[:2], folders[2:]):
+        with pytest.raises(SystemExit) as ended:
+            run_folder.main(given)
+        assert ended.value.code == 2
 
 
 # -- run folders ------------------------------------------------------------------------------------------------------

@@ -403,6 +403,7 @@ def test_misuse(home, arguments, message):
     done = call(home, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+    assert done.stderr.endswith("(--help shows the usage)\n") == (" or all, got " not in message)
     assert not (home / "ru ns").exists()
 
 

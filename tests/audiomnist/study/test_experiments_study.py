@@ -15,15 +15,20 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from audiomnist.corpus.layout import Defect
+from audiomnist.preprocessing.lists import write_rejected
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import RunName
+from audiomnist.signal.inputs import network_inputs
+from audiomnist.signal.wav import RecordingError
 from audiomnist.study import results_page, study
 from audiomnist.study.conclusion import Conclusion
 from audiomnist.study.setting import Setting
 from audiomnist.study.statistics import Estimate
-from tests.small_corpus import make_corpus
+from tests.small_corpus import make_corpus, speech, wav_file
 from tests.stand_in_engine import calls, command_line, make_engine, make_inputs
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -260,14 +265,16 @@ def test_all_tests_of_the_page_are_one_family_and_green_is_only_what_is_reproduc
 
 def test_rejected_recordings_are_counted_and_for_which_network(tmp_path):
     assert results_page.rejections(tmp_path)[0].startswith("No recording was rejected")
-    (tmp_path / "rejected.csv").write_text(
-        "file,found,wanted\n"
-        '01/0_01_0.wav,"a 95th percentile of 0, a scaled peak of 3e4",w\n'
-        "01/0_01_1.wav,a 95th percentile of -3,w\n"
-        "02/0_02_0.wav,silence (9 samples),w\n"
-        "02/0_02_0.wav,twice,w\n"
-        "splits.json digit split 0,test names speaker 9,w\n"
-    )
+    defects = []
+    signals = {"0_01_0": np.minimum(speech(0), 0), "0_01_1": np.minimum(speech(1), 0), "0_02_0": np.zeros(999, "<i2")}
+    for stem, samples in signals.items():  # two without positive samples, one silent
+        with pytest.raises(RecordingError) as refused:
+            network_inputs(wav_file(samples.tobytes()), f"{stem}.wav", 0)
+        path = f"{stem[2:4]}/{stem}.wav"
+        defects.append(Defect(path, refused.value.expected, refused.value.got, (path,)))
+    defects.append(Defect("audioMNIST_meta.txt", "a gender", "none", ("02/0_02_0.wav",)))  # a second one of it
+    defects.append(Defect("splits.json digit split 0", "speakers of this corpus", "test names speaker 9"))
+    write_rejected(tmp_path / "rejected.csv", defects)
     (said,) = results_page.rejections(tmp_path)
     assert said.startswith("3 recordings were rejected, for both networks: 2 because AudioNet's scaling")
     assert "1 because neither network" in said

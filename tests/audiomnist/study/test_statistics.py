@@ -225,4 +225,4 @@ def test_conclusions_are_judged_as_one_family_and_survive_being_written():
     for conclusion in family:
         again = Conclusion.from_record(conclusion.record())
         assert str(again) == str(conclusion)
-        assert again.region == ABOVE_ZERO and again.found.p == conclusion.found.p
+        assert again.region == ABOVE_ZERO and again.estimate.p == conclusion.estimate.p
