@@ -19,7 +19,6 @@ COMMANDS = {
     "preprocess": ("preprocessing.command", "recordings to HDF5 inputs and lists, as preprocessing_data.py"),
     "train-test": ("runs.train_test", "train and test the networks, as train_test.sh"),
     "render": ("runs.render", "make or check the folder of one run"),
-    "runs": ("runs.run_folder", "list the runs that a selection means"),
     "summary": ("runs.summary", "the table of accuracies of tested runs"),
     "study": ("study.study", "the whole study, as train_test.sh --paper"),
     "explain": ("explain.cli", "relevance of recordings, as the command lrp"),

@@ -6,6 +6,7 @@ there only where it says so with another value, and digits of recordings whose n
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiomnist.corpus.layout import CorpusError, Recording
+from audiomnist.corpus.metadata import META_NAME
 from audiomnist.places import TABLES
 
 CORRECTIONS = TABLES / "corrections.json"
@@ -57,6 +59,24 @@ def load_corrections(path: Path = CORRECTIONS) -> Corrections:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"a file that has another form ({type(error).__name__}: {error})"
         raise CorpusError(path, "corrections in the form of data/corrections.json", got) from None
+
+
+def add_corrections_option(parser: argparse.ArgumentParser) -> None:
+    """The option --corrections [FILE] of every command that reads a corpus; without FILE those of AudioMNIST."""
+    what = "first correct known mistakes of AudioMNIST (or those that FILE lists)"
+    parser.add_argument("--corrections", type=Path, nargs="?", const=CORRECTIONS, metavar="FILE", help=what)
+
+
+def chosen_corrections(options: argparse.Namespace) -> Corrections:
+    """What the option --corrections chose; NONE without it. Raises CorpusError."""
+    return load_corrections(options.corrections) if options.corrections else NONE
+
+
+def add_corpus_options(parser: argparse.ArgumentParser) -> None:
+    """CORPUS, --meta and --corrections, for commands that read one corpus."""
+    parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
+    parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
+    add_corrections_option(parser)
 
 
 def correct_metadata(meta: Mapping[str, Mapping], corrections: Corrections) -> tuple[dict[str, dict], list[str]]:

@@ -15,11 +15,11 @@ import pandas as pd
 
 from audiomnist.corpus.attributes import age_of, spellings
 from audiomnist.corpus.corrections import (
-    CORRECTIONS,
     NONE,
     Corrections,
+    add_corpus_options,
+    chosen_corrections,
     correct_metadata,
-    load_corrections,
     spoken_digits,
 )
 from audiomnist.corpus.layout import GRAMMAR, CorpusError, scan
@@ -128,16 +128,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="audiomnist corpus-table", description="A corpus as a table (CSV) and as a picture (PNG)."
     )
-    parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
-    parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
+    add_corpus_options(parser)
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     parser.add_argument("--csv", type=Path, help="CSV to write")
-    parser.add_argument("--corrections", action="store_true", help="put known mistakes of AudioMNIST right first")
     options = parser.parse_args(arguments)
     if not (options.figure or options.csv):
         parser.error("expected --figure, --csv or both, got neither")
-    corrections = load_corrections(CORRECTIONS) if options.corrections else NONE
-    table = corpus_table(options.corpus, options.meta, corrections)
+    table = corpus_table(options.corpus, options.meta, chosen_corrections(options))
     if table.empty:
         raise CorpusError(options.corpus, f"recordings {GRAMMAR}", "none")
     if options.csv:

@@ -20,9 +20,10 @@ from tqdm import tqdm
 from audiomnist.arguments import positive
 from audiomnist.corpus.attributes import AGES, age_of, spellings
 from audiomnist.corpus.corrections import (
-    CORRECTIONS,
     NONE,
     Corrections,
+    add_corpus_options,
+    chosen_corrections,
     correct_metadata,
     is_audiomnist,
     load_corrections,
@@ -212,7 +213,7 @@ def validate(
     try:
         meta, corrected = correct_metadata(read_metadata(meta_path), corrections)
         known = is_audiomnist(meta)
-        repaired = load_corrections(CORRECTIONS).speakers if known else {}
+        repaired = load_corrections().speakers if known else {}
         for defect in check_metadata(recordings, meta, meta_path):
             speaker = defect.recordings[0].split("/")[0]
             findings.append(error(defect, known and speaker in repaired))
@@ -237,7 +238,7 @@ def validate(
 
 def known_recordings(recordings: Iterable[Recording], corrections: Corrections) -> list[Finding]:
     """Warnings about AudioMNIST's recordings that are reported to be mislabelled and not corrected."""
-    reported = load_corrections(CORRECTIONS)
+    reported = load_corrections()
     return [
         warning(r.relative, f"the digit {r.digit} (--corrections makes it {digit})", reported.why[r.name], True)
         for r in recordings
@@ -303,23 +304,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="audiomnist validate", description="Check a corpus of spoken digits; exit code 1 when it has errors."
     )
-    parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
-    parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
+    add_corpus_options(parser)
     parser.add_argument("--splits", type=Path, help="splits (default: splits.json in the corpus, else AudioMNIST's)")
     parser.add_argument("--repetitions", type=positive, help="of each digit by each speaker (default: all there are)")
     parser.add_argument("--jobs", type=positive, default=available_cores(), help="processes (default: all cores)")
-    what = "put known mistakes of AudioMNIST (or those of FILE) right first"
-    parser.add_argument("--corrections", type=Path, nargs="?", const=CORRECTIONS, metavar="FILE", help=what)
     parser.add_argument("--json", action="store_true", help="findings and numbers as JSON")
     options = parser.parse_args(arguments)
-    corrections = load_corrections(options.corrections) if options.corrections else NONE
     errors = report(
         options.corpus,
         options.meta,
         options.splits,
         options.jobs,
         options.repetitions,
-        corrections,
+        chosen_corrections(options),
         as_json=options.json,
     )
     return 1 if errors else 0

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from audiomnist.arguments import positive
 from audiomnist.corpus.corrections import (
-    CORRECTIONS,
     NONE,
     Corrections,
+    add_corrections_option,
+    chosen_corrections,
     correct_metadata,
-    load_corrections,
     spoken_digits,
 )
 from audiomnist.corpus.layout import GRAMMAR, CorpusError, scan
@@ -129,13 +129,11 @@ def main(arguments: list[str] | None = None) -> int:
     add("--jobs", type=positive, default=available_cores(), help="processes")
     add("--seed", type=int, default=DEFAULT_SEED, help="of the random positions in the padded second")
     add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
-    what = "put known mistakes of AudioMNIST (or those of FILE) right"
-    add("--corrections", type=Path, nargs="?", const=CORRECTIONS, metavar="FILE", help=what)
+    add_corrections_option(parser)
     options = parser.parse_args(arguments)
     meta = options.meta or options.source / META_NAME
     if options.destination.resolve() == options.source.resolve():
         parser.error(sentence("--destination", "another folder than the source's", options.destination))
-    corrections = load_corrections(options.corrections) if options.corrections else NONE
     return preprocess(
         options.source,
         options.destination,
@@ -144,5 +142,5 @@ def main(arguments: list[str] | None = None) -> int:
         options.jobs,
         options.seed,
         options.skip_invalid,
-        corrections,
+        chosen_corrections(options),
     )

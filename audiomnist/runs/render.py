@@ -2,9 +2,9 @@
 
     audiomnist render AlexNet digit 0 --preprocessed DIR --run DIR [--max-iter N] [--seed N] [--demo] ...
 
-writes {train,test,deploy,solver}.prototxt into the run folder and prints one line of three fields, separated by tabs:
-new, started, trained or tested; the number of test iterations; the file that the next step starts from. All arithmetic
-about tasks is here: classes, labels, and batches that cover every recording of a list exactly once.
+writes {train,test,deploy,solver}.prototxt into the run folder and prints how far the run is, which file the next step
+starts from, and the number of iterations that a test takes. All arithmetic about tasks is here: classes, labels, and
+batches that cover every recording of a list exactly once.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ def open_run(run: RunName, preprocessed: Path, folder: Path, engine: str, traini
     return State(step, file, exact_batches(counts["test"])[1])
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line of this module."""
+@door("render")
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="audiomnist render", description=__doc__.split("\n", 1)[0])
     parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("task")
@@ -181,15 +181,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=number, default=DEFAULT_SEED, metavar="N", help="default: %(default)s")
     parser.add_argument("--demo", action="store_true", help="the short demo's solver and fillers")
     parser.add_argument("--engine", default="", metavar="COMMAND", help="recorded: runs of different engines never mix")
-    return parser
-
-
-@door("render")
-def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    options = parser.parse_args(arguments)
     splits = load_splits(options.preprocessed / SPLITS_NAME)
     (run,) = select(splits, options.network, options.task, options.split)
     training = Training(options.demo, options.max_iter, options.snapshot, options.seed)
     state = open_run(run, options.preprocessed, options.run, options.engine, training)
-    print(state.step, state.test_iterations, state.file or "", sep="\t")
+    step = f"{state.step} ({state.file})" if state.file else state.step
+    print(f"{options.run}: {step}; a test takes {state.test_iterations} iterations")
     return 0

@@ -1,17 +1,11 @@
 """Run folders: which runs there are, how far each is, and what made it.
 
-    audiomnist runs AlexNet digit all --preprocessed DIR --data DIR
-
-prints the runs of a selection, one a line: network, task, split, and whether the lists of its recordings are there
-("preprocessed" or "raw"). The splits are those of the preprocessed folder where there is one, else those of the data.
-
 A run lives in `<runs>/<network>_<task>_<split>/`: the rendered prototxts, `run.json` (what made it), `snapshots/`,
 `train.log` and, once it is tested, `test.log`. Who changes it holds `.lock`.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import difflib
 import fcntl
@@ -23,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, find_splits
-from audiomnist.door import door
 from audiomnist.preprocessing.journal import JOURNAL, MANIFEST, Journal
 from audiomnist.provenance import made_by
 from audiomnist.runs.networks import NETWORKS
@@ -98,7 +91,7 @@ def select(splits: Splits, network: str = ALL, task: str = ALL, split: str = ALL
 
 
 def list_name(run: RunName, part: str) -> str:
-    """File name of the run's list of recordings, one of data.corpus.PARTS, in the preprocessed folder."""
+    """File name of the run's list of recordings, one of corpus.splits.PARTS, in the preprocessed folder."""
     return f"{NETWORKS[run.network].inputs}_{run.task}_{run.split}_{part}.txt"
 
 
@@ -223,18 +216,3 @@ def locked(folder: Path) -> Iterator[int]:
 def are_listed(run: RunName, preprocessed: Path) -> bool:
     """Are the lists of the run's recordings there?"""
     return all((preprocessed / list_name(run, part)).exists() for part in PARTS)
-
-
-@door("runs")
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="audiomnist runs", description=__doc__.split("\n", 1)[0])
-    for name in ("network", "task", "split"):
-        parser.add_argument(name, nargs="?", default=ALL, help="default: %(default)s")
-    parser.add_argument("--preprocessed", type=Path, required=True, metavar="DIR", help="output of preprocessing")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the recordings")
-    options = parser.parse_args(arguments)
-    splits = splits_of(options.data, options.preprocessed)
-    runs = select(splits, options.network, options.task, options.split)
-    for run in runs:
-        print(run.network, run.task, run.split, "preprocessed" if are_listed(run, options.preprocessed) else "raw")
-    return 0

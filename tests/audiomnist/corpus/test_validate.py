@@ -246,6 +246,25 @@ def test_other_corpora_are_not_corrected(tmp_path, capsys):
     assert corrected == meta and log == ["nothing: the corrections are for another corpus"]
 
 
+def test_every_command_takes_corrections_of_a_file(dirty, tmp_path, capsys):
+    mark = {"speaker": "01", **MARK}
+    entry = {"digit": 2, "why": "heard"}
+    content = {"speakers": {"17": {"gender": "male"}}, "recordings": {"1_01_0.wav": entry}, "only where": mark}
+    content["speakers"]["17"]["why"] = "asked"
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content))
+    csv = tmp_path / "table.csv"
+    assert table.main([str(dirty), "--csv", str(csv), "--corrections", str(path)]) == 0
+    rows = pd.read_csv(csv).set_index("path")
+    assert rows["digit"]["01/1_01_0.wav"] == 2 and rows["digit"]["01/2_01_0.wav"] == 2
+    assert rows["digit"]["19/0_19_22.wav"] == 0 and rows["gender"]["17/0_17_0.wav"] == "male"
+    capsys.readouterr()
+    assert len(findings(dirty, capsys, "--corrections", str(path))["corrected"]) == 1
+    assert command.main(["-src", str(dirty), "-dst", str(tmp_path / "out"), "--corrections", str(path)]) == 0
+    with h5py.File(tmp_path / "out/01/AudioNet_1_01_0.hdf5") as file:
+        assert file["label"][0, 0] == 2
+
+
 def test_a_file_that_is_no_corrections(tmp_path):
     (tmp_path / "c.json").write_text('{"speakers": {}}')
     with pytest.raises(layout.CorpusError, match=r"c.json: expected corrections"):

@@ -337,13 +337,13 @@ def test_runs_of_different_origin_never_mix(tmp_path):
         check_origin(tmp_path / "a", longer, made_from)
     with pytest.raises(RunError, match=r"engine is `other`, got another run with `caffe`"):
         check_origin(tmp_path / "a", texts, {**made_from, "engine": "other"})
-    with pytest.raises(RunError, match=r"other recordings \(test\)"):
+    with pytest.raises(RunError, match=r"a run of these recordings, got one of others \(test;"):
         check_origin(tmp_path / "a", texts, {**made_from, "recordings": {"train": "1", "test": "3"}})
     (tmp_path / "a").rename(tmp_path / "b")  # moved: still the same run
     moved = {name: text.replace(str(tmp_path / "a"), str(tmp_path / "b")) for name, text in texts.items()}
     assert check_origin(tmp_path / "b", moved, made_from) is True
     snapshot(tmp_path / "c", "AlexNet", 5)
-    with pytest.raises(RunError, match="unknown"):
+    with pytest.raises(RunError, match=r"a run.json that says what made the snapshots, got none"):
         check_origin(tmp_path / "c", texts, made_from)
 
 
@@ -373,7 +373,7 @@ def test_command_line(preprocessed, tmp_path, capsys):
     run = tmp_path / "run"
     arguments = ["AudioNet", "gender", "0", "--preprocessed", str(preprocessed), "--run", str(run)]
     assert main(arguments) == 0
-    assert capsys.readouterr().out == "new\t1\t\n"  # 4 recordings in one batch
+    assert capsys.readouterr().out == f"{run}: new; a test takes 1 iterations\n"  # 4 recordings in one batch
     assert sorted(os.listdir(run)) == ["deploy.prototxt", "run.json", "snapshots", "solver.prototxt", "test.prototxt",
                                        "train.prototxt"]  # fmt: skip
     assert main([*arguments, "--max-iter", "5"]) == 1
@@ -381,7 +381,7 @@ def test_command_line(preprocessed, tmp_path, capsys):
     assert main(["AudioNet", "colour", *arguments[2:]]) == 2
     preprocessed.joinpath("AudioNet_gender_0_test.txt").write_text("\n")
     assert main(arguments) == 1
-    assert "no recordings listed" in capsys.readouterr().err
+    assert "expected at least one recording, got none" in capsys.readouterr().err
 
 
 @pytest.mark.bvlc
