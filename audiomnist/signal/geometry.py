@@ -113,5 +113,5 @@ def _whole(attributes: Mapping[str, Any], name: str, least: int) -> int:
     value = np.asarray(attributes[name]) if name in attributes else None
     if value is None or value.size != 1 or value.dtype.kind not in "iuf" or value.item() % 1 or value.item() < least:
         got = "none" if value is None else f"shape {value.shape}" if value.size != 1 else f"{value.item()!r}"
-        raise RecordingError(f"attribute {name} to be a whole number of at least {least}", got)
+        raise RecordingError(f"a whole number of at least {least} as attribute {name}", got)
     return int(value.item())

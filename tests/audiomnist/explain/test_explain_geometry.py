@@ -137,15 +137,15 @@ def test_relevance_of_one_tone_leaves_that_tone():
 
 
 WRONG = {
-    "expected attribute hop to be a whole number of at least 1, got none": {"sample_rate": 8000, "window": 40},
-    "attribute sample_rate to be a whole number of at least 1, got 0": {"sample_rate": 0},
-    "attribute sample_rate to be a whole number of at least 1, got 8000.5": {"sample_rate": 8000.5},
-    "attribute sample_rate to be a whole number of at least 1, got 'fast'": {"sample_rate": "fast"},
-    "attribute sample_rate to be a whole number of at least 1, got nan": {"sample_rate": np.nan},
-    "attribute sample_rate to be a whole number of at least 1, got shape (2,)": {"sample_rate": [8000, 1]},
-    "attribute first_bin to be a whole number of at least 0, got -1": OTHER | {"first_bin": -1},
+    "expected a whole number of at least 1 as attribute hop, got none": {"sample_rate": 8000, "window": 40},
+    "expected a whole number of at least 1 as attribute sample_rate, got 0": {"sample_rate": 0},
+    "expected a whole number of at least 1 as attribute sample_rate, got 8000.5": {"sample_rate": 8000.5},
+    "expected a whole number of at least 1 as attribute sample_rate, got 'fast'": {"sample_rate": "fast"},
+    "expected a whole number of at least 1 as attribute sample_rate, got nan": {"sample_rate": np.nan},
+    "expected a whole number of at least 1 as attribute sample_rate, got shape (2,)": {"sample_rate": [8000, 1]},
+    "expected a whole number of at least 0 as attribute first_bin, got -1": OTHER | {"first_bin": -1},
     "expected data of shape (1, 1, samples) of a waveform, got (1, 20, 30)": {"sample_rate": 8000},
-    "of shape (1, at most 18 frequencies, frames) of a spectrogram with window 40, got (1, 20, 30)": OTHER
+    "expected data of shape (1, at most 18 frequencies, frames) of a spectrogram with window 40, got (1, 20, 30)": OTHER
     | {"window": 40},
 }
 

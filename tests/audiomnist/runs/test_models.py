@@ -283,22 +283,6 @@ def test_select_names_what_there_is():
     assert RunName.parse("heatmaps") is None
 
 
-def test_the_runs_command_says_which_lists_are_there(tmp_path, capsys):
-    """A run without one of its three lists has yet to be preprocessed; both folders must be given."""
-    for part in ("train", "validate", "test"):
-        (tmp_path / f"AlexNet_gender_0_{part}.txt").touch()
-        (tmp_path / f"AlexNet_gender_1_{part}.txt").touch()
-    (tmp_path / "AlexNet_gender_1_validate.txt").unlink()
-    folders = ["--preprocessed", str(tmp_path), "--data", str(tmp_path)]
-    assert run_folder.main(["AlexNet", "gender", *folders]) == 0
-    states = ["preprocessed", "raw", "raw", "raw"]
-    assert capsys.readouterr().out.splitlines() == [f"AlexNet gender {k} {state}" for k, state in enumerate(states)]
-    for given in (folders[:2], folders[2:]):
-        with pytest.raises(SystemExit) as ended:
-            run_folder.main(given)
-        assert ended.value.code == 2
-
-
 # -- run folders ------------------------------------------------------------------------------------------------------
 
 
