@@ -83,7 +83,7 @@ def test_transformer_refuses_what_does_not_fit():
 
 
 def test_messages_refuse_what_does_not_fit():
-    with pytest.raises(ValueError, match="holds 2 numbers"):
+    with pytest.raises(ValueError, match="got 2 numbers"):
         caffe.io.blobproto_to_array(caffe_pb2.BlobProto(data=[1, 2]))
     with pytest.raises(ValueError, match="Incorrect array shape"):
         caffe.io.array_to_datum(np.zeros((2, 3)))

@@ -208,7 +208,7 @@ def test_sessions_are_found_by_name_and_alias_and_locked(tmp_path):
         Session.load(a.folder).acquire()
     a.release()
     Session.load(a.folder).acquire()
-    with pytest.raises(SessionError, match="2 repetitions were planned|as many or more"):
+    with pytest.raises(SessionError, match="expected at least the 1 repetitions planned, got 0"):
         a.extend(0)
 
 
@@ -666,7 +666,7 @@ def test_a_take_that_is_a_link_to_elsewhere_is_not_read(tmp_path):
     (folder / "takes" / "0001.wav").rename(tmp_path / "private.wav")
     (folder / "takes" / "0001.wav").symlink_to(tmp_path / "private.wav")
     with pytest.raises(
-        SessionError, match="line 2: expected a file in the session's folder, got takes/0001.wav, a link"
+        SessionError, match="line 2: expected a file in the session's folder, got .*0001.wav, a link"
     ):
         Session.load(folder)
 

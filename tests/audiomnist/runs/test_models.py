@@ -12,7 +12,6 @@ import pytest
 from google.protobuf import text_format
 
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, load_splits
-from audiomnist.runs import run_folder
 from audiomnist.runs.networks import NETWORKS, ROLES
 from audiomnist.runs.render import exact_batches, main, render
 from audiomnist.runs.run_folder import RunError, RunName, SelectionError, check_origin, progress, select, write_run

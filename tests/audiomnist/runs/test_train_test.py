@@ -90,7 +90,7 @@ def test_all_splits_give_mean_and_deviation(home):
 def test_an_ended_training_continues_from_its_last_snapshot(home):
     first = call(home, "--max-iter", "6", "AlexNet", "digit", "0", ENGINE_STOPS="AlexNet_digit_0")
     assert first.returncode == 1
-    assert "AlexNet_digit_0: training ended early" in first.stderr
+    assert "AlexNet_digit_0: training: expected a snapshot of the last iteration, got" in first.stderr
     assert not (home / "ru ns" / "summary.csv").exists()
     second = call(home, "--max-iter", "6", "AlexNet", "digit", "0")
     assert second.returncode == 0, second.stderr
@@ -101,7 +101,7 @@ def test_an_ended_training_continues_from_its_last_snapshot(home):
 def test_a_failing_run_is_named_and_the_others_go_on(home):
     done = call(home, "--max-iter", "2", "all", "gender", "1", ENGINE_FAILS="AlexNet_gender_1")
     assert done.returncode == 1
-    assert "AlexNet_gender_1: training failed (exit status 134)" in done.stderr
+    assert "AlexNet_gender_1: training: expected exit status 0, got 134" in done.stderr
     assert "the disk is made of cheese" in done.stderr
     assert done.stderr.rstrip().endswith("not done: AlexNet_gender_1")
     assert "AudioNet" in done.stdout
@@ -117,7 +117,7 @@ def test_other_settings_never_mix_with_a_run(home):
     assert "has `random_seed: 3`, got another run with `random_seed: 0`" in seeded.stderr
     listed = home / "in puts" / "AlexNet_digit_0_train.txt"
     listed.write_text(listed.read_text() + "01/AlexNet_0_01_1.hdf5\n")
-    assert "other recordings (train)" in call(home, "--max-iter", "2", "AlexNet", "digit", "0").stderr
+    assert "expected a run of these recordings, got one of others (train;" in call(home, "--max-iter", "2", "AlexNet", "digit", "0").stderr
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_an_engine_that_is_no_program(home):
     program.chmod(0o755)
     done = call(home, "--max-iter", "2", "AlexNet", "digit", "0", CAFFE="./my-caffe")
     assert done.returncode == 1
-    assert f"AlexNet_digit_0: training could not be started ({program}: Exec format error)" in done.stderr
+    assert f"AlexNet_digit_0: training: expected a Caffe command that starts, got {program} (Exec format error)" in done.stderr
 
 
 def test_a_log_that_cannot_be_written(home):

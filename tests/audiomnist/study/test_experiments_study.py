@@ -116,7 +116,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(folders, engine, monkeypatch
     assert len(calls(engine, "train")) == count and len(calls(engine, "test")) == count - 1
     errors = capsys.readouterr().err
     assert "not done: AudioNet_digit_0: no tested run" in errors
-    assert "AudioNet_digit_0: training failed (exit status 134)" in errors and "made of cheese" in errors
+    assert "AudioNet_digit_0: training: expected exit status 0, got 134" in errors and "made of cheese" in errors
 
 
 def test_one_run_by_its_number(folders, engine):
