@@ -665,9 +665,7 @@ def test_a_take_that_is_a_link_to_elsewhere_is_not_read(tmp_path):
     folder = write_log(tmp_path / "in", LOG)
     (folder / "takes" / "0001.wav").rename(tmp_path / "private.wav")
     (folder / "takes" / "0001.wav").symlink_to(tmp_path / "private.wav")
-    with pytest.raises(
-        SessionError, match="line 2: expected a file in the session's folder, got .*0001.wav, a link"
-    ):
+    with pytest.raises(SessionError, match="line 2: expected a file in the session's folder, got .*0001.wav, a link"):
         Session.load(folder)
 
 

@@ -117,7 +117,8 @@ def test_other_settings_never_mix_with_a_run(home):
     assert "has `random_seed: 3`, got another run with `random_seed: 0`" in seeded.stderr
     listed = home / "in puts" / "AlexNet_digit_0_train.txt"
     listed.write_text(listed.read_text() + "01/AlexNet_0_01_1.hdf5\n")
-    assert "expected a run of these recordings, got one of others (train;" in call(home, "--max-iter", "2", "AlexNet", "digit", "0").stderr
+    other = call(home, "--max-iter", "2", "AlexNet", "digit", "0").stderr
+    assert "expected a run of these recordings, got one of others (train;" in other
 
 
 @pytest.mark.parametrize(
@@ -427,7 +428,8 @@ def test_an_engine_that_is_no_program(home):
     program.chmod(0o755)
     done = call(home, "--max-iter", "2", "AlexNet", "digit", "0", CAFFE="./my-caffe")
     assert done.returncode == 1
-    assert f"AlexNet_digit_0: training: expected a Caffe command that starts, got {program} (Exec format error)" in done.stderr
+    refused = f"AlexNet_digit_0: training: expected a Caffe command that starts, got {program} (Exec format error)"
+    assert refused in done.stderr
 
 
 def test_a_log_that_cannot_be_written(home):
