@@ -210,7 +210,7 @@ def test_scaled_peaks_are_refused_beyond_ten_thousand(sign):
     """The percentile is 1 and the offset 0.001: a sample of 10,009 stays below 10,000, one of 10,011 does not."""
     below, above = (embed(np.r_[np.ones(500), sign * peak], 0) for peak in (10_009.0, 10_011.0))
     assert abs(scaled_waveform(below)[500]) == pytest.approx(10_009 / 1.001)
-    with pytest.raises(RecordingError, match="a scaled peak of 1e\\+04"):
+    with pytest.raises(RecordingError, match="scales the peak to 1e\\+04"):
         scaled_waveform(above)
 
 
