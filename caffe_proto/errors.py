@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
+
 
 def sentence(place: object, expected: object, got: object) -> str:
     """The one grammar of messages, "place: expected Y, got X"; an empty place, which a caller adds, is left out."""
@@ -22,6 +24,10 @@ class UserError(Exception):
     def __init__(self, place: object, expected: object = "", got: object = ""):
         super().__init__(sentence(place, expected, got) if expected else str(place))
         self.place, self.expected, self.got = map(str, (place, expected, got))
+
+    def __reduce__(self) -> tuple:
+        """Pickled without a call of `__init__`, whose arguments subclasses change: worker processes raise them too."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
 
 
 class CaffeFileError(UserError, RuntimeError):

@@ -63,10 +63,10 @@ def check_settings(name: str, settings: dict[str, Any]) -> None:
     known = settings_of(name)
     for setting, value in settings.items():
         if setting not in known:
-            raise LRPError(f"{name}: setting {setting!r} found; {' or '.join(known) or 'no settings'} wanted")
-        good, wanted = SETTINGS[setting]
+            raise LRPError(name, f"setting {' or '.join(known)}" if known else "no settings", repr(setting))
+        good, expected = SETTINGS[setting]
         if not good(value):
-            raise LRPError(f"{name}: {setting} {value!r} found; {wanted} wanted")
+            raise LRPError(f"{name}: {setting}", expected, repr(value))
 
 
 def read_method(text: object) -> tuple[str, dict[str, Any]] | None:
@@ -83,7 +83,8 @@ def read_method(text: object) -> tuple[str, dict[str, Any]] | None:
         settings = {one.arg: ast.literal_eval(one.value) for one in given}
     except (AttributeError, SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
         form = ", ".join(f"{setting}={value!r}" for setting, value in settings_of(name).items())
-        raise LRPError(f"method: {text!r} found; {name}{f'({form})' if form else ''} or a part of it wanted") from None
+        expected = f"{name}({form}) or a part of it" if form else name
+        raise LRPError("method", expected, repr(text)) from None
     check_settings(name, settings)
     return name, settings
 
@@ -228,7 +229,7 @@ def occlusion(
     baseline: what the window is filled with; None is `silence`.
     """
     if np.ndim(target) == 2:
-        raise LRPError("occlusion: a relevance of the scores given as target; a class wanted")
+        raise LRPError("occlusion", "a class as target", "a relevance of the scores")
     shape = x.shape[1:]
     x = x.reshape(len(x), -1, *(shape[-2:] if len(shape) > 2 else (1, shape[-1])))
     _, _, height, width = x.shape
@@ -250,7 +251,7 @@ def occlusion(
             try:
                 drops = (scores[n] - network.forward(copies.reshape(-1, *shape), dtype)) @ explained[n]
             except NotFiniteError as error:
-                raise NotFiniteError(n, error.what) from None  # of the item, not of the copy
+                raise NotFiniteError(n, error.what, error.expected, error.got) from None  # of the item, not of the copy
             for drop, (a, b) in zip(drops, batch, strict=True):
                 values[n, :, a : a + size[0], b : b + size[1]] += drop
     return (values / covered).astype(dtype).reshape(-1, *shape)

@@ -95,21 +95,19 @@ def _read_rule(value: object, where: str) -> Rule:
     settings = dict(value) if isinstance(value, dict) else {"rule": value}
     name = settings.pop("rule", None)
     if not isinstance(name, str) or name not in RULES:
-        raise LRPError(f"{where}: rule {name!r} found; one of {', '.join(RULES)} wanted")
+        raise LRPError(f"{where}: rule", f"one of {', '.join(RULES)}", repr(name))
     known = [field.name for field in fields(RULES[name])]
     unknown = [setting for setting in settings if setting not in known]
     missing = [one.name for one in fields(RULES[name]) if one.default is MISSING and one.name not in settings]
     if unknown:
-        raise LRPError(
-            f"{where}: setting {unknown[0]!r} of rule {name} found; "
-            f"{' or '.join(known) if known else 'no settings'} wanted"
-        )
+        expected = f"setting {' or '.join(known)}" if known else "no settings"
+        raise LRPError(f"{where}: rule {name}", expected, repr(unknown[0]))
     if missing:
-        raise LRPError(f"{where}: no setting {missing[0]!r} of rule {name} found; one wanted")
+        raise LRPError(f"{where}: rule {name}", f"setting {missing[0]!r}", "none")
     try:
         return RULES[name](**settings)
     except LRPError as error:
-        raise LRPError(f"{where}: {error}") from None
+        raise LRPError(f"{where}: {error.place}", error.expected, error.got) from None
 
 
 def _parse(path: str) -> object:
@@ -118,7 +116,7 @@ def _parse(path: str) -> object:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise LRPError(f"{path}: {error.strerror}; a composite as TOML or JSON wanted") from None
+        raise LRPError(path, "a composite as TOML or JSON", error.strerror) from None
     try:
         if os.path.splitext(path)[1].lower() == ".json":
             return json.loads(content)
@@ -126,9 +124,9 @@ def _parse(path: str) -> object:
 
         return tomllib.loads(content.decode("utf-8"))
     except ImportError:
-        raise LRPError(f"{path}: a TOML file found, which needs Python 3.11; a JSON file wanted") from None
+        raise LRPError(path, "a JSON file", "a TOML file, which needs Python 3.11") from None
     except ValueError as error:
-        raise LRPError(f"{path}: no valid TOML or JSON found ({error})") from None
+        raise LRPError(path, "valid TOML or JSON", error) from None
 
 
 def read_composite(path: str | os.PathLike) -> Composite:
@@ -141,8 +139,8 @@ def read_composite(path: str | os.PathLike) -> Composite:
     tables = _parse(path)
     known = [field.name for field in fields(Composite)]
     if not isinstance(tables, dict) or any(key not in known for key in tables):
-        found = [key for key in tables if key not in known][0] if isinstance(tables, dict) else type(tables).__name__
-        raise LRPError(f"{path}: {found!r} found; the keys {', '.join(known)} wanted")
+        got = [key for key in tables if key not in known][0] if isinstance(tables, dict) else type(tables).__name__
+        raise LRPError(path, f"the keys {', '.join(known)}", repr(got))
     settings = {"name": str(tables.get("name", os.path.splitext(os.path.basename(path))[0]))}
     for key in ("default", "first"):
         if key in tables:
@@ -150,13 +148,13 @@ def read_composite(path: str | os.PathLike) -> Composite:
     for key, choices in (("ties", get_args(Ties)), ("note", ())):
         value = tables.get(key, "")
         if not isinstance(value, str) or key in tables and choices and value not in choices:
-            raise LRPError(f"{path}: {key} {value!r} found; {' or '.join(choices) or 'a text'} wanted")
+            raise LRPError(f"{path}: {key}", " or ".join(choices) or "a text", repr(value))
         if key in tables:
             settings[key] = value
     for key in ("types", "names"):
         table = tables.get(key, {})
         if not isinstance(table, dict):
-            raise LRPError(f"{path}: {key} {table!r} found; a table wanted")
+            raise LRPError(f"{path}: {key}", "a table", repr(table))
         settings[key] = tuple((which, _read_rule(value, f"{path}: {key}: {which}")) for which, value in table.items())
     return Composite(**settings)
 
@@ -168,5 +166,5 @@ def find_composite(composite: str | os.PathLike | Composite) -> Composite:
     if os.path.splitext(composite)[1].lower() in (".toml", ".json"):
         return read_composite(composite)
     if composite not in COMPOSITES:
-        raise LRPError(f"composite: {composite!r} found; one of {', '.join(COMPOSITES)} wanted")
+        raise LRPError("composite", f"one of {', '.join(COMPOSITES)}", repr(composite))
     return COMPOSITES[composite]

@@ -37,9 +37,8 @@ def _waveforms(x: ArrayLike, relevance: ArrayLike) -> tuple[np.ndarray, np.ndarr
     """x and R in float64; LRPError for shapes that differ."""
     x, relevance = np.asarray(x, np.float64), np.asarray(relevance, np.float64)
     if x.shape != relevance.shape or x.ndim == 0:
-        raise LRPError(
-            f"DFT-LRP: a waveform {x.shape} and relevance {relevance.shape} found; equal shapes (..., T) wanted"
-        )
+        expected = "a waveform and relevance of one shape (..., T)"
+        raise LRPError("DFT-LRP", expected, f"{x.shape} and {relevance.shape}")
     return x, relevance
 
 
@@ -54,7 +53,7 @@ def ridge_width(x: ArrayLike, ridge: float = RIDGE) -> np.ndarray:
 def _shares(x: np.ndarray, relevance: np.ndarray, ridge: float) -> np.ndarray:
     """c = R x / (x^2 + d^2), 0 where x is 0: with ridge 0 that is R / x."""
     if not ridge >= 0:
-        raise LRPError(f"ridge: {ridge} found; a number of at least 0 wanted")
+        raise LRPError("ridge", "a number of at least 0", ridge)
     quiet = np.divide(ridge_width(x, ridge), x, out=np.zeros_like(x), where=x != 0)
     with np.errstate(over="ignore"):  # of a sample that is next to nothing nothing is carried over
         return np.divide(relevance, x * (1 + quiet**2), out=np.zeros_like(x), where=x != 0)
@@ -124,11 +123,11 @@ def window_values(window: str | ArrayLike, length: int) -> np.ndarray:
             "halfsine": np.sin(angle / 2 + np.pi / (2 * length)),
         }
         if window not in known:
-            raise LRPError(f"window: {window!r} found; one of {', '.join(known)} or an array wanted")
+            raise LRPError("window", f"one of {', '.join(known)} or an array", repr(window))
         return known[window]
     values = np.asarray(window, np.float64)
     if values.shape != (length,):
-        raise LRPError(f"window: shape {values.shape} found; ({length},) wanted")
+        raise LRPError("window", f"shape ({length},)", values.shape)
     return values
 
 
@@ -139,9 +138,9 @@ def frame_starts(count: int, length: int, hop: int, variant: Variant = "local") 
     with centred windows. "full": the authors' frames, which begin at 0, hop, 2 hop, ... and lie inside the waveform.
     """
     if variant not in VARIANTS:
-        raise LRPError(f"variant: {variant!r} found; one of {', '.join(VARIANTS)} wanted")
+        raise LRPError("variant", f"one of {', '.join(VARIANTS)}", repr(variant))
     if not 1 <= hop <= length:
-        raise LRPError(f"hop: {hop} found; 1 to the window's {length} samples wanted")
+        raise LRPError("hop", f"1 to the window's {length} samples", hop)
     if variant == "full":
         return np.arange(0, count - length + 1, hop)
     half = length // 2
@@ -186,10 +185,8 @@ def stdft_relevance(
         cover[before + start : before + start + length] += values
     cover = cover[before : before + count]
     if np.abs(cover).min() < 1e-9 * np.abs(values).max():
-        raise LRPError(
-            f"window of {length} samples with hop {hop}: samples found that no window covers; windows whose "
-            "sum is nowhere zero wanted"
-        )
+        place = f"window of {length} samples with hop {hop}"
+        raise LRPError(place, "windows whose sum is nowhere zero", "samples that no window covers")
     shares = shares / cover
     if variant == "full":
         wanted = np.conj(np.fft.rfft(shares))

@@ -10,8 +10,8 @@ class LRPError(UserError, ValueError):
 
 
 class NotFiniteError(LRPError):
-    """Item `item` of a batch gives numbers that are NaN or infinite; `what` is the message without the item."""
+    """Item `item` of a batch gives numbers that are NaN or infinite; `what` is the place within the item."""
 
-    def __init__(self, item: int, what: str) -> None:
-        super().__init__(f"item {item}: {what}")
+    def __init__(self, item: int, what: str, expected: str, got: str) -> None:
+        super().__init__(f"item {item}: {what}", expected, got)
         self.item, self.what = item, what

@@ -125,8 +125,8 @@ def check_finite(what: str, values: np.ndarray, where: str) -> np.ndarray:
     finite = np.isfinite(values).reshape(len(values), -1)
     if not finite.all():
         item = int(finite.all(axis=1).argmin())
-        wrong = f"{np.count_nonzero(~finite[item])} of {finite[item].size} numbers NaN or infinite"
-        raise NotFiniteError(item, f"{what}: {wrong} found; finite ones wanted of {where}")
+        got = f"{np.count_nonzero(~finite[item])} of {finite[item].size} that are NaN or infinite"
+        raise NotFiniteError(item, what, f"finite numbers of {where}", got)
     return values
 
 
@@ -136,10 +136,8 @@ def target_of(target: Target, start: int, count: int, total: int) -> Target:
         return target
     target = np.asarray(target)
     if target.ndim not in (1, 2) or len(target) != total:
-        raise LRPError(
-            f"target: an array of shape {target.shape} found; one class, or one row of output "
-            f"relevances, for each of {total} items wanted"
-        )
+        expected = f"one class, or one row of output relevances, for each of {total} items"
+        raise LRPError("target", expected, f"an array of shape {target.shape}")
     return target[start : start + count]
 
 
@@ -153,8 +151,8 @@ def _chosen(scores: np.ndarray, target: Target) -> np.ndarray:
     else:
         chosen = np.broadcast_to(np.asarray(target), (count,))[:, None]
     if chosen.dtype.kind not in "iu" or chosen.size == 0 or chosen.min() < 0 or chosen.max() >= classes:
-        found = np.unique(chosen).tolist() if chosen.size else "nothing"
-        raise LRPError(f"target: {found} found; classes from 0 to {classes - 1} wanted")
+        got = np.unique(chosen).tolist() if chosen.size else "nothing"
+        raise LRPError("target", f"classes from 0 to {classes - 1}", got)
     return chosen
 
 
@@ -167,11 +165,11 @@ def start(
     target. Raises LRPError for a class that does not exist.
     """
     if scores.ndim != 2:
-        raise LRPError(f"{where}: scores of shape {scores.shape} found; (N, classes) wanted")
+        raise LRPError(where, "scores of shape (N, classes)", scores.shape)
     prediction = scores.argmax(axis=1)
     if isinstance(target, np.ndarray) and target.ndim == 2:
         if target.shape != scores.shape:
-            raise LRPError(f"target: output relevance of shape {target.shape} found; {scores.shape} wanted")
+            raise LRPError("target", f"output relevance of shape {scores.shape}", target.shape)
         return target.astype(scores.dtype), prediction, np.full(len(scores), -1)
     chosen = _chosen(scores, target)
     relevance = np.zeros_like(scores)

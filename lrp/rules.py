@@ -165,19 +165,19 @@ class Rule:
         choices = [choice for one in kinds if get_origin(one) is Literal for choice in get_args(one)]
         if choices:
             good = value in choices
-            wanted = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
+            expected = " or ".join(choices) if len(choices) == 2 else f"one of {', '.join(choices)}"
         elif str in kinds:
-            good, wanted = isinstance(value, str), "a text"
+            good, expected = isinstance(value, str), "a text"
         elif not isinstance(value, Real) or isinstance(value, bool):
-            good, wanted = False, "a number"
+            good, expected = False, "a number"
         else:
-            wanted = "a finite number" if least is None else f"a finite number of at least {least}"
+            expected = "a finite number" if least is None else f"a finite number of at least {least}"
             try:
                 good = math.isfinite(value) and (least is None or value >= least)
             except OverflowError:  # an integer beyond all floats
                 good = False
         if not good:
-            raise LRPError(f"rule {type(self).__name__}: {name} {value!r} found; {wanted} wanted")
+            raise LRPError(f"rule {type(self).__name__}: {name}", expected, repr(value))
 
     def terms(self) -> tuple[Term, ...]:
         """The terms of the rule, a tuple of `Term`."""
@@ -265,10 +265,8 @@ class AlphaBeta(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-12:
-            raise LRPError(
-                f"rule AlphaBeta: alpha {self.alpha:g} and beta {self.beta:g} found; alpha - beta = 1 and beta >= 0 "
-                "wanted"
-            )
+            got = f"alpha {self.alpha:g} and beta {self.beta:g}"
+            raise LRPError("rule AlphaBeta", "alpha - beta = 1 and beta >= 0", got)
 
     @property
     def sums_to_output(self) -> bool:
@@ -303,7 +301,7 @@ class ZBox(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.low is not None and self.high is not None and self.low >= self.high:
-            raise LRPError(f"rule ZBox: low {self.low:g} and high {self.high:g} found; low < high wanted")
+            raise LRPError("rule ZBox", "low < high", f"low {self.low:g} and high {self.high:g}")
 
     def check_input(self, x: np.ndarray, where: str) -> None:
         low, high = (float(end(x)) for end in (np.min, np.max))
@@ -311,9 +309,7 @@ class ZBox(Rule):
         below = self.low is not None and low < min(self.low, float(x.dtype.type(self.low)))
         above = self.high is not None and high > max(self.high, float(x.dtype.type(self.high)))
         if below or above:
-            raise LRPError(
-                f"{where}: rule {self!r} and inputs from {low:g} to {high:g} found; inputs in its box wanted"
-            )
+            raise LRPError(where, f"inputs in the box of rule {self!r}", f"inputs from {low:g} to {high:g}")
 
     def terms(self) -> tuple[Term, ...]:
         return (

@@ -32,7 +32,7 @@ DEFAULT = "relu(R)*x"
 
 def _formula(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     if name not in FORMULAS:
-        raise LRPError(f"audible: formula {name!r} found; one of {', '.join(FORMULAS)} wanted")
+        raise LRPError("audible: formula", f"one of {', '.join(FORMULAS)}", repr(name))
     return FORMULAS[name]
 
 
@@ -55,9 +55,7 @@ def of_waveform(x: ArrayLike, relevance: ArrayLike, formula: str = DEFAULT) -> n
     """Audible relevance of a waveform network: x and R of any shape with T values -> (T,) float64, `normalised`."""
     x, relevance = np.asarray(x, np.float64).ravel(), np.asarray(relevance, np.float64).ravel()
     if x.shape != relevance.shape:
-        raise LRPError(
-            f"audible: a waveform of {x.size} and relevance of {relevance.size} values found; equally many wanted"
-        )
+        raise LRPError("audible", "as much relevance as waveform", f"{relevance.size} values and {x.size} samples")
     return normalised(_formula(formula)(relevance, x))
 
 
@@ -99,16 +97,14 @@ def of_spectrogram(
     The formula's x is the complex coefficient; `relu(x)*R`, which needs a sign, is refused.
     """
     if formula == "relu(x)*R":
-        raise LRPError("audible: formula relu(x)*R found; one without the sign of x wanted for spectrograms")
+        raise LRPError("audible: formula", "one without the sign of x for a spectrogram", formula)
     signal, relevance = np.asarray(signal, np.float64).ravel(), np.asarray(relevance, np.float64)
     coefficients = spectrum(signal, geometry)
     bins, frames = relevance.shape[-2:]
     room = tuple(np.subtract(coefficients.shape, (geometry.first_bin, geometry.first_frame)))
     if relevance.size != bins * frames or bins > room[0] or frames > room[1]:
-        raise LRPError(
-            f"audible: relevance of shape {relevance.shape} found for a signal of {signal.size} samples; "
-            f"(1, frequencies up to {room[0]}, frames up to {room[1]}) wanted"
-        )
+        most = f"(1, at most {room[0]} frequencies, at most {room[1]} frames)"
+        raise LRPError("audible", f"relevance of shape {most} for {signal.size} samples", relevance.shape)
     mask = np.zeros(coefficients.shape)
     bin_, frame = geometry.first_bin, geometry.first_frame
     mask[bin_ : bin_ + bins, frame : frame + frames] = relevance.reshape(bins, frames)

@@ -221,12 +221,10 @@ def compare(
     data = np.asarray(data)
     for relevance in relevances:
         if relevance.shape != data.shape or data.ndim != 3:
-            raise LRPError(
-                f"drawing: relevance {relevance.shape} over an input {data.shape} found; two arrays of one "
-                "shape (C, H, W) wanted"
-            )
+            expected = "input and relevance of one shape (C, H, W)"
+            raise LRPError("drawing", expected, f"{data.shape} and {relevance.shape}")
         if not (np.isfinite(relevance).all() and np.isfinite(data).all()):
-            raise LRPError("drawing: numbers that are NaN or infinite found; finite ones wanted")
+            raise LRPError("drawing", "finite numbers", "some that are NaN or infinite")
     geometry = geometry or study_geometry(data.shape)
     spectrogram = geometry is not None and geometry.is_spectrogram
     line = geometry is not None and not spectrogram
@@ -282,7 +280,7 @@ def check_format(path: str | os.PathLike) -> str:
     """The extension of a picture's name; LRPError unless it is one that can be written."""
     extension = os.path.splitext(path)[1].lower()
     if extension not in FORMATS:
-        raise LRPError(f"{path}: extension {extension or 'none'} found; one of {', '.join(FORMATS)} wanted")
+        raise LRPError(path, f"an extension of {', '.join(FORMATS)}", extension or "none")
     return extension
 
 

@@ -185,7 +185,7 @@ def named(sources: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except NotFiniteError as error:
-        raise LRPError(f"{sources[error.item]}: {error.what}") from None
+        raise LRPError(f"{sources[error.item]}: {error.what}", error.expected, error.got) from None
 
 
 def joined(recordings: Iterable[Recording]) -> Iterator[Recording]:

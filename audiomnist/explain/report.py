@@ -76,10 +76,8 @@ class Report:
         baseline), as a JSON value."""
         data, geometry = recording.data[0], recording.geometry
         if geometry is None:
-            raise LRPError(
-                f"{recording.path}: an input of shape {data.shape} and no attribute sample_rate found; for a report a "
-                "spectrogram or a waveform wanted"
-            )
+            got = f"shape {data.shape} and no attribute sample_rate"
+            raise LRPError(recording.path, "a spectrogram or a waveform for a report", got)
         signal = sound(recording, self.seed)
         classes = self.network.classes(recording.data.shape)
         copies, every = np.repeat(recording.data, classes, axis=0), np.arange(classes)
@@ -121,15 +119,13 @@ class Report:
         self.size += len(json.dumps(entry, allow_nan=False))
         whole = self.size / len(self.entries) * max(self.count, len(self.entries))
         if whole > LARGEST:
-            raise LRPError(
-                f"{self.folder}: a page of {whole / 2**20:.0f} MB found for {self.count} recordings; "
-                f"{LARGEST // 2**20} MB at most wanted (fewer recordings with --limit, or fewer composites)"
-            )
+            expected = f"a page of at most {LARGEST // 2**20} MB (fewer recordings with --limit, or fewer composites)"
+            raise LRPError(self.folder, expected, f"{whole / 2**20:.0f} MB for {self.count} recordings")
 
     def write(self) -> str:
         """Write the page, whole or not at all; returns its path."""
         if not self.entries:
-            raise LRPError(f"{self.folder}: no recordings found; at least one wanted for a report")
+            raise LRPError(self.folder, "at least one recording for a report", "none")
         first = self.entries[0]
         data = {
             "about": f"{self.network.model} with {self.network.weights_file}: {len(self.entries)} recordings. Red "

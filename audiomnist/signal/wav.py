@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_proto import UserError, sentence
+from caffe_proto import UserError
 
 PCM, IEEE_FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wFormatTag
 FORMATS = {PCM: (8, 16, 24, 32), IEEE_FLOAT: (32, 64)}  # bits of a sample
@@ -23,10 +23,6 @@ class RecordingError(UserError, ValueError):
 
     def __init__(self, expected: str, got: str):
         super().__init__("", expected, got)
-        self.args = self.expected, self.got = expected, got  # so that it survives the way from another process
-
-    def __str__(self) -> str:
-        return sentence("", self.expected, self.got)
 
 
 def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np.ndarray, int]:

@@ -190,7 +190,7 @@ def test_targets():
     np.testing.assert_allclose(each.score, [each.scores[n, k] for n, k in enumerate([2, 0, 1])])
     assert both.target.tolist() == [-1, -1, -1] and each.target.tolist() == [2, 0, 1]
     for wrong in (3, -1, np.array([0, 1]), (), np.zeros((3, 4)), np.array([0.5, 1, 2])):
-        with pytest.raises(LRPError, match="target: .* wanted"):
+        with pytest.raises(LRPError, match="^target: expected .*, got "):
             ask(wrong)
 
 
@@ -353,7 +353,7 @@ def test_unknown_type_and_composite_name_what_is_known():
     net = parse(SMALL + layer("odd", "Quantum", "fc4", "odd"))
     with pytest.raises(LRPError, match="layer odd: expected one of the types .*Convolution.*, got 'Quantum'"):
         Network(net, small_weights())
-    with pytest.raises(LRPError, match="'lrp' found; one of epsilon_plus, .* wanted"):
+    with pytest.raises(LRPError, match="composite: expected one of epsilon_plus, .*, got 'lrp'"):
         Network(parse(SMALL), small_weights()).relevance(small_input(), composite="lrp")
 
 

@@ -168,15 +168,15 @@ def test_factors_that_cancel_are_left_alone(own):
     ("settings", "message"),
     [
         ("share = 0.5, strength = 2, mode = 'b', note = 'x', steps = 3", None),
-        ("mode = 'd'", "default: rule Three: mode 'd' found; one of a, b, c wanted"),
-        ("mode = 1", "default: rule Three: mode 1 found; one of a, b, c wanted"),
-        ("note = 1", "default: rule Three: note 1 found; a text wanted"),
-        ("steps = 'many'", "default: rule Three: steps 'many' found; a number wanted"),
-        ("strength = 0.4", "default: rule Three: strength 0.4 found; a finite number of at least 0.5 wanted"),
-        ("share = nan", "default: rule Three: share nan found; a finite number wanted"),
-        ("share = [1]", r"default: rule Three: share \[1\] found; a number wanted"),
-        ("share = true", "default: rule Three: share True found; a number wanted"),
-        ("size = 1", "setting 'size' of rule Three found; share or strength or mode or note or steps wanted"),
+        ("mode = 'd'", "default: rule Three: mode: expected one of a, b, c, got 'd'"),
+        ("mode = 1", "default: rule Three: mode: expected one of a, b, c, got 1"),
+        ("note = 1", "default: rule Three: note: expected a text, got 1"),
+        ("steps = 'many'", "default: rule Three: steps: expected a number, got 'many'"),
+        ("strength = 0.4", "default: rule Three: strength: expected a finite number of at least 0.5, got 0.4"),
+        ("share = nan", "default: rule Three: share: expected a finite number, got nan"),
+        ("share = [1]", r"default: rule Three: share: expected a number, got \[1\]"),
+        ("share = true", "default: rule Three: share: expected a number, got True"),
+        ("size = 1", "rule Three: expected setting share or strength or mode or note or steps, got 'size'"),
     ],
 )
 def test_settings_of_a_file_are_checked_by_the_fields_types(settings, message, own, tmp_path):
@@ -197,5 +197,5 @@ def test_a_setting_without_a_default_is_asked_for(own, tmp_path):
             return (Term((Product(ones, ones),), factor=self.amount),)
 
     (tmp_path / "c.toml").write_text('default = "Demanding"')
-    with pytest.raises(LRPError, match="default: no setting 'amount' of rule Demanding found; one wanted"):
+    with pytest.raises(LRPError, match="default: rule Demanding: expected setting 'amount', got none"):
         read_composite(tmp_path / "c.toml")

@@ -268,7 +268,9 @@ def test_a_box_holds_its_inputs(dtype):
         ends = [-1 if rule.low is None else rule.low, 0.3 if rule.high is None else rule.high]
         propagation.forward(layer, np.array([ends], dtype), rule)
     for x, rule in ((0.01, ZBox(-80, 0)), (-80.1, ZBox(-80, 0)), (0.4, ZBox(None, 0.3)), (-0.4, ZBox(-0.3))):
-        with pytest.raises(LRPError, match=r"^net: layer score: rule ZBox\(.*\) and inputs from .* wanted$"):
+        with pytest.raises(
+            LRPError, match=r"^net: layer score: expected inputs in the box of rule ZBox\(.*\), got inputs from .*$"
+        ):
             propagation.forward(layer, np.array([[0, x]], dtype), rule)
 
 

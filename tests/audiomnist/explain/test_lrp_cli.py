@@ -505,14 +505,14 @@ def test_composite_files(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("default = 3", "rule 3 found; one of Epsilon"),
-        ('default = "Omega"', "rule 'Omega' found; one of Epsilon"),
-        ('default = {rule = "Flat", epsilon = 1}', "setting 'epsilon' of rule Flat found; no settings wanted"),
-        ('default = {rule = "Epsilon", epsilon = "big"}', "epsilon 'big' found; a number wanted"),
+        ("default = 3", "default: rule: expected one of Epsilon, .*, got 3"),
+        ('default = "Omega"', "default: rule: expected one of Epsilon, .*, got 'Omega'"),
+        ('default = {rule = "Flat", epsilon = 1}', "rule Flat: expected setting padding, got 'epsilon'"),
+        ('default = {rule = "Epsilon", epsilon = "big"}', "epsilon: expected a number, got 'big'"),
         ('default = {rule = "AlphaBeta", alpha = 3}', "alpha - beta = 1"),
-        ("defaults = 3", "'defaults' found; the keys name, default"),
-        ("types = 3", "types 3 found; a table wanted"),
-        ("default = ", "no valid TOML"),
+        ("defaults = 3", "expected the keys name, default, .*, got 'defaults'"),
+        ("types = 3", "types: expected a table, got 3"),
+        ("default = ", "expected valid TOML or JSON, got "),
     ],
 )
 def test_wrong_composite_files(tmp_path, text, message):
@@ -593,7 +593,7 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
         (
             ["--input", "r0.hdf5", "--output", "x.png", "--composite", "smoothgrad(noise=-1)"],
             2,
-            "smoothgrad: noise -1 found; a finite number of at least 0 wanted",
+            "smoothgrad: noise: expected a finite number of at least 0, got -1",
         ),
         (
             ["--input", "r0.hdf5", "--output", "x.png", "--target", "first"],
@@ -606,8 +606,12 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
             2,
             "--composite: expected one with --save, got 2",
         ),
-        (["--input", "r0.hdf5", "--output", "x.bmp"], 1, "extension .bmp found; one of .png, .svg, .pdf wanted"),
-        (["--input", "r0.hdf5", "--output", "x.png", "--target", "3"], 1, "[3] found; classes from 0 to 2 wanted"),
+        (["--input", "r0.hdf5", "--output", "x.bmp"], 1, "x.bmp: expected an extension of .png, .svg, .pdf, got .bmp"),
+        (
+            ["--input", "r0.hdf5", "--output", "x.png", "--target", "3"],
+            1,
+            "expected classes from 0 to 2, got [3]",
+        ),
         (
             ["--input", "r0.hdf5", "--output", "nowhere/x.png"],
             1,
@@ -615,13 +619,17 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
         ),
         (["--list", "list.txt", "--save", "nowhere/x.h5"], 1, "a path in a folder that exists, got nowhere"),
         (["--input", "r0.hdf5", "--audible", "x.mp3"], 1, "--audible: expected a name that ends in .wav, got x.mp3"),
-        (["--input", "r0.hdf5", "--report", "x"], 1, "for a report a spectrogram"),
+        (["--input", "r0.hdf5", "--report", "x"], 1, "expected a spectrogram or a waveform for a report"),
         (
             ["--list", "nothing.txt", "--save", "x.h5"],
             1,
             "nothing.txt: expected a text file with one",
         ),
-        (["--input", "r0.hdf5", "--output", "x.png", "--composite", "c.toml"], 1, "c.toml: No such file"),
+        (
+            ["--input", "r0.hdf5", "--output", "x.png", "--composite", "c.toml"],
+            1,
+            "c.toml: expected a composite as TOML",
+        ),
     ],
 )
 def test_misuse_and_failure(small, capsys, monkeypatch, arguments, code, message):
