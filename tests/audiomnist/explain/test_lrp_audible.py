@@ -98,7 +98,7 @@ def test_errors(signal):
     for call, message in (
         (lambda: audible.of_waveform(signal, signal, "x*x"), "one of relu"),
         (lambda: audible.of_waveform(signal, signal[:-1]), "as much relevance as waveform"),
-        (lambda: audible.of_spectrogram(signal, np.ones((1, 229, 227))), "frequencies up to 228"),
+        (lambda: audible.of_spectrogram(signal, np.ones((1, 229, 227))), "at most 228 frequencies"),
         (lambda: audible.of_spectrogram(signal, np.ones((1, 227, 227)), "relu(x)*R"), "without the sign"),
     ):
         with pytest.raises(LRPError, match=message):
