@@ -1,4 +1,4 @@
-"""A corpus whose labels say nothing: every speaker's digits, and the sexes of the speakers, shuffled.
+"""A corpus whose labels say nothing: every speaker's digits, and the genders of the speakers, shuffled.
 
 What a network learns of it, it learns by heart. An explanation that looks the same for such a network and for one that
 recognises speech explains neither (Adebayo et al. 2018, the data randomisation test).

@@ -19,19 +19,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from audiomnist.corpus.metadata import GENDERS
 from audiomnist.explain import drawing
 from audiomnist.signal.geometry import SPECTROGRAM
 from audiomnist.study import paper, relevance, statistics
 from audiomnist.study.conclusion import ABOVE_ZERO, BELOW_ZERO, Conclusion
 from audiomnist.study.outcome import Experiment, Outcome
 from audiomnist.study.setting import Setting
-from audiomnist.study.trained import SEX_COLUMN, SEXES, Recordings, TrainedRun, trained_runs
+from audiomnist.study.trained import GENDER_COLUMN, Recordings, TrainedRun, trained_runs
 from lrp import Explanation
 
 NETWORK, TASK = "AlexNet", "gender"
 CHANCE = 0.5
-MALE, FEMALE = SEXES.index("male"), SEXES.index("female")
-FACTORS = {MALE: 1.5, FEMALE: 0.66}  # of the frequency axis, by the speaker's sex
+MALE, FEMALE = GENDERS.index("male"), GENDERS.index("female")
+FACTORS = {MALE: 1.5, FEMALE: 0.66}  # of the frequency axis, by the speaker's gender
 CONDITIONS = {
     "original": {MALE: 1.0, FEMALE: 1.0},
     "scaled": FACTORS,
@@ -72,8 +73,8 @@ def scale_frequency(data: np.ndarray, factor: float, edge: str = EDGE) -> np.nda
 def in_condition(recordings: Recordings, condition: str, edge: str = EDGE) -> np.ndarray:
     """The data of the recordings in one of `CONDITIONS`."""
     data = np.empty_like(recordings.data)
-    for index, sex in enumerate(recordings.labels[:, SEX_COLUMN]):
-        factor = CONDITIONS[condition][int(sex)]
+    for index, gender in enumerate(recordings.labels[:, GENDER_COLUMN]):
+        factor = CONDITIONS[condition][int(gender)]
         one = recordings.data[index]
         data[index] = one if factor == 1 else scale_frequency(one, factor, edge)
     return data
@@ -93,16 +94,16 @@ def answers(
     return pd.concat(frames, ignore_index=True)
 
 
-def by_sex(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_gender(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """{"female", "male", "both": the rows of these speakers}, without those that have none."""
-    parts = {"female": frame[frame["sex"] == "female"], "male": frame[frame["sex"] == "male"], "both": frame}
-    return {sex: own for sex, own in parts.items() if len(own)}
+    parts = {"female": frame[frame["gender"] == "female"], "male": frame[frame["gender"] == "male"], "both": frame}
+    return {gender: own for gender, own in parts.items() if len(own)}
 
 
 def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of every run in each of the conditions, for each sex and for both, of `answers`.
+    """Accuracy of every run in each of the conditions, for each gender and for both, of `answers`.
 
-    Columns edge, condition, sex, recordings, correct, accuracy (0 to 1), beside what made the run.
+    Columns edge, condition, gender, recordings, correct, accuracy (0 to 1), beside what made the run.
     """
     about = [
         "network", "task", "split", "iterations", "training_engine", "training_seed", "weights_sha256", "engine",
@@ -110,47 +111,47 @@ def accuracies(frame: pd.DataFrame) -> pd.DataFrame:
     ]  # fmt: skip
     rows = []
     for made_from, own in frame.groupby(about, sort=False):
-        for sex, part in by_sex(own).items():
+        for gender, part in by_gender(own).items():
             counts = {"recordings": len(part), "correct": int(part["right"].sum()), "accuracy": part["right"].mean()}
-            rows.append({**dict(zip(about, made_from, strict=True)), "sex": sex, **counts})
+            rows.append({**dict(zip(about, made_from, strict=True)), "gender": gender, **counts})
     return pd.DataFrame(rows)
 
 
 def estimates(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Columns edge, condition, sex and those of an `Estimate` in percent: accuracy by speakers, of `answers`."""
+    """Columns edge, condition, gender and those of an `Estimate` in percent: accuracy by speakers, of `answers`."""
     rows = []
     for (edge, condition), own in frame.groupby(["edge", "condition"], sort=False):
-        for sex, part in by_sex(own).items():
+        for gender, part in by_gender(own).items():
             found = statistics.estimate(part, "right", seed).scaled(100)
-            rows.append({"edge": edge, "condition": condition, "sex": sex, **asdict(found)})
+            rows.append({"edge": edge, "condition": condition, "gender": gender, **asdict(found)})
     return pd.DataFrame(rows).drop(columns="p")
 
 
 def draw_accuracies(frame: pd.DataFrame, seed: int = 0) -> Figure:
-    """Accuracy by sex and condition of `answers`: a bar for the mean over speakers with its interval, a dot for each
+    """Accuracy by gender and condition of `answers`: a bar for the mean over speakers with its interval, a dot for each
     speaker."""
     figure = Figure(figsize=(7.5, 4), dpi=110, layout="constrained")
     axes = figure.subplots()
-    means = estimates(frame, seed).set_index(["condition", "sex"])
-    sexes, colours = ["female", "male", "both"], {"original": "0.6", "scaled": "C3", "control": "C0"}
+    means = estimates(frame, seed).set_index(["condition", "gender"])
+    genders, colours = ["female", "male", "both"], {"original": "0.6", "scaled": "C3", "control": "C0"}
     for k, condition in enumerate(CONDITIONS):
-        parts = by_sex(frame[frame["condition"] == condition])
-        for place, sex in enumerate(sexes):
-            if sex not in parts:
+        parts = by_gender(frame[frame["condition"] == condition])
+        for place, gender in enumerate(genders):
+            if gender not in parts:
                 continue
             where = place + 0.26 * (k - 1)
-            row = means.loc[(condition, sex)]
+            row = means.loc[(condition, gender)]
             reach = None if np.isnan(row["low"]) else [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
             axes.bar(
                 where, row["mean"], 0.24, yerr=reach, capsize=4, color=colours[condition],
                 label=condition if place == 0 else None,
             )  # fmt: skip
-            dots = 100 * statistics.speaker_means(parts[sex], "right")["value"].sort_values()
+            dots = 100 * statistics.speaker_means(parts[gender], "right")["value"].sort_values()
             axes.plot(
                 where + np.linspace(-0.08, 0.08, len(dots)), dots, ".", color="k", markersize=4, alpha=0.5, zorder=3
             )
     axes.axhline(50, color="0.4", linestyle=":", linewidth=1)
-    axes.set_xticks(range(len(sexes)), [f"{sex} speakers" if sex != "both" else "both" for sex in sexes])
+    axes.set_xticks(range(len(genders)), ["both" if name == "both" else f"{name} speakers" for name in genders])
     axes.set(ylabel="accuracy (%)", ylim=(0, 102))
     figure.legend(title="frequency axis", fontsize="small", title_fontsize="small", loc="outside upper center", ncols=3)
     return figure
@@ -163,14 +164,14 @@ def draw_examples(run: TrainedRun, recordings: Recordings, explanations: dict[st
     for index, row in enumerate(figure.subfigures(count, 1, squeeze=False)[:, 0]):
         about = recordings.describe(index)
         row.suptitle(
-            f"digit {about['digit']}, {about['sex']} speaker {about['speaker']}", fontsize="small", x=0.01, ha="left"
+            f"digit {about['digit']}, {about['gender']} speaker {about['speaker']}", fontsize="small", x=0.01, ha="left"
         )
         for axes, (condition, explanation) in zip(
             row.subplots(1, len(explanations), sharey=True), explanations.items(), strict=True
         ):
             data = in_condition(recordings, condition)
             drawing.draw_spectrogram(row, axes, data[index], explanation.relevance[index], colourbar=False)
-            factor = CONDITIONS[condition][int(recordings.labels[index, SEX_COLUMN])]
+            factor = CONDITIONS[condition][int(recordings.labels[index, GENDER_COLUMN])]
             predicted = run.task.classes[explanation.prediction[index]]
             note = f"{explanation.composite}, sum(R)/score = {explanation.conserved[index]:.3f}"
             axes.set_title(f"{condition} (x {factor:g}): predicted {predicted}\n{note}", fontsize="x-small")
@@ -184,7 +185,9 @@ def findings(means: pd.DataFrame) -> list[str]:
     sentences = []
     for (edge, condition), own in means.groupby(["edge", "condition"], sort=False):
         parts = [
-            f"{row.mean:.2f} %" + ("" if np.isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]") + f" ({row.sex})"
+            f"{row.mean:.2f} %"
+            + ("" if np.isnan(row.low) else f" [{row.low:.2f}, {row.high:.2f}]")
+            + f" ({row.gender})"
             for row in own[::-1].itertuples()
         ]
         filled = "" if edge == EDGE or condition == UNSCALED else f", its empty top filled by {edge}"

@@ -114,7 +114,9 @@ def _bar(axes: Axes, place: float, estimate: Estimate, **style) -> None:
 
 def _draw_group(axes: Axes, answers: pd.DataFrame, network: str, task: str, seed: int) -> None:
     """One panel: speakers' dots by split, the splits' means, all of them, and the paper's band."""
-    means = answers.groupby(["split", "speaker"], as_index=False).agg(right=("right", "mean"), sex=("sex", "first"))
+    means = answers.groupby(["split", "speaker"], as_index=False).agg(
+        right=("right", "mean"), gender=("gender", "first")
+    )
     splits = sorted(means["split"].unique())
     end = len(splits) + 0.5
     if published := NETWORKS[network].published.get(task):
@@ -122,13 +124,13 @@ def _draw_group(axes: Axes, answers: pd.DataFrame, network: str, task: str, seed
         axes.axhspan(mean - deviation, min(100, mean + deviation), color="0.87", zorder=0, label="paper, mean ± std")
         axes.axhline(mean, color="0.6", zorder=1)
     for place, split in enumerate(splits):
-        own = means[means["split"] == split].sort_values(["sex", "right"])
+        own = means[means["split"] == split].sort_values(["gender", "right"])
         where = place - 0.15 + np.linspace(-0.25, 0.25, len(own))
-        for sex in own["sex"].unique():
-            chosen = (own["sex"] == sex).to_numpy()
+        for gender in own["gender"].unique():
+            chosen = (own["gender"] == gender).to_numpy()
             axes.plot(
-                where[chosen], 100 * own["right"][chosen], MARKERS[sex], color=COLOURS[sex], markersize=4, alpha=0.8,
-                label=f"a {sex} speaker", zorder=2,
+                where[chosen], 100 * own["right"][chosen], MARKERS[gender], color=COLOURS[gender], markersize=4,
+                alpha=0.8, label=f"a {gender} speaker", zorder=2,
             )  # fmt: skip
         one = accuracy(answers[answers["split"] == split], seed)
         _bar(axes, place + 0.3, one, fmt="_", label="mean of a split's speakers, 95 % interval")
@@ -138,7 +140,7 @@ def _draw_group(axes: Axes, answers: pd.DataFrame, network: str, task: str, seed
 
 
 def draw(answers: pd.DataFrame, seed: int = 0) -> Figure:
-    """A panel for each network and task: a dot for each speaker, coloured by sex and grouped by split, means with
+    """A panel for each network and task: a dot for each speaker, coloured by gender and grouped by split, means with
     intervals, and the paper's mean and deviation as a band."""
     found = groups(answers)
     columns = len(dict.fromkeys(task for _, task in found))

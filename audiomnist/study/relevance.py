@@ -54,7 +54,7 @@ def line(run: TrainedRun, recordings: Recordings, explanation: Explanation, inde
     about = recordings.describe(index)
     classes = run.task.classes
     return (
-        f"digit {about['digit']}, {about['sex']} speaker {about['speaker']}: target "
+        f"digit {about['digit']}, {about['gender']} speaker {about['speaker']}: target "
         f"{classes[explanation.target[index]]}, predicted {classes[explanation.prediction[index]]}"
     )
 

@@ -24,8 +24,7 @@ from caffe_proto import read_solver
 from lrp import Network
 
 BATCH = 50  # recordings in memory at once: 50 spectrograms are 10 MB
-DIGIT_COLUMN, SEX_COLUMN = (OFFICIAL_COLUMNS.index(name) for name in ("digit", "gender"))
-SEXES = GENDERS  # the position is the label
+DIGIT_COLUMN, GENDER_COLUMN = (OFFICIAL_COLUMNS.index(name) for name in ("digit", "gender"))
 
 
 @cache
@@ -43,13 +42,13 @@ class Recordings:
     names: tuple[str, ...]
 
     def describe(self, index: int) -> dict[str, object]:
-        """What the name and labels say about one recording: recording, speaker, sex, digit."""
+        """What the name and labels say about one recording: recording, speaker, gender, digit."""
         name = self.names[index]
-        sex = int(self.labels[index, SEX_COLUMN])
+        gender = int(self.labels[index, GENDER_COLUMN])
         return {
             "recording": Path(name).stem.partition("_")[2],
             "speaker": name.partition("/")[0],
-            "sex": SEXES[sex] if sex >= 0 else "unknown",
+            "gender": GENDERS[gender] if gender >= 0 else "unknown",
             "digit": int(self.labels[index, DIGIT_COLUMN]),
         }
 
@@ -156,7 +155,7 @@ class TrainedRun:
     ) -> pd.DataFrame:
         """What the network says of its test recordings (see `listed`), a row for each.
 
-        Columns split, speaker, recording, sex, digit; label and predicted, numbers of classes; right, bool.
+        Columns split, speaker, recording, gender, digit; label and predicted, numbers of classes; right, bool.
         change: the data (N, C, H, W) that the network is given instead of the recordings' own.
         """
         scores, rows = self.scores(), []
@@ -186,24 +185,24 @@ class TrainedRun:
         chosen: dict[tuple[int, int], str] = {}
         for name in self.listed():
             digit = int(Path(name).stem.split("_")[1])
-            sex = self._sex_of(name)
-            if digit in digits and sex in (0, 1):
-                chosen.setdefault((digit, sex), name)
-        keys = [(digit, sex) for digit in digits for sex in (1, 0) if (digit, sex) in chosen]
+            gender = self._gender_of(name)
+            if digit in digits and gender in (0, 1):
+                chosen.setdefault((digit, gender), name)
+        keys = [(digit, gender) for digit in digits for gender in (1, 0) if (digit, gender) in chosen]
         if not keys:
             raise ExperimentError(f"{self.run}: expected a test recording of digit {digits[0]}, got none")
         return self.read([chosen[key] for key in keys])
 
     @cached_property
-    def _sexes(self) -> dict[str, int]:
+    def _genders(self) -> dict[str, int]:
         return {}
 
-    def _sex_of(self, name: str) -> int:
-        """The sex label of a recording's speaker; one file of every speaker is read."""
+    def _gender_of(self, name: str) -> int:
+        """The gender label of a recording's speaker; one file of every speaker is read."""
         speaker = name.partition("/")[0]
-        if speaker not in self._sexes:
-            self._sexes[speaker] = int(self.read([name]).labels[0, SEX_COLUMN])
-        return self._sexes[speaker]
+        if speaker not in self._genders:
+            self._genders[speaker] = int(self.read([name]).labels[0, GENDER_COLUMN])
+        return self._genders[speaker]
 
     def scores(self) -> Callable[[np.ndarray], np.ndarray]:
         """A function from data (N, C, H, W) float32 to class scores before softmax (N, classes), by the engine."""

@@ -82,7 +82,7 @@ def test_a_limited_choice_of_recordings_is_a_function_of_the_seed(setting):
     assert len({tuple(names) for names in others}) > 1
 
 
-def test_examples_are_the_first_of_each_sex_female_first(setting):
+def test_examples_are_the_first_of_each_gender_female_first(setting):
     run = trained_runs(setting, "AlexNet", "gender")[0]
     recordings = run.examples((1, 2))
     assert recordings.names == (
@@ -91,7 +91,7 @@ def test_examples_are_the_first_of_each_sex_female_first(setting):
         "06/AlexNet_2_06_0.hdf5",
         "05/AlexNet_2_05_0.hdf5",
     )
-    assert [recordings.describe(k)["sex"] for k in range(4)] == ["female", "male"] * 2
+    assert [recordings.describe(k)["gender"] for k in range(4)] == ["female", "male"] * 2
     with pytest.raises(ExperimentError, match="expected a test recording of digit 9, got none"):
         run.examples((9,))
 

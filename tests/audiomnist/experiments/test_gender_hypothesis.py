@@ -46,12 +46,12 @@ def test_scaling_moves_a_tone_by_the_factor_and_refuses_nonsense():
         gender_hypothesis.scale_frequency(data, 0)
 
 
-def tone(sexes, bin_=60):
-    """Spectrograms of a tone at a bin, of speakers of these sexes."""
-    data = np.full((len(sexes), 1, 227, 3), -80, np.float32)
+def tone(genders, bin_=60):
+    """Spectrograms of a tone at a bin, of speakers of these genders."""
+    data = np.full((len(genders), 1, 227, 3), -80, np.float32)
     data[:, :, bin_] = 0
-    labels = np.array([[0, sex] for sex in sexes])
-    return Recordings(data, labels, tuple(f"0{k}/AlexNet_0_0{k}_0.hdf5" for k in range(len(sexes))))
+    labels = np.array([[0, gender] for gender in genders])
+    return Recordings(data, labels, tuple(f"0{k}/AlexNet_0_0{k}_0.hdf5" for k in range(len(genders))))
 
 
 def test_men_go_up_and_women_down_and_the_control_the_other_way():
@@ -68,11 +68,11 @@ def test_hypothesis_counts_what_a_plain_loop_counts(setting):
     recordings = run.read(run.listed())
     for condition, factors in {"original": (1, 1), "scaled": (1.5, 0.66), "control": (0.66, 1.5)}.items():
         hits = {0: [], 1: []}
-        for item, (_, sex) in zip(recordings.data, recordings.labels[:, :2], strict=True):
-            one = stretched(item[0], factors[sex], item.min())[None, None]
-            hits[sex].append(run.network.forward(one.astype(np.float32)).argmax() == sex)
+        for item, (_, gender) in zip(recordings.data, recordings.labels[:, :2], strict=True):
+            one = stretched(item[0], factors[gender], item.min())[None, None]
+            hits[gender].append(run.network.forward(one.astype(np.float32)).argmax() == gender)
         for name, own in {"male": hits[0], "female": hits[1], "both": hits[0] + hits[1]}.items():
-            row = frame[(frame["condition"] == condition) & (frame["sex"] == name)].iloc[0]
+            row = frame[(frame["condition"] == condition) & (frame["gender"] == name)].iloc[0]
             assert (row["recordings"], row["correct"]) == (len(own), sum(own)), (condition, name)
             assert row["accuracy"] == pytest.approx(np.mean(own))
 
@@ -85,7 +85,7 @@ def made_up(rates=RATES, edge="silence", speakers=6, recordings=20):
     return pd.DataFrame(
         {
             "edge": edge, "condition": condition, "split": split, "speaker": f"{split}_{k}", "recording": str(number),
-            "sex": "female" if k < speakers / 2 else "male", "right": number < round(rate * recordings) - k % 2,
+            "gender": "female" if k < speakers / 2 else "male", "right": number < round(rate * recordings) - k % 2,
         }
         for condition, rate in rates.items()
         for split in (0, 1)
@@ -125,28 +125,28 @@ def test_the_bars_stand_around_their_ticks_and_have_the_heights_of_the_means():
     for bar in axes.patches:
         bars.setdefault(round(bar.get_x() + bar.get_width() / 2), []).append(bar)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["female speakers", "male speakers", "both"]
-    for place, sex in zip(axes.get_xticks(), ("female", "male", None), strict=True):
+    for place, gender in zip(axes.get_xticks(), ("female", "male", None), strict=True):
         own = bars[round(place)]
         assert np.mean([bar.get_x() + bar.get_width() / 2 for bar in own]) == pytest.approx(place)
-        group = answers if sex is None else answers[answers["sex"] == sex]
+        group = answers if gender is None else answers[answers["gender"] == gender]
         means = [group[group["condition"] == condition]["right"].mean() for condition in RATES]
         assert [bar.get_height() for bar in own] == pytest.approx([100 * mean for mean in means])
 
 
-def test_pictures_and_table_are_of_the_scaled_spectrograms_and_the_true_sex(setting):
+def test_pictures_and_table_are_of_the_scaled_spectrograms_and_the_true_gender(setting):
     outcome = gender_hypothesis.make(setting)
     run = trained_runs(setting, "AlexNet", "gender")[0]
     recordings = run.examples()
     figure, _ = outcome.figures["examples"]
     panels = iter(figure.axes)
-    for index, sex in enumerate((FEMALE, MALE)):
-        for factor in (1, (1.5, 0.66)[sex], (0.66, 1.5)[sex]):
+    for index, gender in enumerate((FEMALE, MALE)):
+        for factor in (1, (1.5, 0.66)[gender], (0.66, 1.5)[gender]):
             item = recordings.data[index, 0]
             shown = next(panels).images[0].get_array()
             np.testing.assert_allclose(shown, stretched(item, factor, item.min()), rtol=0, atol=1e-4)
     table = outcome.tables["explanations"]
     assert table["condition"].unique().tolist() == list(gender_hypothesis.CONDITIONS)
-    assert table["target"].tolist() == table["sex"].tolist() == ["female", "male"] * 3
+    assert table["target"].tolist() == table["gender"].tolist() == ["female", "male"] * 3
     assert len(outcome.conclusions) == 3 and {c.verdict() for c in outcome.conclusions} == {"not applicable"}
     edges = outcome.tables["estimates"].groupby("edge")["condition"].unique()
     assert {edge: list(found) for edge, found in edges.items()} == {

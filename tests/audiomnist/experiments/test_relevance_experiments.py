@@ -73,7 +73,7 @@ def check_table(table, hands, network, digits):
         total = hand.relevance(recording, composite).sum()
         assert row["sum_over_score"] == pytest.approx(total / scores[truth], rel=1e-3)
         assert (row["speaker"], row["digit"]) == (recording[2:4], int(recording[0]))
-        assert row["sex"] == {"05": "male", "06": "female"}[row["speaker"]]
+        assert row["gender"] == {"05": "male", "06": "female"}[row["speaker"]]
         assert row["weights_sha256"] == hand.digest()
         rule = {"epsilon_plus": "Epsilon(epsilon=1e-06", "epsilon_plus_flat": "Flat("}[composite]
         assert row["rules"].startswith(f"out {rule}")

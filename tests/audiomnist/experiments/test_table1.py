@@ -20,7 +20,7 @@ def made_up(network, task, accuracies, recordings=20):
     return pd.DataFrame(
         {
             "network": network, "task": task, "split": split, "speaker": f"{split}_{k}", "recording": f"{k}_{number}",
-            "sex": "female" if k < len(own) / 2 else "male", "right": number < round(accuracy * recordings),
+            "gender": "female" if k < len(own) / 2 else "male", "right": number < round(accuracy * recordings),
         }
         for split, own in accuracies.items()
         for k, accuracy in enumerate(own)
@@ -103,10 +103,10 @@ def test_the_picture_holds_the_speakers_the_means_and_the_paper():
         drawn = [y for line in dots for y in line.get_ydata()]
         assert sorted(drawn) == pytest.approx(sorted(100 * means))
         for line in dots:
-            sex = line.get_label().split()[1]
-            assert line.get_color() == table1.COLOURS[sex]
+            gender = line.get_label().split()[1]
+            assert line.get_color() == table1.COLOURS[gender]
             split = round(line.get_xdata().mean() + 0.15)
-            chosen = own[(own["sex"] == sex) & (own["split"] == sorted(own["split"].unique())[split])]
+            chosen = own[(own["gender"] == gender) & (own["split"] == sorted(own["split"].unique())[split])]
             assert sorted(line.get_ydata()) == pytest.approx(sorted(100 * chosen.groupby("speaker")["right"].mean()))
     low, high = panels[0].patches[0].get_extents().transformed(panels[0].transData.inverted()).intervaly
     assert (low, high) == pytest.approx((95.82 - 1.49, 95.82 + 1.49))
