@@ -57,6 +57,11 @@ SHAPES = {"conv": [(4, 3, 3, 3), (4,)], "ip": [(3, 64), (3,)]}
 SOLVER = 'net: "net.prototxt" base_lr: 0.01 lr_policy: "fixed" snapshot_prefix: "s" random_seed: 1 max_iter: 6 '
 
 
+def refused(count, numbers):
+    """What is said of `count` of `numbers` that are not finite."""
+    return f"expected finite numbers, got {count} of {numbers} that are NaN or infinite"
+
+
 def weights(seed=0):
     """{layer: [weight, bias]}, float32."""
     rng = np.random.default_rng(seed)
@@ -160,7 +165,7 @@ def test_doubles_beyond_single_precision_are_refused(here):
     net = caffe_pb2.NetParameter()
     net.layer.add(name="ip").blobs.add(double_data=[1, 1e300]).shape.dim.append(2)
     write_message("double.caffemodel", net)
-    with pytest.raises(CaffeFileError, match="layer ip: blob 0: 1 of 2 numbers are NaN or infinite"):
+    with pytest.raises(CaffeFileError, match=f"layer ip: blob 0: {refused(1, 2)}"):
         read_weights("double.caffemodel")
 
 
@@ -168,7 +173,10 @@ def test_blobs_in_a_prototxt_are_refused(here):
     blobs = "blobs { shape { dim: 3 dim: 64 } %s } blobs { shape { dim: 3 } data: 0 data: inf data: 0 }"
     ip = 'name: "ip" type: "InnerProduct" '
     Path("filled.prototxt").write_text(DEPLOY.replace(ip, ip + blobs % ("data: 1 " * 192)))
-    with pytest.raises(CaffeFileError, match=r"layer 'ip' .*blob 1 in the prototxt: 1 of 3 numbers are NaN or inf"):
+    with pytest.raises(
+        CaffeFileError,
+        match=f"layer 'ip' .*blob 1 in the prototxt: {refused(1, 3)}",
+    ):
         caffe.Net("filled.prototxt", caffe.TEST)
 
 
@@ -178,7 +186,7 @@ def test_the_engine_s_commands_end_before_the_first_number(command, here, capsys
     Path("solver.prototxt").write_text(SOLVER + "display: 1")
     status, messages = engine(capsys, *command.split(), "-weights=bad.caffemodel")
     assert status == 134
-    assert messages[-1].startswith("bad.caffemodel: layer conv: blob 0: 108 of 108 numbers are NaN or infinite")
+    assert messages[-1].startswith(f"bad.caffemodel: layer conv: blob 0: {refused(108, 108)}")
     assert not any("loss =" in message for message in messages)
 
 
@@ -207,7 +215,7 @@ def test_a_state_whose_model_or_history_is_not_finite_is_refused(form, here, cap
     assert engine(capsys, *train)[0] == 0
     write_weights(model, spoilt("ip", 1, [math.inf]))
     status, messages = engine(capsys, *train)
-    assert status == 134 and messages[-1].startswith(f"{model}: layer ip: blob 1: 1 of 3 numbers are NaN or infinite")
+    assert status == 134 and messages[-1].startswith(f"{model}: layer ip: blob 1: {refused(1, 3)}")
 
 
 # --- caffe test ------------------------------------------------------------------------------------------------------
@@ -549,7 +557,7 @@ def test_the_faithfulness_experiment_draws_no_conclusion(small_study, spoilt_run
     )
     error = capsys.readouterr().err.splitlines()[-1]
     assert status == 1
-    assert re.search(r"^faithfulness: .*\.caffemodel: layer conv1: blob 1: 1 of \d+ numbers are NaN", error)
+    assert re.search(r"^faithfulness: .*\.caffemodel: layer conv1: blob 1: " + refused(1, r"\d+"), error)
     assert not list(tmp_path.glob("results/**/*.json"))
 
 

@@ -1,4 +1,4 @@
-"""Faithfulness: what becomes of the prediction when relevant parts of a recording are taken away first, or last.
+"""Faithfulness: what becomes of the prediction when relevant parts of a recording are removed first, or last.
 
 The predicted class is explained, once, on the whole recording. Of the values that are not silent up to 30 % are taken
 away: single ones, or blocks of 5 ms (waveforms) and tiles of 8 bins x 8 frames (spectrograms); silence or a straight
@@ -414,11 +414,11 @@ def draw_curves(measured: Measured, composite: str, seed: int) -> Figure:
         upper.set(ylim=(0, 103))
         second.set(ylim=(0, 103))
         if column == len(groups) - 1:
-            second.set_ylabel("energy taken (%), dotted")
+            second.set_ylabel("energy removed (%), dotted")
         else:
             second.set_yticklabels([])
         lower.axhline(0, color="0.7", linewidth=0.8)
-        lower.set_xlabel("taken away, of what is not silent (%)")
+        lower.set_xlabel("removed, of what is not silent (%)")
     grid[0, 0].set_ylabel("prediction stays (%)")
     grid[1, 0].set_ylabel("margin to the best other class\n(% of that of the whole recordings)")
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -504,7 +504,7 @@ def make(setting: Setting) -> Outcome:
         figures={
             "curves": (
                 draw_curves(measured, composite, setting.seed),
-                f"What is left of the prediction while parts of a recording are taken away ({composite}; "
+                f"What is left of the prediction while parts of a recording are removed ({composite}; "
                 f"{' replaced by '.join(MAIN)}): {of}. Dotted: the share of the recording's energy that is gone. The "
                 "rival is the best other class; random of equal energy takes other parts of the same energies.",
             ),

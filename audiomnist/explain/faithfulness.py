@@ -1,4 +1,4 @@
-"""Does relevance point at what the network uses? The prediction while a growing share of the input is taken away.
+"""Does relevance point at what the network uses? The prediction while a growing share of the input is removed.
 
 Parts of a recording that are not silent are replaced, most relevant first or least relevant first. If relevance is
 faithful, the prediction falls soon in the first order and late in the second: the area between both curves is the
@@ -78,7 +78,7 @@ def interpolated(x: np.ndarray, gone: np.ndarray) -> np.ndarray:
 
 
 class Parts:
-    """The parts of the recordings of a batch x (N, C, H, W) that can be taken away, and what is left then.
+    """The parts of the recordings of a batch x (N, C, H, W) that can be removed, and what is left then.
 
     units: "values", or "blocks": 5 ms of a waveform, tiles of 8 bins x 8 frames of a spectrogram (an input with more
     than one row). Only what is not silent counts; a unit of which nothing sounds is never taken. U is the number of
@@ -161,7 +161,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Curves:
-    """What became of N recordings while shares (S,) of what sounds were taken away.
+    """What became of N recordings while shares (S,) of what sounds were removed.
 
     right (N, S): bool, the target is still predicted; margin (N, S): the target's score minus the best other one;
     energy (N, S): share of the recording's energy that was taken.
@@ -333,7 +333,7 @@ def draw(means: Sequence[Mean], shares: Sequence[float] = SHARES) -> Figure:
         upper.plot(percent, 100 * one.accuracy, label=f"{one.name} ({area(one.accuracy, shares):.3f})", **style)
         lower.plot(percent, 100 * one.energy / one.count, **style)
     upper.set(ylabel="target still predicted (%)", ylim=(0, 102))
-    lower.set(xlabel="taken away, of the values that are not silent (%)", ylabel="energy taken (%)", ylim=(0, 102))
+    lower.set(xlabel="removed, of the values that are not silent (%)", ylabel="energy removed (%)", ylim=(0, 102))
     figure.legend(title="order (area under the curve)", fontsize="x-small", title_fontsize="small", loc="outside right")
     return figure
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from audiomnist.arguments import number, positive
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, load_splits
 from audiomnist.door import door
+from audiomnist.runs.engine import OWN
 from audiomnist.runs.networks import NETWORKS, ROLES
 from audiomnist.runs.run_folder import (
     RunError,
@@ -180,7 +181,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--snapshot", type=positive, metavar="N", help="iterations between snapshots (default: same)")
     parser.add_argument("--seed", type=number, default=DEFAULT_SEED, metavar="N", help="default: %(default)s")
     parser.add_argument("--demo", action="store_true", help="the short demo's solver and fillers")
-    parser.add_argument("--engine", default="", metavar="COMMAND", help="recorded: runs of different engines never mix")
+    parser.add_argument(
+        "--engine", default=OWN, metavar="COMMAND", help="recorded: engines never mix (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     splits = load_splits(options.preprocessed / SPLITS_NAME)
     (run,) = select(splits, options.network, options.task, options.split)

@@ -70,9 +70,9 @@ def test_nets_inside_a_solver_are_upgraded_too(tmp_path):
 @pytest.mark.parametrize(
     "text, found",
     [
-        ('input: "a" input: "b" input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4', "4 input_dim for 2 input"),
-        ('input: "a" input: "b" input_shape { dim: 2 }', "1 input_shape for 2 input"),
-        ("layers { layer { type: 'relu' } } layers { name: 'v1' type: RELU }", "layer 'v1' is V1 between V0 layers"),
+        ('input: "a" input: "b" input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4', r"of 2 input \(8\), got 4"),
+        ('input: "a" input: "b" input_shape { dim: 2 }', "expected an input_shape for each of 2 input, got 1"),
+        ("layers { layer { type: 'relu' } } layers { name: 'v1' type: RELU }", "layer 'v1': expected V0 .*, got V1"),
     ],
 )
 def test_what_caffe_would_read_from_foreign_memory_or_lose_is_an_error(text, found, tmp_path):

@@ -1,4 +1,4 @@
-"""Curves of what is taken away, beside plain loops, brute force, and models whose use of the input is known."""
+"""Curves of what is removed, beside plain loops, brute force, and models whose use of the input is known."""
 
 import csv
 import itertools
