@@ -23,8 +23,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-import audiomnist
-import lrp
 from audiomnist.explain import freqrise
 from audiomnist.explain.faithfulness import (
     AMPLITUDE,
@@ -47,9 +45,9 @@ from audiomnist.explain.progress import Part, Progress
 from audiomnist.provenance import code_digest
 from audiomnist.study import paper
 from audiomnist.study.conclusion import ABOVE_ZERO, Conclusion
-from audiomnist.study.outcome import Experiment, Outcome
+from audiomnist.study.outcome import CODE, Experiment, Outcome
 from audiomnist.study.setting import Setting
-from audiomnist.study.statistics import Estimate, contrast, estimate
+from audiomnist.study.statistics import contrast, described, estimate, estimate_known
 from audiomnist.study.trained import Recordings, TrainedRun, trained_runs
 
 LIMIT = 12  # recordings of a run, by default: some 200 passes over each
@@ -137,10 +135,10 @@ def published_batch(run: TrainedRun, recordings: Recordings, forward: Forward) -
     return found
 
 
-def _key(run: TrainedRun, paths: Sequence[str]) -> str:
-    """The name of a kept part: whatever decides what it holds."""
+def _key(run: TrainedRun, paths: Sequence[str], code: str) -> str:
+    """The name of a kept part: whatever decides what it holds. code: digest of the packages that do."""
     setting = run.setting
-    made_from = [run.weights_sha256, setting.composites, setting.seed, setting.engine, code_digest(audiomnist, lrp)]
+    made_from = [run.weights_sha256, setting.composites, setting.seed, setting.engine, code]
     return hashlib.sha256(json.dumps([Progress.key(paths), *made_from]).encode()).hexdigest()
 
 
@@ -148,9 +146,9 @@ def measure_run(run: TrainedRun, limit: int | None, progress: Progress | None, b
     """One run, `AT_ONCE` recordings in memory at a time; `progress` keeps finished batches and gives them back."""
     forward = None
     shown, arrays = [], []
-    listed = run.listed(limit)
+    listed, code = run.listed(limit), code_digest(*CODE) if progress else ""
     for names in (listed[start : start + AT_ONCE] for start in range(0, len(listed), AT_ONCE)):
-        key = _key(run, [str(run.setting.preprocessed / name) for name in names]) if progress else ""
+        key = _key(run, [str(run.setting.preprocessed / name) for name in names], code) if progress else ""
         part = progress.read(key) if progress else None
         if part is None:
             forward = forward or run.scores()
@@ -279,14 +277,6 @@ def measure(runs: list[TrainedRun], limit: int | None = LIMIT) -> Measured:
 # --- what it says ----------------------------------------------------------------------------------------------------
 
 
-def estimated(frame: pd.DataFrame, column: str, seed: int) -> Estimate:
-    """`statistics.estimate` of what there is of a column; nan throughout where there is nothing."""
-    frame = frame.dropna(subset=[column])
-    if frame.empty:
-        return Estimate(np.nan, np.nan, np.nan, 0, 0, 0)
-    return estimate(frame, column, seed, draws=DRAWS)
-
-
 def ranking(scores: pd.DataFrame, seed: int) -> dict[str, int]:
     """{source: rank} of one network, task and variant: 1 + the number of sources whose score is larger by an interval
     of the difference, paired on recordings, that does not cover 0. Equal ranks are ties.
@@ -308,18 +298,13 @@ def summary(measured: Measured, seed: int) -> pd.DataFrame:
     for group, own in measured.scores.groupby([*GROUP, "units", "replacement"], sort=False):
         ranks = ranking(own, seed)
         for source, one in own.groupby("source", sort=False):
-            found = {column: estimated(one, column, seed) for column in SCORES}
+            found = {column: estimate_known(one, column, seed, DRAWS) for column in SCORES}
             row = dict(zip([*GROUP, "units", "replacement"], group, strict=True))
             row |= {"source": source, "rank": ranks[source]}
             for column, value in found.items():
-                row |= {column: value.mean, f"{column}_low": value.low, f"{column}_high": value.high}
+                row |= value.columns(column)
             rows.append(row | {"speakers": found["score"].speakers, "recordings": found["score"].recordings})
     return pd.DataFrame(rows)
-
-
-def described(row: pd.Series, column: str) -> str:
-    """A value of `summary` with its interval: 0.512 [0.410, 0.601]."""
-    return f"{row[column]:.3f} [{row[f'{column}_low']:.3f}, {row[f'{column}_high']:.3f}]"
 
 
 def in_main(table: pd.DataFrame) -> pd.DataFrame:

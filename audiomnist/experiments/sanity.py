@@ -34,7 +34,7 @@ from audiomnist.study import paper
 from audiomnist.study.conclusion import Conclusion
 from audiomnist.study.outcome import Experiment, Outcome
 from audiomnist.study.setting import ExperimentError, Setting
-from audiomnist.study.statistics import Estimate, estimate
+from audiomnist.study.statistics import UNIT, Estimate, described, estimate_known
 from audiomnist.study.trained import Recordings, TrainedRun, first_runs, import_quietly, trained_runs
 from caffe_proto import read_net, read_weights
 from lrp import Network
@@ -133,6 +133,7 @@ def measure_batch(
     best = scores.argmax(axis=1)
     second = best_other(scores, best)
     own = {method: relevance(run.network, x, best, method) for method in methods}
+    complexity = {method: histogram_entropy(np.abs(one)) for method, one in own.items()}
     loud = energy(x)
     rise = {method: np.zeros(len(x)) for method in methods}
     found = []
@@ -150,7 +151,7 @@ def measure_batch(
                 other = relevance(network, x, best, method)
                 add(method, direction, count, seed, other)
                 if count == len(drawn):
-                    before = histogram_entropy(np.abs(own[method]))
+                    before = complexity[method]
                     more = histogram_entropy(np.abs(other)) - before
                     rise[method] += more / np.where(before > 0, before, np.nan) / len(seeds)
     single = []
@@ -166,7 +167,7 @@ def measure_batch(
                 names,
                 method=method,
                 contrast=cosine(own[method], rival),
-                complexity=histogram_entropy(np.abs(own[method])),
+                complexity=complexity[method],
                 complexity_rise=rise[method],
             )
         )
@@ -207,17 +208,15 @@ def measure(runs: list[TrainedRun], limit: int | None = LIMIT) -> Measured:
 
 
 def _estimate(frame: pd.DataFrame, column: str, seed: int) -> Estimate:
-    frame = frame.dropna(subset=[column]).groupby(["split", "speaker", "recording"])[column].mean().reset_index()
-    return Estimate(np.nan, np.nan, np.nan, 0, 0, 0) if frame.empty else estimate(frame, column, seed, draws=DRAWS)
+    return estimate_known(frame.groupby(UNIT)[column].mean().reset_index(), column, seed, DRAWS)
 
 
 def above_null(alike_: pd.DataFrame) -> pd.DataFrame:
     """Columns split, speaker, recording, above: rank correlation of |R| with all layers new (mean over seeds) minus the
     one with another recording's, of one method's rows of `Measured.alike`."""
-    unit = ["split", "speaker", "recording"]
     last = alike_[alike_["direction"] == TOP_DOWN]["layers"].max()
-    full = alike_[(alike_["direction"] == TOP_DOWN) & (alike_["layers"] == last)].groupby(unit)["spearman_abs"].mean()
-    null = alike_[alike_["direction"] == ANOTHER].groupby(unit)["spearman_abs"].mean()
+    full = alike_[(alike_["direction"] == TOP_DOWN) & (alike_["layers"] == last)].groupby(UNIT)["spearman_abs"].mean()
+    null = alike_[alike_["direction"] == ANOTHER].groupby(UNIT)["spearman_abs"].mean()
     return (full - null).rename("above").reset_index()
 
 
@@ -248,16 +247,11 @@ def summary(measured: Measured, seed: int) -> pd.DataFrame:
         }
         row = dict(zip(GROUP, group, strict=True))
         for name, one in found.items():
-            row |= {name: one.mean, f"{name}_low": one.low, f"{name}_high": one.high}
+            row |= one.columns(name)
         count = found["contrast"]
         row |= {"verdict": verdict(found["contrast"], found["above_null"])}
         rows.append(row | {"recordings": count.recordings, "speakers": count.speakers})
     return pd.DataFrame(rows)
-
-
-def described(row: pd.Series, column: str) -> str:
-    """A value of `summary` with its interval."""
-    return f"{row[column]:.3f} [{row[f'{column}_low']:.3f}, {row[f'{column}_high']:.3f}]"
 
 
 def findings(table: pd.DataFrame) -> list[str]:
@@ -285,11 +279,12 @@ def findings(table: pd.DataFrame) -> list[str]:
 
 def conclusions(measured: Measured, table: pd.DataFrame, setting: Setting, runs: list[TrainedRun]) -> list[Conclusion]:
     """What must hold for pictures of relevance to speak about a class."""
-    checked = []
+    checked, single = [], measured.single
+    groups = list(dict.fromkeys(zip(table["network"], table["task"], strict=True)))
+    reasons = {(network, task): paper.not_comparable(setting, runs, task, [network]) for network, task in groups}
     for _, row in table[~table["method"].isin(BASELINES)].iterrows():
-        single = measured.single
         splits = single[(single["network"] == row["network"]) & (single["task"] == row["task"])]["split"].nunique()
-        reason = paper.not_comparable(setting, runs, row["task"], [row["network"]])
+        reason = reasons[row["network"], row["task"]]
         of = f"{row['network']} on {row['task']}: {row['method']} is class-specific"
         for column, what, end in (
             ("contrast", "the cosine between two classes", CONTRAST),

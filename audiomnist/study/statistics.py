@@ -19,7 +19,7 @@ The test against a value is a sign-flip permutation test over speakers: two-side
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +62,15 @@ class Estimate:
     def scaled(self, factor: float) -> Estimate:
         """The same in another unit: `factor` is 100 for a share in percent."""
         return replace(self, mean=factor * self.mean, low=factor * self.low, high=factor * self.high)
+
+    def columns(self, name: str) -> dict[str, float]:
+        """Mean and ends of the interval as columns of a table: `name`, name_low, name_high."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def described(row: Mapping[str, float], name: str) -> str:
+    """What `Estimate.columns` put into a row, as text: 0.512 [0.410, 0.601]."""
+    return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
 
 
 def speaker_means(frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -152,6 +161,14 @@ def estimate(
         recordings=len(frame),
         p=p,
     )
+
+
+def estimate_known(frame: pd.DataFrame, column: str, seed: int = 0, draws: int = DRAWS) -> Estimate:
+    """`estimate` of the rows whose value is known (not nan); nan throughout where there is none."""
+    known = frame.dropna(subset=[column])
+    if known.empty:
+        return Estimate(math.nan, math.nan, math.nan, 0, 0, 0)
+    return estimate(known, column, seed, draws=draws)
 
 
 def common_splits(*frames: pd.DataFrame) -> list[pd.DataFrame]:

@@ -45,7 +45,7 @@ def test_only_numpy_and_caffe_proto_are_imported(path):
 
 def test_no_package_of_the_study_or_engine_is_loaded():
     code = (
-        "import sys, lrp, lrp.dft\n"
+        "import sys, lrp, lrp.dft; lrp.read\n"
         "names = ('audiomnist', 'caffe', 'torch', 'scipy', 'matplotlib', 'tqdm', 'pandas', 'zennit')\n"
         "print([name for name in names if name in sys.modules])"
     )

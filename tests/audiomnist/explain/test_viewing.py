@@ -5,8 +5,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 import wave
 from pathlib import Path
 
@@ -172,13 +170,3 @@ def test_what_cannot_be_is_one_sentence(folder, small_study):
         with pytest.raises(lrp.LRPError, match=wanted):
             lrp.read("7.wav").for_input((3, 4, 5))
     assert not Path("lost.hdf5").exists()
-
-
-def test_the_library_alone_is_numpy_alone():
-    code = (
-        "import sys, lrp; lrp.read\n"
-        "heavy = {'audiomnist', 'matplotlib', 'torch', 'caffe', 'scipy', 'pandas'}\n"
-        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
