@@ -142,7 +142,7 @@ def gpu_ids(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part]
     except ValueError:
-        raise CaffeError(f"-gpu: expected ids such as 0,1 or 'all', got '{text}'") from None
+        raise CaffeError("-gpu", "ids such as 0,1 or 'all'", f"'{text}'") from None
 
 
 def stages(text: str) -> list[str]:

@@ -29,7 +29,7 @@ def switch(environment: Mapping[str, str], variable: str, off: str, on: str) -> 
     """
     text = environment.get(variable, "")
     if text not in ("", "0", "1"):
-        raise CaffeError(f"{variable}: expected 0 ({off}) or 1 ({on}), got '{text}'")
+        raise CaffeError(variable, f"0 ({off}) or 1 ({on})", f"'{text}'")
     return None if text == "" else text == "1"
 
 
@@ -37,7 +37,7 @@ def megabytes(environment: Mapping[str, str], variable: str) -> int | None:
     """The number of bytes that a variable gives in megabytes; None if it is absent."""
     text = environment.get(variable)
     if text is not None and not text.isdigit():
-        raise CaffeError(f"{variable}: expected a number of megabytes, got '{text}'")
+        raise CaffeError(variable, "a number of megabytes", f"'{text}'")
     return None if text is None else int(text) * 2**20
 
 

@@ -69,5 +69,5 @@ def set_multiprocess(value: bool) -> None:
 def set_random_seed(seed: int) -> None:
     """Seed all random streams of the runtime (fillers, dropout, data order)."""
     if seed < 0:
-        raise CaffeError(f"random seed: expected an integer >= 0, got {seed}")
+        raise CaffeError("random seed", "an integer >= 0", seed)
     CONTEXT.random.seed(seed)

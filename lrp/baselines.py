@@ -115,9 +115,8 @@ def method(function: Callable[..., np.ndarray | tuple[np.ndarray, dict]]) -> Cal
         name = f"{function.__name__}({given})" if given else function.__name__
         check_finite(f"relevance by {name}", values, network.where)
         score = above.sum(axis=1, dtype=np.float64)
-        made = Explanation(values, scores, score, prediction, chosen, name, {}, measures=measures)
-        made.input, made.weights = whole, network.weights_file
-        return made
+        made_from = {"input": whole, "weights": network.weights_file}
+        return Explanation(values, scores, score, prediction, chosen, name, {}, measures=measures, **made_from)
 
     METHODS[function.__name__] = explained
     return explained

@@ -48,10 +48,10 @@ def permute(source: Path, destination: Path, seed: int) -> int:
     """Make the permuted corpus; returns its number of recordings. Raises CorpusError, also for a destination that
     exists."""
     if destination.exists():
-        raise CorpusError(f"{destination}: expected a folder that is not there yet, got one that is")
+        raise CorpusError(destination, "a folder that is not there yet", "one that is")
     recordings, _ = scan(source)
     if not recordings:
-        raise CorpusError(f"{source}: expected recordings, got none")
+        raise CorpusError(source, "recordings", "none")
     meta = read_metadata(source / META_NAME)
     rng = np.random.default_rng(seed)
     genders = rng.permutation([entry.get("gender", "") for entry in meta.values()]).tolist()

@@ -21,7 +21,7 @@ def recordings(data: Path) -> pd.DataFrame:
     table = corpus_table(data)
     heard = table.dropna(subset=["seconds"])  # preprocessing lists defects; here only what can be heard counts
     if heard.empty:
-        raise ExperimentError(f"{data}: expected a readable recording at least, got none")
+        raise ExperimentError(data, "a readable recording at least", "none")
     return heard.fillna({"gender": "unknown"}).reset_index(drop=True)
 
 

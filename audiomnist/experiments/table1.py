@@ -43,7 +43,7 @@ def tested_runs(setting: Setting) -> list[tuple[TrainedRun, Result]]:
     results = {result.run: result for result in collect(setting.runs)}
     found = [(run, results[str(run.run)]) for run in trained_runs(setting) if str(run.run) in results]
     if not found:
-        raise ExperimentError(f"{setting.runs}: expected a tested run at least, got none")
+        raise ExperimentError(setting.runs, "a tested run at least", "none")
     return found
 
 

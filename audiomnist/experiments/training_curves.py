@@ -28,7 +28,7 @@ def read_curves(log: Path) -> pd.DataFrame:
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        raise ExperimentError(f"{log}: expected the log of a training, got {error.strerror}") from None
+        raise ExperimentError(log, "the log of a training", error.strerror) from None
     values: dict[tuple[int, str], float] = {}
     testing = None
     for line in lines:
@@ -40,7 +40,7 @@ def read_curves(log: Path) -> pd.DataFrame:
             quantity = VALIDATION_ACCURACY if match[1] == "accuracy" else VALIDATION_LOSS
             values[testing, quantity] = float(match[2])
     if not values:
-        raise ExperimentError(f"{log}: expected Caffe's lines of progress, got none")
+        raise ExperimentError(log, "Caffe's lines of progress", "none")
     return pd.DataFrame([(i, q, v) for (i, q), v in sorted(values.items())], columns=COLUMNS)
 
 

@@ -87,7 +87,7 @@ class Parts:
 
     def __init__(self, x: np.ndarray, units: str = "values") -> None:
         if units not in UNITS:
-            raise LRPError(f"units: expected one of {', '.join(UNITS)}, got {units}")
+            raise LRPError("units", f"one of {', '.join(UNITS)}", units)
         self.x, self.units = x, units
         self.size = (1, 1) if units == "values" else (1, BLOCK) if x.shape[2] == 1 else (TILE, TILE)
         self.sounding = x != silence(x)
@@ -154,7 +154,7 @@ class Parts:
         """The batch (N, C, H, W) with the values of these units (N, U) bool that sound replaced, by `silence` or by
         interpolation along time (see `interpolated`)."""
         if replacement not in REPLACEMENTS:
-            raise LRPError(f"replacement: expected one of {', '.join(REPLACEMENTS)}, got {replacement}")
+            raise LRPError("replacement", f"one of {', '.join(REPLACEMENTS)}", replacement)
         gone = self._spread(units) & self.sounding
         return interpolated(self.x, gone) if replacement == "interpolation" else np.where(gone, silence(self.x), self.x)
 
@@ -209,7 +209,7 @@ def area(values: np.ndarray, shares: Sequence[float] = SHARES) -> np.ndarray:
     """Area under curves (..., S) over the shares by trapezoids, divided by their range: the mean height."""
     shares = np.asarray(shares, np.float64)
     if len(shares) < 2 or np.any(np.diff(shares) <= 0) or shares[0] < 0 or shares[-1] > 1:
-        raise LRPError(f"shares: expected two at least that rise from 0 to 1 at most, got {shares.tolist()}")
+        raise LRPError("shares", "two at least that rise from 0 to 1 at most", shares.tolist())
     return np.trapezoid(np.asarray(values, np.float64), shares, axis=-1) / (shares[-1] - shares[0])
 
 
@@ -375,7 +375,7 @@ def measure(options: argparse.Namespace) -> list[Mean]:
         for group in joined(read_recording(path, shape) for path in files[start : start + options.batch]):
             kind = kind or group.data.shape[1:]
             if group.data.shape[1:] != kind:
-                raise LRPError(f"{group.path}: expected data of shape {kind} as before, got {group.data.shape[1:]}")
+                raise LRPError(group.path, f"data of shape {kind} as before", f"{group.data.shape[1:]}")
             with named(group.sources):
                 scores = network.forward(group.data)
                 target = scores.argmax(axis=1)

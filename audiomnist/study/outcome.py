@@ -196,7 +196,7 @@ def carry_out(experiment: Experiment, setting: Setting, output: Path) -> tuple[P
     Raises ExperimentError when what it needs is missing, or its folder holds somebody else's files.
     """
     if experiment.reads in ("data", "both") and not setting.data.is_dir():
-        raise ExperimentError(f"{setting.data}: expected a folder with recordings, got none")
+        raise ExperimentError(setting.data, "a folder with recordings", "none")
     folder = output / experiment.name
     made_from = fingerprint(experiment, setting)
     if is_made(folder, made_from):

@@ -66,7 +66,7 @@ class TrainedRun:
             self.trained_in = Path(record["folder"])  # which its prototxts name; it may have been moved since
             self.engine, self.recordings = record["origin"]["engine"], record["origin"]["recordings"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(f"{folder / RECORD}: expected a run's record, got {error!r}") from None
+            raise ExperimentError(folder / RECORD, "a run's record", repr(error)) from None
         self._check_recordings()
 
     def _check_recordings(self) -> None:
@@ -75,13 +75,11 @@ class TrainedRun:
         try:
             now = origin(self.run, preprocessed, self.engine)["recordings"]
         except (OSError, ValueError) as error:
-            raise ExperimentError(f"{preprocessed}: expected the lists of {self.run}, got {error}") from None
+            raise ExperimentError(preprocessed, f"the lists of {self.run}", error) from None
         changed = [part for part in PARTS if self.recordings.get(part) != now[part]]
         if changed:
-            raise ExperimentError(
-                f"{preprocessed}: expected the recordings that {self.folder} was made from, got others "
-                f"({', '.join(changed)})"
-            )
+            expected = f"the recordings that {self.folder} was made from"
+            raise ExperimentError(preprocessed, expected, f"others ({', '.join(changed)})")
 
     @property
     def task(self) -> Task:
@@ -125,7 +123,7 @@ class TrainedRun:
         try:
             names = path.read_text(encoding="utf-8").split()
         except OSError as error:
-            raise ExperimentError(f"{path}: expected the run's list of test recordings, got {error.strerror}") from None
+            raise ExperimentError(path, "the run's list of test recordings", error.strerror) from None
         if limit is None or limit >= len(names):
             return names
         rng = np.random.default_rng([self.setting.seed, *f"{self.run.task}_{self.run.split}".encode()])
@@ -141,7 +139,7 @@ class TrainedRun:
                     data.append(file["data"][()].astype(np.float32))
                     labels.append(file["label"][()].astype(np.int64))
             except (OSError, KeyError) as error:
-                raise ExperimentError(f"{path}: expected a preprocessed recording, got {error}") from None
+                raise ExperimentError(path, "a preprocessed recording", error) from None
         return Recordings(np.concatenate(data), np.concatenate(labels), tuple(names))
 
     def batches(self, limit: int | None = None, size: int = BATCH) -> Iterator[Recordings]:
@@ -190,7 +188,7 @@ class TrainedRun:
                 chosen.setdefault((digit, gender), name)
         keys = [(digit, gender) for digit in digits for gender in (1, 0) if (digit, gender) in chosen]
         if not keys:
-            raise ExperimentError(f"{self.run}: expected a test recording of digit {digits[0]}, got none")
+            raise ExperimentError(self.run, f"a test recording of digit {digits[0]}", "none")
         return self.read([chosen[key] for key in keys])
 
     @cached_property
@@ -207,7 +205,7 @@ class TrainedRun:
     def scores(self) -> Callable[[np.ndarray], np.ndarray]:
         """A function from data (N, C, H, W) float32 to class scores before softmax (N, classes), by the engine."""
         if self.setting.engine not in ENGINES:
-            raise ExperimentError(f"engine: expected one of {', '.join(ENGINES)}, got {self.setting.engine}")
+            raise ExperimentError("engine", f"one of {', '.join(ENGINES)}", self.setting.engine)
         return ENGINES[self.setting.engine](self)
 
 
@@ -262,7 +260,7 @@ def trained_runs(setting: Setting, network: str | None = None, task: str | None 
     """
     splits_path = setting.preprocessed / SPLITS_NAME
     if not splits_path.exists():
-        raise ExperimentError(f"{setting.preprocessed}: expected a preprocessed folder, got one without {SPLITS_NAME}")
+        raise ExperimentError(setting.preprocessed, "a preprocessed folder", f"one without {SPLITS_NAME}")
     splits = load_splits(splits_path)
     names = [RunName.parse(folder.name) for folder in setting.runs.glob("*") if (folder / RECORD).exists()]
     names = [name for name in names if name and name.network in NETWORKS and name.task in splits.tasks]
@@ -276,7 +274,7 @@ def trained_runs(setting: Setting, network: str | None = None, task: str | None 
                 found.append(TrainedRun(folder, name, setting, splits, weights))
     if not found:
         which = "".join(f" {word}" for word in (network, task) if word)
-        raise ExperimentError(f"{setting.runs}: expected a trained{which} run at least, got none")
+        raise ExperimentError(setting.runs, f"a trained{which} run at least", "none")
     return found
 
 

@@ -65,7 +65,7 @@ def read_hdf5(path: str, names: Sequence[str], where: str) -> list[np.ndarray]:
                 raise CaffeError(f"{where}: {path}: dataset {name} cannot be read ({error})") from None
     rows = [a.shape[0] for a in arrays]
     if len(set(rows)) != 1 or rows[0] == 0:
-        raise CaffeError(f"{where}: {path}: expected datasets {list(names)} with as many rows each, got {rows}")
+        raise CaffeError(f"{where}: {path}", f"datasets {list(names)} with as many rows each", rows)
     for name, array in zip(names, arrays, strict=True):
         finite = np.isfinite(array).reshape(array.shape[0], -1).all(axis=1)
         if not finite.all():

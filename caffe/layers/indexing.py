@@ -49,7 +49,7 @@ def read_indices(layer: Layer, blob: Blob, rows: int) -> torch.Tensor:
     wrong = ((indices < 0) | (indices >= rows)).nonzero()
     if len(wrong):
         place = wrong[0].item()
-        raise CaffeError(f"{layer.where}: expected 0..{rows - 1}, got index {indices[place].item()} at element {place}")
+        raise CaffeError(layer.where, f"0..{rows - 1}", f"index {indices[place].item()} at element {place}")
     return indices
 
 
