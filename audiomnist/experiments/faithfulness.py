@@ -212,7 +212,7 @@ def summarised(
     run: TrainedRun, keys: list[tuple[str, ...]], arrays: dict[str, np.ndarray], recordings: list[str]
 ) -> Measured:
     """Curves as means over each speaker's recordings, and every recording's scores, beside what made the run."""
-    about = {**run.provenance, "engine": run.setting.engine, "selection_seed": run.setting.seed}
+    about = run.measured_from
     speakers = np.array([name.partition("/")[0] for name in recordings])
     names, index, counts = np.unique(speakers, return_inverse=True, return_counts=True)
     means = {}

@@ -84,12 +84,11 @@ def answers(
     runs: list[TrainedRun], limit: int | None = None, edge: str = EDGE, conditions: tuple[str, ...] = tuple(CONDITIONS)
 ) -> pd.DataFrame:
     """Columns edge, condition and those of `TrainedRun.answers`, a row for each run, condition and test recording."""
+    changes = {condition: partial(in_condition, condition=condition, edge=edge) for condition in conditions}
     frames = [
-        run.answers(limit, partial(in_condition, condition=condition, edge=edge)).assign(
-            **run.provenance, engine=run.setting.engine, selection_seed=run.setting.seed, edge=edge, condition=condition
-        )
+        own.assign(**run.measured_from, edge=edge, condition=condition)
         for run in runs
-        for condition in conditions
+        for condition, own in run.answers_to(changes, limit).items()
     ]
     return pd.concat(frames, ignore_index=True)
 

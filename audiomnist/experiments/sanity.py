@@ -195,7 +195,7 @@ def measure(runs: list[TrainedRun], limit: int | None = LIMIT) -> Measured:
         methods = [*setting.composites, *BASELINES]
         seeds = [setting.seed + k for k in range(count)]
         permuted = permuted_run(run)
-        about = {**run.provenance, "engine": setting.engine, "selection_seed": setting.seed}
+        about = run.measured_from
         for recordings in run.batches(limit, AT_ONCE):
             found = measure_batch(run, recordings, methods, seeds, permuted)
             for made, everything in zip(found, (similar, single), strict=True):

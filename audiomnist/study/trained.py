@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -148,32 +148,43 @@ class TrainedRun:
         for start in range(0, len(names), size):
             yield self.read(names[start : start + size])
 
-    def answers(
-        self, limit: int | None = None, change: Callable[[Recordings], np.ndarray] = lambda recordings: recordings.data
-    ) -> pd.DataFrame:
+    def answers(self, limit: int | None = None) -> pd.DataFrame:
         """What the network says of its test recordings (see `listed`), a row for each.
 
         Columns split, speaker, recording, gender, digit; label and predicted, numbers of classes; right, bool.
-        change: the data (N, C, H, W) that the network is given instead of the recordings' own.
         """
-        scores, rows = self.scores(), []
-        names = self.listed(limit)
-        with tqdm(total=len(names), unit="rec", desc=str(self.run), disable=None) as bar:
+        return self.answers_to({"": lambda recordings: recordings.data}, limit)[""]
+
+    def answers_to(
+        self, conditions: Mapping[str, Callable[[Recordings], np.ndarray]], limit: int | None = None
+    ) -> dict[str, pd.DataFrame]:
+        """{condition: `answers` when the network is given conditions[condition](recordings), data (N, C, H, W)}.
+
+        Recordings are read once for all conditions.
+        """
+        scores, rows = self.scores(), {condition: [] for condition in conditions}
+        with tqdm(total=len(self.listed(limit)), unit="rec", desc=str(self.run), disable=None) as bar:
             for recordings in self.batches(limit):
                 labels = recordings.labels[:, self.label_column]
-                predicted = scores(change(recordings)).argmax(axis=1)
-                rows += [
-                    {
-                        "split": self.run.split,
-                        **recordings.describe(index),
-                        "label": int(label),
-                        "predicted": int(said),
-                        "right": bool(said == label),
-                    }
-                    for index, (label, said) in enumerate(zip(labels, predicted, strict=True))
-                ]
+                for condition, change in conditions.items():
+                    predicted = scores(change(recordings)).argmax(axis=1)
+                    rows[condition] += [
+                        {
+                            "split": self.run.split,
+                            **recordings.describe(index),
+                            "label": int(label),
+                            "predicted": int(said),
+                            "right": bool(said == label),
+                        }
+                        for index, (label, said) in enumerate(zip(labels, predicted, strict=True))
+                    ]
                 bar.update(len(labels))
-        return pd.DataFrame(rows)
+        return {condition: pd.DataFrame(own) for condition, own in rows.items()}
+
+    @property
+    def measured_from(self) -> dict[str, object]:
+        """`provenance`, and what computed and chose here, as columns of a table."""
+        return {**self.provenance, "engine": self.setting.engine, "selection_seed": self.setting.seed}
 
     def examples(self, digits: tuple[int, ...] = (0,)) -> Recordings:
         """A test recording of every digit in `digits` by a female and by a male speaker, female first.
