@@ -15,6 +15,7 @@ import tempfile
 import time
 
 import h5py  # noqa: F401
+import librosa
 import matplotlib.pyplot  # noqa: F401
 import pandas  # noqa: F401
 import pytest
@@ -23,6 +24,9 @@ import scipy.signal  # noqa: F401
 import scipy.stats  # noqa: F401
 import torch  # noqa: F401
 from google.protobuf import text_format  # noqa: F401
+
+for name in ("resample", "amplitude_to_db"):
+    getattr(librosa, name)  # imported when it is looked up
 
 
 def in_fork(job):

@@ -61,6 +61,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(mutation, "ROOT", tmp_path)
     monkeypatch.setattr(mutation, "CALLS", tmp_path / ".git/calls")
     monkeypatch.setattr(mutation, "RESULTS", tmp_path / ".git/results.json")
+    monkeypatch.setattr(mutation, "EVERYWHERE", [])
     monkeypatch.setattr(mutation, "PACKAGES", {"small": (["small.py"], ["tests"])})
     return tmp_path
 
