@@ -18,7 +18,8 @@ Why no mutation tester from a package index (tried on Python 3.11): mutmut 3.8 p
 file, and our tests of what may be imported are red before anything is mutated; cosmic-ray 8.7 makes 7,369 mutants of
 `lrp` alone, runs all tests for each of them, and edits the files of the working tree.
 
-A mutant that computes the same (equivalent) is named in EQUIVALENT with the reason, and does not count.
+A mutant that computes the same (equivalent) is named in benchmarks/mutation_equivalent.json with the reason, and does
+not count.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from queue import Queue
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/mutation.json"
 CALLS = ROOT / ".cache/mutation"
+EQUIVALENT = ROOT / "benchmarks/mutation_equivalent.json"  # {mutant's key: why no test can tell it from the original}
 PAGE = ROOT / "docs/reliability.md"
 FINDINGS = "## What it found"  # the part of the page that people write
 AIM = 90  # percent
@@ -79,14 +82,6 @@ EVERYWHERE = ["tests/test_values.py"]  # tests that concern every package
 GENERATED = {"caffe_proto/caffe_pb2.py"}
 ELSEWHERE = 120  # seconds of tests that start processes of their own, where it is not seen what they reach
 LEFT_OUT = "not bvlc and not cuda and not slow"
-
-RAISED = "what lies below -80 dB is raised to it again after the logarithm"
-# (file, function, what was -> what became): why no test can tell them apart
-EQUIVALENT: dict[tuple[str, str, str], str] = {
-    ("audiomnist/signal/wav.py", "read_wav", "0 -> 1 [5]"): "the channels have just been found equal",
-    ("audiomnist/signal/inputs.py", "spectrogram_db", "10 ** (-TOP_DB / 10) -> 10 * (-TOP_DB / 10)"): RAISED,
-    ("audiomnist/signal/inputs.py", "spectrogram_db", "-TOP_DB / 10 -> -TOP_DB * 10"): RAISED,
-}
 
 COMPARED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -421,9 +416,15 @@ def load() -> dict[str, dict]:
     return {row["key"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
 
 
+@cache
+def equivalents() -> dict[str, str]:
+    """{key: why the mutant computes the same}."""
+    return json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
+
+
 def equivalent(key: str) -> str | None:
     """Why the mutant computes the same, or None."""
-    return next((why for known, why in EQUIVALENT.items() if key == "{}:{}: {}".format(*known)), None)
+    return equivalents().get(key)
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
