@@ -18,6 +18,13 @@ def test_it_is_closed_when_its_block_ends_however_it_ends(tmp_path):
     assert Journal(tmp_path / "journal").made_from == {"01/0_01_0.wav": "a digest"}
 
 
+def test_every_line_is_in_the_file_at_once(tmp_path):
+    """A process that is killed loses no recording that it has done."""
+    with Journal(tmp_path / "journal") as writing:
+        writing.record(SimpleNamespace(relative="01/0_01_0.wav"), "a digest")
+        assert Journal(tmp_path / "journal").made_from == {"01/0_01_0.wav": "a digest"}
+
+
 def test_lines_of_another_boot_count_up_to_the_last_flush(tmp_path, monkeypatch):
     """What was written after it may not have reached the disk before the power failed, even if its line did."""
     path, later = tmp_path / "journal", {"c": "3"}
