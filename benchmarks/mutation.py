@@ -78,7 +78,7 @@ PACKAGES = {
     "experiments": (["audiomnist/experiments/*.py"], EXPERIMENTS_TESTS),
     "recording": (["audiomnist/recording/*.py"], ["tests/audiomnist/recording"]),
 }  # fmt: skip
-EVERYWHERE = ["tests/test_values.py"]  # tests that concern every package
+EVERYWHERE = ["tests/test_values.py", "tests/audiomnist/test_options.py"]  # tests that concern every package
 GENERATED = {"caffe_proto/caffe_pb2.py"}
 ELSEWHERE = 120  # seconds of tests that start processes of their own, where it is not seen what they reach
 LEFT_OUT = "not bvlc and not cuda and not slow"
