@@ -1,10 +1,12 @@
 """One take of a synthetic speaker in closed form: a voice and a randomness that are known in place of the real ones."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from audiomnist.corpus import demo_corpus
-from audiomnist.corpus.demo_corpus import SAMPLE_RATE, Speaker, make_take
+from audiomnist.corpus.demo_corpus import SAMPLE_RATE, Speaker, Synthesiser, make_take
 from audiomnist.signal.wav import RecordingError
 
 MARGIN = 1680  # samples: the middle between 10 and 60 ms at 48 kHz
@@ -87,6 +89,18 @@ def test_the_voice_stays_within_its_range(pitch, intonation, asked):
 def test_a_voice_that_says_nothing_is_refused():
     with pytest.raises(RecordingError, match="the word six, got silence"):
         make_take(Voice(np.zeros(0)), speaker(), "six", Middle(), 0)
+
+
+def test_a_synthesiser_ends_and_its_folder_may_be_gone(tmp_path):
+    """What cleans temporary folders may have been quicker: that is no reason for a finished corpus to fail."""
+    ended = []
+    made = object.__new__(Synthesiser)
+    made.folder, made.library = str(tmp_path / "link"), SimpleNamespace(espeak_Terminate=lambda: ended.append(1))
+    (tmp_path / "link").mkdir()
+    made.close()
+    assert not (tmp_path / "link").exists()
+    made.close()
+    assert ended == [1, 1]
 
 
 def test_the_sixtys_facts():
