@@ -7,7 +7,9 @@ import pytest
 
 from audiomnist.corpus import demo_corpus
 from audiomnist.corpus.demo_corpus import SAMPLE_RATE, Speaker, Synthesiser, make_take
-from audiomnist.signal.wav import RecordingError
+from audiomnist.corpus.layout import CorpusError
+from audiomnist.signal.wav import RecordingError, read_wav
+from tests.small_corpus import speech
 
 MARGIN = 1680  # samples: the middle between 10 and 60 ms at 48 kHz
 QUIET = -1000.0  # dB
@@ -89,6 +91,30 @@ def test_the_voice_stays_within_its_range(pitch, intonation, asked):
 def test_a_voice_that_says_nothing_is_refused():
     with pytest.raises(RecordingError, match="the word six, got silence"):
         make_take(Voice(np.zeros(0)), speaker(), "six", Middle(), 0)
+
+
+@pytest.mark.parametrize("too_long", [0, 2, 7, 8])
+def test_a_take_that_preprocessing_would_refuse_is_spoken_again_up_to_eight_times(monkeypatch, too_long):
+    """Each take has a randomness of its own, which nothing but seed, speaker, digit, repetition and attempt decide."""
+    asked = []
+
+    def take(voice, who, word, rng, attempt):
+        asked.append((word, attempt))
+        assert rng.random() == np.random.default_rng([3, 7, 4, 1, attempt]).random()
+        return speech(attempt, (45_601 if attempt < too_long else 45_600) / SAMPLE_RATE, SAMPLE_RATE)
+
+    monkeypatch.setattr(demo_corpus, "make_take", take)
+    if too_long == 8:
+        with pytest.raises(
+            CorpusError, match=r"4_07_1.wav: expected at most 0.95 s, got 0.95 s \(in the last of 8 takes"
+        ):
+            demo_corpus.make_recording(None, speaker(), 4, 1, 3)
+    else:
+        blob = demo_corpus.make_recording(None, speaker(), 4, 1, 3)
+        samples, rate = read_wav(blob)
+        assert rate == SAMPLE_RATE
+        np.testing.assert_array_equal(samples, speech(too_long, 0.95, SAMPLE_RATE))
+    assert asked == [("four", attempt) for attempt in range(min(too_long + 1, 8))]
 
 
 def test_a_synthesiser_ends_and_its_folder_may_be_gone(tmp_path):
