@@ -79,6 +79,7 @@ PACKAGES = {
     "recording": (["audiomnist/recording/*.py"], ["tests/audiomnist/recording"]),
 }  # fmt: skip
 EVERYWHERE = ["tests/test_values.py", "tests/audiomnist/test_options.py"]  # tests that concern every package
+STUDIED = {"study", "experiments", "explain"}  # the small study is made by no code of theirs: once for all mutants
 GENERATED = {"caffe_proto/caffe_pb2.py"}
 ELSEWHERE = 120  # seconds of tests that start processes of their own, where it is not seen what they reach
 LEFT_OUT = "not bvlc and not cuda and not slow"
@@ -274,9 +275,28 @@ class Tree:
         outcome = "timeout" if done["status"] is None else "passed" if done["status"] in (0, 5) else "failed"
         return outcome, done["seconds"]
 
+    def study(self, package: str) -> dict[str, str]:
+        """For tests of a package in STUDIED: variables that name the small study, made where it is not whole."""
+        if package not in STUDIED:
+            return {}
+        place = self.folder.with_suffix(".study")
+        variables = {"MUTATION_STUDY": str(place)}
+        if not place.exists() or stamps(place) != self.stamps:  # a mutant may have written into it
+            shutil.rmtree(place, ignore_errors=True)
+            outcome, _ = self.run(["tests/test_small_study.py", "-k", "silence"], 3600, **variables)
+            if outcome != "passed":
+                raise SystemExit(f"the small study: expected tests that pass, got {outcome}:\n{self.log.read_text()}")
+            self.stamps = stamps(place)
+        return variables
+
     def end(self) -> None:
         self.server.stdin.close()
         self.server.wait()
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    """{path: when it was last changed} of everything in a folder."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def calls(package: str, tree: Tree) -> dict:
@@ -297,7 +317,8 @@ def calls(package: str, tree: Tree) -> dict:
     CALLS.mkdir(parents=True, exist_ok=True)
     fresh = [name for name, path in kept.items() if not path.exists()]
     if fresh:
-        outcome, _ = tree.run(fresh, 3600, MUTATION_RECORD=str(tree.folder.with_suffix(".calls")))
+        kept_calls = str(tree.folder.with_suffix(".calls"))
+        outcome, _ = tree.run(fresh, 3600, MUTATION_RECORD=kept_calls, **tree.study(package))
     else:
         outcome, _ = tree.run([*kept, "--collect-only"], 3600)  # compiles the tests, which runs with mutants do not do
     if outcome != "passed":
@@ -337,6 +358,7 @@ def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
     """Apply the mutant to the tree, run the tests that reach it and then the others, and put the file back."""
     path = tree.folder / mutant.file
     original, stamp = path.read_bytes(), path.stat()
+    study = tree.study(package)
 
     def run(chosen: list[str], limit: float, source: bytes) -> tuple[str, float]:
         wanted = tree.folder.with_suffix(".json")
@@ -344,7 +366,7 @@ def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
         named = list(dict.fromkeys(test.split("::")[0] for test in chosen))
         try:
             path.write_bytes(source)
-            return tree.run(named, limit, MUTATION_TESTS=str(wanted), PYTHONDONTWRITEBYTECODE="1")
+            return tree.run(named, limit, MUTATION_TESTS=str(wanted), PYTHONDONTWRITEBYTECODE="1", **study)
         finally:
             path.write_bytes(original)
             os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))

@@ -124,6 +124,9 @@ def test_a_mutant_that_never_ends_is_told_from_a_slow_machine(small, monkeypatch
     class Tree:
         folder = small
 
+        def study(self, package):
+            return {}
+
         def run(self, arguments, limit, **variables):
             asked.append((limit, (small / "small.py").read_text(encoding="utf-8") == CODE))
             return answers[len(asked) - 1]
