@@ -7,8 +7,9 @@
 
 Results lie in benchmarks/mutation.json. `measure` draws `--sample` mutants of each package with a seed; a mutant is
 known by its package, file, function and change, so its result outlives lines that move. The tests of its package that
-called its function run, quickest first; if these are green, those that start processes, in which nobody looks, as far
-as 120 s go. Tests that need the original Caffe or a GPU, or are marked slow, take no part: the score is a lower bound.
+called its function (outside functions: any of its file) run, quickest first; if these are green, those that start
+processes, in which nobody looks, as far as 120 s go. Tests that need the original Caffe or a GPU, or are marked slow,
+take no part: the score is a lower bound.
 A mutant that does not end is noticed too: in three times the time that the same tests took without it, measured once
 more beside it before it counts, for the machine may be busy with something else.
 
@@ -334,9 +335,12 @@ def calls(package: str, tree: Tree) -> dict:
 
 def chosen_tests(mutant: Mutant, recorded: dict) -> Iterator[list[str]]:
     """The tests that reach the mutant, file by file, what takes least first; then those where nobody sees it."""
-    place = f"{mutant.file}:{mutant.scope}"
+    place = f"{mutant.file}:{mutant.scope or ''}"  # outside functions: tests that call any of its file
+    same = place.__eq__ if mutant.scope else lambda call: call.startswith(place)
     by_time = sorted(recorded, key=lambda test: recorded[test]["seconds"])
-    reaching = [test for test in by_time if not mutant.scope or place in recorded[test]["calls"]]
+    reaching = [test for test in by_time if any(map(same, recorded[test]["calls"]))]
+    if not mutant.scope:
+        reaching += [test for test in by_time if test.split("::")[0] in EVERYWHERE and test not in reaching]
     yield by_file(reaching, recorded)
     others, spent = [], 0.0
     for test in by_time:
