@@ -1,7 +1,7 @@
 """Do the tests notice? One small change to the code at a time, and the tests that reach it: red, or a survivor.
 
     python -m benchmarks.mutation measure [PACKAGE ...] [--sample 60] [--seed 0] [--minutes 60] [--jobs 2]
-    python -m benchmarks.mutation again [PACKAGE ...]     the survivors only, after tests were added
+    python -m benchmarks.mutation again [PACKAGE ...] [--tests PATH ...]   the survivors only, after tests were added
     python -m benchmarks.mutation show [PACKAGE ...]      the survivors as diffs
     python -m benchmarks.mutation write                   docs/reliability.md from the results
 
@@ -359,7 +359,10 @@ def by_file(tests: list[str], recorded: dict) -> list[str]:
 
 
 def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
-    """Apply the mutant to the tree, run the tests that reach it and then the others, and put the file back."""
+    """Apply the mutant to the tree, run the tests that reach it and then the others, and put the file back.
+
+    Where `recorded` is a list, these are the tests.
+    """
     path = tree.folder / mutant.file
     original, stamp = path.read_bytes(), path.stat()
     study = tree.study(package)
@@ -368,19 +371,21 @@ def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
         wanted = tree.folder.with_suffix(".json")
         wanted.write_text(json.dumps(chosen))
         named = list(dict.fromkeys(test.split("::")[0] for test in chosen))
+        only = {} if chosen is recorded else {"MUTATION_TESTS": str(wanted)}
         try:
             path.write_bytes(source)
-            return tree.run(named, limit, MUTATION_TESTS=str(wanted), PYTHONDONTWRITEBYTECODE="1", **study)
+            return tree.run(named, limit, PYTHONDONTWRITEBYTECODE="1", **only, **study)
         finally:
             path.write_bytes(original)
             os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
 
     begun, result, reached = time.monotonic(), "survived", None
-    for chosen in chosen_tests(mutant, recorded):
+    for chosen in [recorded] if isinstance(recorded, list) else chosen_tests(mutant, recorded):
         reached = len(chosen) if reached is None else reached
         if not chosen:
             continue
-        outcome, _ = run(chosen, 60 + 3 * sum(recorded[test]["seconds"] for test in chosen), mutant.apply(original))
+        limit = 300 if chosen is recorded else 60 + 3 * sum(recorded[test]["seconds"] for test in chosen)
+        outcome, _ = run(chosen, limit, mutant.apply(original))
         if outcome == "timeout":
             _, seconds = run(chosen, 3600, original)
             outcome, _ = run(chosen, 60 + 3 * seconds, mutant.apply(original))
@@ -393,11 +398,17 @@ def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
 
 
 def measure(
-    chosen: dict[str, list[Mutant]], jobs: int, minutes: float, results: dict[str, dict], seed: int | None
+    chosen: dict[str, list[Mutant]],
+    jobs: int,
+    minutes: float,
+    results: dict[str, dict],
+    seed: int | None,
+    tests: list[str] | None = None,
 ) -> None:
     """Judge the mutants, packages in turn so that an early end leaves a part of each; they go to `results`.
 
-    `seed` is that of the sample; None tries survivors again, whose first result is kept beside the new one.
+    `seed` is that of the sample; None tries survivors again, whose first result is kept beside the new one. `tests`:
+    these alone, and not those that reach a mutant.
     """
     with tempfile.TemporaryDirectory(prefix="mutation") as name, contextlib.ExitStack() as stack:
         trees: Queue[Tree] = Queue()
@@ -416,7 +427,7 @@ def measure(
         with ThreadPoolExecutor(jobs) as pool:
             recorded = {}
             for package in chosen:  # one after the other: some have their tests in common
-                recorded[package] = with_tree(calls, package)
+                recorded[package] = tests or with_tree(calls, package)
                 print(f"{package}: {len(recorded[package])} tests", file=sys.stderr, flush=True)
 
             end = time.monotonic() + 60 * minutes
@@ -543,6 +554,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="which mutants (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60, help="after which no mutant is begun (default: 60)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="with again: these files of tests alone")
     options = parser.parse_args(arguments)
     if unknown := set(options.package) - set(PACKAGES):
         parser.error(f"package: expected some of {', '.join(PACKAGES)}, got {', '.join(sorted(unknown))}")
@@ -561,7 +573,14 @@ def main(arguments: list[str] | None = None) -> int:
             left = {key for key in survivors if not equivalent(key)}
             chosen = {p: [m for file in files(p) for m in mutants(file) if m.key in left] for p in packages}
         seed = options.seed if options.what == "measure" else None
-        measure({p: found for p, found in chosen.items() if found}, options.jobs, options.minutes, results, seed)
+        measure(
+            {p: found for p, found in chosen.items() if found},
+            options.jobs,
+            options.minutes,
+            results,
+            seed,
+            options.tests,
+        )
     return 0
 
 
