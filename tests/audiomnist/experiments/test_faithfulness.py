@@ -220,3 +220,10 @@ def test_the_forest_plot_shows_scores_and_their_ends():
     np.testing.assert_allclose(ends, table[["score_low", "score_high"]])
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["good", "as good", "bad", "amplitude", "random"]
+    assert axes.get_yticks().tolist() == [4, 3, 2, 1, 0] and axes.get_ylim() == (-0.5, 4.5)  # the first on top
+    for marks in axes.containers:  # each beside the name of its source, and apart from the other variants'
+        beside = [names[4 - round(y)] for y in marks.lines[0].get_ydata()]
+        assert beside in (table["source"].tolist(), table.dropna(subset=["beyond_energy"])["source"].tolist(), [])
+    heights = [marks.lines[0].get_ydata()[0] % 1 for marks in axes.containers if len(marks.lines[0].get_ydata())]
+    assert len(set(np.round(heights, 3))) == len(heights) == 2
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_color() == "0.9"] == [0.5, 1.5, 2.5, 3.5]
