@@ -1,4 +1,4 @@
-"""The networks that can be trained, found: every folder of `models/` with a network.json and templates.
+"""The networks that can be trained: every folder of `models/` with a network.json and templates.
 
 network.json says which preprocessed form the network reads (`inputs`), which blob has its class scores (`score`) and,
 for the paper's, Table 1's test accuracy in percent by task, [mean, standard deviation over the splits] (`published`).

@@ -162,9 +162,9 @@ def open_run(run: RunName, preprocessed: Path, folder: Path, engine: str, traini
     folder = folder.resolve()
     counts = {part: count_listed(preprocessed / list_name(run, part)) for part in PARTS}
     texts = render(run, splits, counts, folder, **asdict(training))
-    made_from = origin(run, preprocessed, engine)
-    if not check_origin(folder, texts, made_from):
-        write_run(folder, texts, made_from)
+    made = origin(run, preprocessed, engine)
+    if not check_origin(folder, texts, made):
+        write_run(folder, texts, made)
     step, file = progress(folder, run.network, solver_value(texts["solver.prototxt"], "max_iter"))
     return State(step, file, exact_batches(counts["test"])[1])
 

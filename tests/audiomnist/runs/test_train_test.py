@@ -239,7 +239,7 @@ def test_an_ignored_signal_stays_ignored(home, number):
 def test_one_process_at_a_time_works_on_a_run(home, training):
     process, _ = training
     arguments = ("--max-iter", "10", "--cpu", "AudioNet", "digit", "0")
-    refused = f"AudioNet_digit_0: another process works on {home}/ru ns/AudioNet_digit_0"
+    refused = f"AudioNet_digit_0: {home}/ru ns/AudioNet_digit_0: expected a run that nobody else works on"
     second = call(home, *arguments)
     assert second.returncode == 1 and refused in second.stderr
     process.kill()  # the engine lives on, and writes into the folder
