@@ -111,7 +111,7 @@ class Runner:
         try:
             self.engine.run(arguments, self.preprocessed, log, self.processes, self._show, lock)
         except RunError as error:
-            raise RunError(f"{what}: {error}") from None
+            raise RunError.at(what, error) from None
 
     def _show(self, line: str) -> None:
         """Show a line of progress, unless those of several runs would mix: a run's logs have them all."""
