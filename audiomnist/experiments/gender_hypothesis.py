@@ -12,6 +12,7 @@ swapped, which distorts as much and moves the harmonics away from the other gend
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -80,15 +81,21 @@ def in_condition(recordings: Recordings, condition: str, edge: str = EDGE) -> np
     return data
 
 
-def answers(
-    runs: list[TrainedRun], limit: int | None = None, edge: str = EDGE, conditions: tuple[str, ...] = tuple(CONDITIONS)
-) -> pd.DataFrame:
-    """Columns edge, condition and those of `TrainedRun.answers`, a row for each run, condition and test recording."""
-    changes = {condition: partial(in_condition, condition=condition, edge=edge) for condition in conditions}
+def answers(runs: list[TrainedRun], limit: int | None = None, edges: Sequence[str] = (EDGE,)) -> pd.DataFrame:
+    """Columns edge, condition and those of `TrainedRun.answers`, a row for each run, edge, condition and recording.
+
+    Unscaled ones have no empty edge: they are in it once, under `EDGE`. Recordings are read once.
+    """
+    changes = {
+        (edge, condition): partial(in_condition, condition=condition, edge=edge)
+        for edge in edges
+        for condition in CONDITIONS
+        if condition != UNSCALED or edge == EDGE
+    }
     frames = [
         own.assign(**run.measured_from, edge=edge, condition=condition)
         for run in runs
-        for condition, own in run.answers_to(changes, limit).items()
+        for (edge, condition), own in run.answers_to(changes, limit).items()
     ]
     return pd.concat(frames, ignore_index=True)
 
@@ -132,12 +139,11 @@ def draw_accuracies(frame: pd.DataFrame, seed: int = 0) -> Figure:
     figure = Figure(figsize=(7.5, 4), dpi=110, layout="constrained")
     axes = figure.subplots()
     means = estimates(frame, seed).set_index(["condition", "gender"])
-    genders, colours = ["female", "male", "both"], {"original": "0.6", "scaled": "C3", "control": "C0"}
+    genders = list(by_gender(frame))
+    colours = {"original": "0.6", "scaled": "C3", "control": "C0"}
     for k, condition in enumerate(CONDITIONS):
         parts = by_gender(frame[frame["condition"] == condition])
         for place, gender in enumerate(genders):
-            if gender not in parts:
-                continue
             where = place + 0.26 * (k - 1)
             row = means.loc[(condition, gender)]
             reach = None if np.isnan(row["low"]) else [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
@@ -227,12 +233,7 @@ def conclusions(
 def make(setting: Setting) -> Outcome:
     """Accuracies of every gender run in every condition, and relevance before and after for the first run."""
     runs = trained_runs(setting, NETWORK, TASK)
-    limit = setting.recordings(None)
-    frame = answers(runs, limit)
-    moved = tuple(condition for condition in CONDITIONS if condition != UNSCALED)
-    everything = pd.concat(
-        [frame, *(answers(runs, limit, edge, moved) for edge in EDGES if edge != EDGE)], ignore_index=True
-    )
+    everything = answers(runs, setting.recordings(None), tuple(EDGES))
     means = estimates(everything, setting.seed)
     run = runs[0]
     recordings = run.examples()
@@ -260,7 +261,7 @@ def make(setting: Setting) -> Outcome:
             "recordings": everything,
         },
         figures={
-            "accuracy": (draw_accuracies(frame, setting.seed), caption),
+            "accuracy": (draw_accuracies(everything[everything["edge"] == EDGE], setting.seed), caption),
             "examples": (draw_examples(run, recordings, explanations), example),
         },
         findings=findings(means),

@@ -33,9 +33,9 @@ from audiomnist.explain.similarity import cosine, histogram_entropy, rank_correl
 from audiomnist.study import paper
 from audiomnist.study.conclusion import Conclusion
 from audiomnist.study.outcome import Experiment, Outcome
-from audiomnist.study.setting import ExperimentError, Setting
+from audiomnist.study.setting import Setting
 from audiomnist.study.statistics import UNIT, Estimate, described, estimate_known
-from audiomnist.study.trained import Recordings, TrainedRun, first_runs, import_quietly, trained_runs
+from audiomnist.study.trained import Recordings, TrainedRun, first_runs, import_quietly, permuted_runs, trained_runs
 from caffe_proto import read_net, read_weights
 from lrp import Network
 from lrp.baselines import explain, silence
@@ -54,7 +54,6 @@ TOP_DOWN, BOTTOM_UP, PERMUTED, ANOTHER, ENERGY = (
 MEASURES = ("spearman_abs", "spearman", "ssim_abs")
 CONTRAST = 0.5  # cosine of two classes' explanations, below which they are different ones
 TOLERANCE = 0.1  # of a rank correlation, within which it is at the null's level
-SUFFIX = "_permuted"  # of the folder beside the runs with those of permuted labels
 GROUP = ["network", "task", "method"]
 DRAWS = 2000  # of the bootstrap
 
@@ -176,14 +175,7 @@ def measure_batch(
 
 def permuted_run(run: TrainedRun) -> Network | None:
     """The same network trained on permuted labels, from the folder beside the runs, or None where there is none."""
-    setting = run.setting
-    folder = setting.runs.with_name(setting.runs.name + SUFFIX)
-    try:
-        splits = setting.preprocessed  # its splits name the tasks; the permuted runs' inputs are not needed
-        beside = Setting(setting.data, splits, folder)
-        return next((one.network for one in trained_runs(beside, run.run.network) if one.run == run.run), None)
-    except ExperimentError:
-        return None
+    return next((one.network for one in permuted_runs(run.setting) if one.run == run.run), None)
 
 
 def measure(runs: list[TrainedRun], limit: int | None = LIMIT) -> Measured:
@@ -430,4 +422,4 @@ def make(setting: Setting) -> Outcome:
     return outcome
 
 
-EXPERIMENT = Experiment("sanity", "Sanity checks of relevance", make, position=75)
+EXPERIMENT = Experiment("sanity", "Sanity checks of relevance", make, permuted=True, position=75)

@@ -12,25 +12,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 import audiomnist
+from audiomnist.corpus.demo_corpus import MANIFEST as DEMO_MANIFEST
 from audiomnist.corpus.layout import scan
 from audiomnist.corpus.metadata import META_NAME
 from audiomnist.explain import drawing, results
 from audiomnist.provenance import code_digest, made_by
 from audiomnist.study.conclusion import Conclusion, judge
 from audiomnist.study.setting import ExperimentError, Setting
-from audiomnist.study.trained import trained_runs
+from audiomnist.study.trained import TrainedRun, permuted_runs, trained_runs
 from caffe_proto import write_file
 
 RECORD = "outcome.json"
 CODE = ("audiomnist", "caffe", "caffe_proto", "lrp")  # packages that decide numbers
-RUN_FILES = ("run.json", "solver.prototxt", "deploy.prototxt", "train.log", "test.log")  # of a run, beside its weights
+# of a run, beside its weights
+RUN_FILES = ("run.json", "solver.prototxt", "train.prototxt", "deploy.prototxt", "train.log", "test.log")
 FIGURE_KINDS = (".png", ".svg")  # to look at, and to print
 KINDS = (".csv", ".png", ".svg", ".wav", ".hdf5")  # of an outcome's files
 
@@ -57,24 +59,34 @@ class Outcome:
 class Experiment:
     """One experiment: `make` measures and draws, `reads` names what it is made from ("data", "runs" or "both").
 
-    `networks` are the networks whose runs it looks at, by name, and `task` is the task; None: all. Results pages show
-    experiments by ascending `position`.
+    `permuted`: it looks at the runs of permuted labels too. `networks` are the networks whose runs it looks at, by
+    name, and `task` is the task; None: all. Results pages show experiments by ascending `position`.
     """
 
     name: str
     title: str
     make: Callable[[Setting], Outcome]
     reads: str = "runs"
+    permuted: bool = False
     networks: tuple[str, ...] | None = None
     task: str | None = None
     position: int = 1000
 
 
-def _digest(*parts: bytes) -> str:
+def _digest(parts: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
+
+
+def _of_run(run: TrainedRun) -> str:
+    """Digest of a run's record, prototxts and logs, wherever it lies."""
+    paths = [run.folder / name for name in RUN_FILES]
+    contents = [path.read_bytes() if path.exists() else b"" for path in paths]
+    for place in (str(run.trained_in), json.dumps(str(run.trained_in))[1:-1]):  # as prototxts and as JSON write it
+        contents = [content.replace(place.encode(), b"") for content in contents]
+    return _digest(contents)
 
 
 def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
@@ -89,21 +101,20 @@ def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
         "engine": setting.engine,
         "keep_relevance": setting.keep_relevance,
     }
+    marks = (setting.data / name for name in (META_NAME, DEMO_MANIFEST))  # whose recordings they are
+    made_from["corpus"] = _digest(path.read_bytes() if path.exists() else b"" for path in marks)
     if experiment.reads in ("data", "both"):
-        recordings, _ = scan(setting.data)
-        stats = [(r.relative, r.path.stat()) for r in recordings]
-        lines = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
-        meta = setting.data / META_NAME
-        made_from["recordings"] = _digest(lines.encode(), meta.read_bytes() if meta.exists() else b"")
+        contents = (part for one in scan(setting.data)[0] for part in (one.relative.encode(), one.path.read_bytes()))
+        made_from["recordings"] = _digest(contents)
     if experiment.reads in ("runs", "both"):
         runs = {}
         for run in trained_runs(setting):
             if experiment.networks is None or run.run.network in experiment.networks:
-                paths = [run.folder / name for name in RUN_FILES]
-                own = _digest(*(p.read_bytes() if p.exists() else b"" for p in paths))
                 # the lists and recordings that it was made from, which are those of the preprocessed folder
-                runs[str(run.run)] = [run.weights_sha256, own, *run.recordings.values()]
+                runs[str(run.run)] = [run.weights_sha256, _of_run(run), *run.recordings.values()]
         made_from["runs"] = runs
+    if experiment.permuted:
+        made_from["permuted"] = {str(run.run): [run.weights_sha256, _of_run(run)] for run in permuted_runs(setting)}
     return made_from
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from caffe_proto import read_solver
 from lrp import Network
 
 BATCH = 50  # recordings in memory at once: 50 spectrograms are 10 MB
+PERMUTED = "_permuted"  # ends the name of the folder with the runs of permuted labels
 DIGIT_COLUMN, GENDER_COLUMN = (OFFICIAL_COLUMNS.index(name) for name in ("digit", "gender"))
 
 
@@ -67,9 +68,8 @@ class TrainedRun:
             self.engine, self.recordings = record["origin"]["engine"], record["origin"]["recordings"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ExperimentError(folder / RECORD, "a run's record", repr(error)) from None
-        self._check_recordings()
 
-    def _check_recordings(self) -> None:
+    def check_recordings(self) -> None:
         """Refuse to look at other recordings than the run's: it may have trained on those that now are its test."""
         preprocessed = self.setting.preprocessed
         try:
@@ -156,8 +156,8 @@ class TrainedRun:
         return self.answers_to({"": lambda recordings: recordings.data}, limit)[""]
 
     def answers_to(
-        self, conditions: Mapping[str, Callable[[Recordings], np.ndarray]], limit: int | None = None
-    ) -> dict[str, pd.DataFrame]:
+        self, conditions: Mapping[Hashable, Callable[[Recordings], np.ndarray]], limit: int | None = None
+    ) -> dict[Hashable, pd.DataFrame]:
         """{condition: `answers` when the network is given conditions[condition](recordings), data (N, C, H, W)}.
 
         Recordings are read once for all conditions.
@@ -264,29 +264,45 @@ def numpy_scores(run: TrainedRun) -> Callable[[np.ndarray], np.ndarray]:
 ENGINES = {"caffe": caffe_scores, "numpy": numpy_scores}
 
 
-def trained_runs(setting: Setting, network: str | None = None, task: str | None = None) -> list[TrainedRun]:
-    """All trained runs in the setting's folder, in the order of the registry, then by task and split.
-
-    Raises ExperimentError when there is none of that network and task.
-    """
+def _runs(setting: Setting, folder: Path, network: str | None = None, task: str | None = None) -> list[TrainedRun]:
+    """The trained runs in a folder, of one network and task or of all, in registry order, then by task and split."""
     splits_path = setting.preprocessed / SPLITS_NAME
     if not splits_path.exists():
         raise ExperimentError(setting.preprocessed, "a preprocessed folder", f"one without {SPLITS_NAME}")
     splits = load_splits(splits_path)
-    names = [RunName.parse(folder.name) for folder in setting.runs.glob("*") if (folder / RECORD).exists()]
+    names = [RunName.parse(path.name) for path in folder.glob("*") if (path / RECORD).exists()]
     names = [name for name in names if name and name.network in NETWORKS and name.task in splits.tasks]
     order = list(NETWORKS)
     found = []
     for name in sorted(names, key=lambda name: (order.index(name.network), name.task, name.split)):
         if (network is None or name.network == network) and (task is None or name.task == task):
-            folder = setting.runs / str(name)
-            state, weights = progress(folder, name.network, read_solver(folder / "solver.prototxt").max_iter)
+            own = folder / str(name)
+            state, weights = progress(own, name.network, read_solver(own / "solver.prototxt").max_iter)
             if state in ("trained", "tested"):
-                found.append(TrainedRun(folder, name, setting, splits, weights))
+                found.append(TrainedRun(own, name, setting, splits, weights))
+    return found
+
+
+def trained_runs(setting: Setting, network: str | None = None, task: str | None = None) -> list[TrainedRun]:
+    """All trained runs in the setting's folder, in the order of the registry, then by task and split.
+
+    Raises ExperimentError when there is none of that network and task, or one was made from other recordings.
+    """
+    found = _runs(setting, setting.runs, network, task)
+    for run in found:
+        run.check_recordings()
     if not found:
         which = "".join(f" {word}" for word in (network, task) if word)
         raise ExperimentError(setting.runs, f"a trained{which} run at least", "none")
     return found
+
+
+def permuted_runs(setting: Setting) -> list[TrainedRun]:
+    """The trained runs in the folder `<runs>_permuted` beside the setting's (`audiomnist permute-labels`), maybe none.
+
+    Their weights are looked at, and no recording of theirs: the preprocessed folder is that of the true labels.
+    """
+    return _runs(setting, setting.runs.with_name(setting.runs.name + PERMUTED))
 
 
 def first_runs(setting: Setting, network: str) -> list[TrainedRun]:

@@ -69,12 +69,14 @@ def test_permissions_are_those_of_the_file_that_is_replaced(tmp_path):
         path.chmod(bits)
         write_file(path, "new")
         assert mode(path) == bits
-    umask = os.umask(0o027)
-    try:
-        write_file(fresh, "new")
-    finally:
-        os.umask(umask)
-    assert mode(fresh) == 0o640
+    for umask, bits in ((0o027, 0o640), (0, 0o666)):  # of the umask 0: no program, and nothing else that nobody gave
+        before = os.umask(umask)
+        try:
+            write_file(fresh, "new")
+        finally:
+            os.umask(before)
+        assert mode(fresh) == bits
+        fresh.unlink()
 
 
 def test_devices_and_owners_stay(tmp_path):

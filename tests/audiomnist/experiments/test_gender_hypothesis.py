@@ -133,6 +133,23 @@ def test_the_bars_stand_around_their_ticks_and_have_the_heights_of_the_means():
         assert [bar.get_height() for bar in own] == pytest.approx([100 * mean for mean in means])
 
 
+def test_the_legend_names_every_condition_where_no_woman_is_tested():
+    answers = made_up()
+    figure = gender_hypothesis.draw_accuracies(answers[answers["gender"] == "male"])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(RATES)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["male speakers", "both"]
+
+
+def test_recordings_are_read_once_for_all_edges(setting, monkeypatch):
+    run = trained_runs(setting, "AlexNet", "gender")[0]
+    names, read = [], type(run).read
+    monkeypatch.setattr(type(run), "read", lambda self, own: names.extend(own) or read(self, own))
+    frame = gender_hypothesis.answers([run], edges=tuple(gender_hypothesis.EDGES))
+    assert sorted(names) == sorted(run.listed())
+    assert len(frame) == 5 * len(names)
+
+
 def test_pictures_and_table_are_of_the_scaled_spectrograms_and_the_true_gender(setting):
     outcome = gender_hypothesis.make(setting)
     run = trained_runs(setting, "AlexNet", "gender")[0]

@@ -1,6 +1,8 @@
 """The sanity checks: new weights, cascades, and verdicts, on a study in miniature and on made-up numbers."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -97,8 +99,10 @@ def test_what_is_measured_of_a_batch(run, monkeypatch):
 
 def test_a_network_of_permuted_labels_is_found_beside_the_runs(run, tmp_path):
     assert sanity.permuted_run(run) is None
-    (tmp_path / "runs_permuted").mkdir()
-    (tmp_path / "runs_permuted" / str(run.run)).symlink_to(run.folder)
+    permuted = shutil.copytree(run.folder, tmp_path / "runs_permuted" / str(run.run)) / "run.json"
+    record = json.loads(permuted.read_text())
+    record["origin"]["recordings"] = dict.fromkeys(("train", "validate", "test"), "those of permuted labels")
+    permuted.write_text(json.dumps(record))
     run.setting = Setting(run.setting.data, run.setting.preprocessed, tmp_path / "runs")
     weights = tmp_path / "runs_permuted" / str(run.run) / run.weights.relative_to(run.folder)
     assert sanity.permuted_run(run).weights_file == str(weights)
