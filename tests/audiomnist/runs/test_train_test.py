@@ -561,6 +561,8 @@ def test_environment_says_what_an_interpreter_lacks(tmp_path):
     assert ask("old").stderr.startswith("numpy ") and ask("old").stderr.endswith("is older than 99\n")
     assert (ask("none").returncode, ask("none").stderr) == (1, "no-such-thing is missing\n")
     assert ask("all").stderr.endswith("is older than 99, no-such-thing is missing\n")
+    pyproject(tmp_path, 'no-such-thing>=1; python_version < "3.10"', 'nor-this; python_version < "4.0"')
+    assert (ask().returncode, ask().stderr) == (1, "nor-this is missing\n")
     pyproject(tmp_path, "numpy==1.0")
     assert ask().returncode == 1 and "expected name>=version, got `numpy==1.0`" in ask().stderr
 
