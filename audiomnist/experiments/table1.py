@@ -176,7 +176,8 @@ def conclusions(answers: pd.DataFrame, runs: Sequence[TrainedRun], setting: Sett
         found = statistics.contrast(*both, "right", setting.seed).scaled(100)
         statement = f"on {task} the spectrogram network is more accurate than the waveform network"
         reason = paper.not_comparable(setting, runs, task, paper.NETWORKS)
-        checked.append(Conclusion(statement, found, ABOVE_ZERO, " points", reason))
+        claim = f"{task}: spectrograms serve better than waveforms"
+        checked.append(Conclusion(statement, found, ABOVE_ZERO, " points", reason, claim))
     return checked
 
 
