@@ -9,27 +9,32 @@ Results lie in benchmarks/mutation.json. `measure` draws `--sample` mutants of e
 known by its package, file, function and change, so its result outlives lines that move. The tests of its package that
 called its function run, quickest first; if these are green, those that start processes, in which nobody looks, as far
 as 120 s go. Tests that need the original Caffe or a GPU, or are marked slow, take no part: the score is a lower bound.
-A run of more than three times its time is red: the mutant does not end.
+A mutant that does not end is noticed too: in three times the time that the same tests took without it, measured once
+more beside it before it counts, for the machine may be busy with something else.
+
+An interrupted `measure` goes on where it was; benchmarks/mutation_server.py runs the tests.
 
 Why no mutation tester from a package index (tried on Python 3.11): mutmut 3.8 puts an import of itself into every
 file, and our tests of what may be imported are red before anything is mutated; cosmic-ray 8.7 makes 7,369 mutants of
 `lrp` alone, runs all tests for each of them, and edits the files of the working tree.
 
-A mutant that computes the same (equivalent) is named in EQUIVALENT with the reason, and does not count.
+A mutant that computes the same (equivalent) is named in benchmarks/mutation_equivalent.json with the reason, and does
+not count.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import contextlib
 import copy
+import datetime
 import difflib
 import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -38,15 +43,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from queue import Queue
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/mutation.json"
 CALLS = ROOT / ".cache/mutation"
+EQUIVALENT = ROOT / "benchmarks/mutation_equivalent.json"  # {mutant's key: why no test can tell it from the original}
 PAGE = ROOT / "docs/reliability.md"
+FINDINGS = "## What it found"  # the part of the page that people write
 AIM = 90  # percent
 
+PREPROCESSING_TESTS = ["tests/audiomnist/signal", "tests/audiomnist/preprocessing", "tests/test_facts.py"]
+EXPERIMENTS_TESTS = ["tests/audiomnist/experiments", "tests/audiomnist/study", "tests/test_facts.py"]
 # package -> its files, and the tests that concern it
 PACKAGES = {
     "lrp": (["lrp/*.py"], ["tests/lrp"]),
@@ -59,25 +69,19 @@ PACKAGES = {
         ["tests/caffe"],
     ),
     "caffe_proto": (["caffe_proto/*.py"], ["tests/caffe_proto"]),
-    "preprocessing": (
-        ["audiomnist/signal/*.py", "audiomnist/preprocessing/*.py"],
-        ["tests/audiomnist/signal", "tests/audiomnist/preprocessing", "tests/test_facts.py"],
-    ),
+    "signal": (["audiomnist/signal/*.py"], PREPROCESSING_TESTS),
+    "preprocessing": (["audiomnist/preprocessing/*.py"], PREPROCESSING_TESTS),
     "corpus": (["audiomnist/corpus/*.py"], ["tests/audiomnist/corpus", "tests/test_facts.py"]),
     "runs": (["audiomnist/runs/*.py"], ["tests/audiomnist/runs"]),
     "explain": (["audiomnist/explain/*.py"], ["tests/audiomnist/explain"]),
-    "experiments": (
-        ["audiomnist/experiments/*.py", "audiomnist/study/*.py"],
-        ["tests/audiomnist/experiments", "tests/audiomnist/study", "tests/test_facts.py"],
-    ),
+    "study": (["audiomnist/study/*.py"], EXPERIMENTS_TESTS),
+    "experiments": (["audiomnist/experiments/*.py"], EXPERIMENTS_TESTS),
     "recording": (["audiomnist/recording/*.py"], ["tests/audiomnist/recording"]),
 }  # fmt: skip
+EVERYWHERE = ["tests/test_values.py"]  # tests that concern every package
 GENERATED = {"caffe_proto/caffe_pb2.py"}
 ELSEWHERE = 120  # seconds of tests that start processes of their own, where it is not seen what they reach
 LEFT_OUT = "not bvlc and not cuda and not slow"
-
-# (file, function, what was -> what became): why no test can tell them apart
-EQUIVALENT: dict[tuple[str, str, str], str] = {}
 
 COMPARED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -232,120 +236,157 @@ def drawn(package: str, sample: int, seed: int) -> list[Mutant]:
 # running tests
 
 
-def copy_tree(folder: Path) -> None:
-    """The files of the working tree that git knows or would know, in `folder`."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, check=True, text=True,
-    ).stdout  # fmt: skip
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+class Tree:
+    """A copy of what git knows, or would know, of the working tree, and a server that runs pytest in it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.log = folder.with_suffix(".log")
+        folder.mkdir()
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, check=True, text=True,
+        ).stdout  # fmt: skip
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        # a mutant has another time stamp than its original, which gets its own back: what is compiled stays valid
+        compileall.compile_dir(folder, quiet=1)
+        self.server = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("mutation_server.py")], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+        )  # fmt: skip
+
+    def run(self, arguments: list[str], limit: float, **variables: str) -> tuple[str, float]:
+        """pytest: "passed", "failed" or "timeout", and seconds; whatever it started ends with it."""
+        temporary = self.folder.with_suffix(".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        variables = {"PYTHONPATH": str(self.folder), "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(temporary)} | variables
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "benchmarks.mutation_plugin", "-m", LEFT_OUT]
+        job = {"folder": str(self.folder), "arguments": [*options, *arguments], "limit": limit, "log": str(self.log),
+               "variables": variables}  # fmt: skip
+        self.server.stdin.write(json.dumps(job) + "\n")
+        self.server.stdin.flush()
+        done = json.loads(self.server.stdout.readline())
+        # 5: no test was chosen; 2: a file cannot be imported
+        outcome = "timeout" if done["status"] is None else "passed" if done["status"] in (0, 5) else "failed"
+        return outcome, done["seconds"]
+
+    def end(self) -> None:
+        self.server.stdin.close()
+        self.server.wait()
 
 
-def run_tests(tree: Path, arguments: list[str], limit: float, **variables: str) -> str:
-    """pytest in a copy of the tree: "passed", "failed" or "timeout"; whatever it started ends with it."""
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg",
-        "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(tree.parent / f"{tree.name}-tmp"), **variables,
-    }  # fmt: skip
-    shutil.rmtree(environment["TMPDIR"], ignore_errors=True)
-    Path(environment["TMPDIR"]).mkdir()
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "benchmarks.mutation_plugin",
-               "-m", LEFT_OUT, *arguments]  # fmt: skip
-    log = tree.parent / f"{tree.name}.log"
-    with open(log, "wb") as out:
-        process = subprocess.Popen(command, cwd=tree, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
-                                   start_new_session=True)  # fmt: skip
-        try:
-            status = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    if status in (0, 1, 2, 5):  # 2: a file cannot be imported; 5: no test was chosen
-        return "passed" if status in (0, 5) else "failed"
-    return "timeout" if status is None else "failed"
-
-
-def calls(package: str, tree: Path, folder: Path) -> dict:
+def calls(package: str, tree: Tree) -> dict:
     """{test: {"seconds": s, "calls": ["file:line", ...]}} of the package's tests on the unmutated tree.
 
-    It is kept in .cache/mutation for as long as neither the package nor its tests change.
+    What a file of tests calls is kept in .cache/mutation for as long as neither it nor what is tested changes.
     """
-    digest = hashlib.sha256()
-    tests = [path for place in PACKAGES[package][1] for path in [ROOT / place, *(ROOT / place).rglob("*.py")]]
-    for path in [*(ROOT / file for file in files(package)), *sorted(filter(Path.is_file, tests))]:
-        digest.update(path.read_bytes())
-    path = CALLS / f"{package}-{digest.hexdigest()[:16]}.json"
-    if not path.exists():
-        CALLS.mkdir(parents=True, exist_ok=True)
-        result = run_tests(tree, PACKAGES[package][1], 3600, MUTATION_RECORD=str(path))
-        if result != "passed":
-            path.unlink(missing_ok=True)
-            log = (tree.parent / f"{tree.name}.log").read_text()
-            raise SystemExit(f"{package}: expected tests that pass without any mutant, got {result}:\n{log[-2000:]}")
-    return json.loads(path.read_text())
+    places = [*PACKAGES[package][1], *EVERYWHERE]
+    tested = [file for other in PACKAGES if PACKAGES[other][1] == PACKAGES[package][1] for file in files(other)]
+    code = b"".join((tree.folder / file).read_bytes() for file in tested)
+    tests = [
+        path for place in places for path in [tree.folder / place, *sorted((tree.folder / place).rglob("test_*.py"))]
+    ]
+    kept = {}
+    for path in filter(Path.is_file, tests):
+        name = path.relative_to(tree.folder).as_posix()
+        kept[name] = CALLS / f"{path.stem}-{hashlib.sha256(path.read_bytes() + code).hexdigest()[:16]}.json"
+    CALLS.mkdir(parents=True, exist_ok=True)
+    fresh = [name for name, path in kept.items() if not path.exists()]
+    if fresh:
+        outcome, _ = tree.run(fresh, 3600, MUTATION_RECORD=str(tree.folder.with_suffix(".calls")))
+    else:
+        outcome, _ = tree.run([*kept, "--collect-only"], 3600)  # compiles the tests, which runs with mutants do not do
+    if outcome != "passed":
+        log = tree.log.read_text()[-2000:]
+        raise SystemExit(f"{package}: expected tests that pass without any mutant, got {outcome}:\n{log}")
+    if fresh:
+        found = json.loads(tree.folder.with_suffix(".calls").read_text())
+        for name in fresh:
+            of_file = {test: entry for test, entry in found.items() if test.split("::")[0] == name}
+            kept[name].write_text(json.dumps(of_file))
+    return {test: entry for path in kept.values() for test, entry in json.loads(path.read_text()).items()}
 
 
-def judge(mutant: Mutant, package: str, recorded: dict, tree: Path, folder: Path) -> dict:
-    """Apply the mutant to the tree, run the tests that reach it and then the others, and put the file back."""
-    path = tree / mutant.file
-    original = path.read_bytes()
+def chosen_tests(mutant: Mutant, recorded: dict) -> Iterator[list[str]]:
+    """The tests that reach the mutant, file by file, what takes least first; then those where nobody sees it."""
     place = f"{mutant.file}:{mutant.scope}"
     by_time = sorted(recorded, key=lambda test: recorded[test]["seconds"])
     reaching = [test for test in by_time if not mutant.scope or place in recorded[test]["calls"]]
+    by_file = Counter()
+    for test in reaching:
+        by_file[test.split("::")[0]] += recorded[test]["seconds"]
+    yield sorted(reaching, key=lambda test: by_file[test.split("::")[0]])  # what a file shares is made once
     others, spent = [], 0.0
     for test in by_time:
         if "a process" in recorded[test]["calls"] and test not in reaching and spent < ELSEWHERE:
             others.append(test)
             spent += recorded[test]["seconds"]
-    begun = time.monotonic()
-    result, reached = "survived", len(reaching)
-    try:
-        path.write_bytes(mutant.apply(original))
-        for chosen in (reaching, others):
-            if not chosen:
-                continue
-            wanted = folder / f"{tree.name}.tests.json"
-            wanted.write_text(json.dumps(chosen))
-            limit = 60 + 3 * sum(recorded[test]["seconds"] for test in chosen)
-            named = sorted({test.split("::")[0] for test in chosen})
-            outcome = run_tests(tree, named, limit, MUTATION_TESTS=str(wanted))
-            if outcome != "passed":
-                result = "killed" if outcome == "failed" else "timeout"
-                break
-    finally:
-        path.write_bytes(original)
+    yield others
+
+
+def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
+    """Apply the mutant to the tree, run the tests that reach it and then the others, and put the file back."""
+    path = tree.folder / mutant.file
+    original, stamp = path.read_bytes(), path.stat()
+
+    def run(chosen: list[str], limit: float, source: bytes) -> tuple[str, float]:
+        wanted = tree.folder.with_suffix(".json")
+        wanted.write_text(json.dumps(chosen))
+        named = list(dict.fromkeys(test.split("::")[0] for test in chosen))
+        try:
+            path.write_bytes(source)
+            return tree.run(named, limit, MUTATION_TESTS=str(wanted), PYTHONDONTWRITEBYTECODE="1")
+        finally:
+            path.write_bytes(original)
+            os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+    begun, result, reached = time.monotonic(), "survived", None
+    for chosen in chosen_tests(mutant, recorded):
+        reached = len(chosen) if reached is None else reached
+        if not chosen:
+            continue
+        outcome, _ = run(chosen, 60 + 3 * sum(recorded[test]["seconds"] for test in chosen), mutant.apply(original))
+        if outcome == "timeout":
+            _, seconds = run(chosen, 3600, original)
+            outcome, _ = run(chosen, 60 + 3 * seconds, mutant.apply(original))
+        if outcome != "passed":
+            result = "killed" if outcome == "failed" else "timeout"
+            break
     line = original.decode().splitlines()[mutant.line - 1].strip()
     return {"package": package, "key": mutant.key, "line": line, "result": result, "reached by": reached,
             "seconds": round(time.monotonic() - begun, 1)}  # fmt: skip
 
 
-def measure(chosen: dict[str, list[Mutant]], jobs: int, minutes: float, done: dict[str, dict]) -> None:
-    """Judge the mutants, packages in turn so that an early end leaves a part of each; results go to `done`."""
-    with tempfile.TemporaryDirectory(prefix="mutation") as name:
-        folder = Path(name)
-        trees: Queue[Path] = Queue()
+def measure(
+    chosen: dict[str, list[Mutant]], jobs: int, minutes: float, results: dict[str, dict], seed: int | None
+) -> None:
+    """Judge the mutants, packages in turn so that an early end leaves a part of each; they go to `results`.
+
+    `seed` is that of the sample; None tries survivors again, whose first result is kept beside the new one.
+    """
+    with tempfile.TemporaryDirectory(prefix="mutation") as name, contextlib.ExitStack() as stack:
+        trees: Queue[Tree] = Queue()
         for number in range(jobs):
-            (folder / f"tree{number}").mkdir()
-            copy_tree(folder / f"tree{number}")
-            trees.put(folder / f"tree{number}")
+            tree = Tree(Path(name) / f"tree{number}")
+            stack.callback(tree.end)
+            trees.put(tree)
 
         def with_tree(work, *arguments):
             tree = trees.get()
             try:
-                return work(*arguments, tree, folder)
+                return work(*arguments, tree)
             finally:
                 trees.put(tree)
 
         with ThreadPoolExecutor(jobs) as pool:
-            recorded = dict(zip(chosen, pool.map(lambda package: with_tree(calls, package), chosen), strict=True))
-            for package in chosen:
-                print(f"{package}: {len(recorded[package])} tests", file=sys.stderr)
+            recorded = {}
+            for package in chosen:  # one after the other: some have their tests in common
+                recorded[package] = with_tree(calls, package)
+                print(f"{package}: {len(recorded[package])} tests", file=sys.stderr, flush=True)
 
             end = time.monotonic() + 60 * minutes
 
@@ -354,9 +395,13 @@ def measure(chosen: dict[str, list[Mutant]], jobs: int, minutes: float, done: di
                 if time.monotonic() > end:
                     return
                 found = with_tree(judge, mutant, package, recorded[package])
-                done[found["key"]] = found
+                before = results.get(found["key"], {})
+                found["seed"] = before["seed"] if seed is None else seed
+                found["at first"] = before["at first"] if seed is None else found["result"]
+                found["date"] = f"{datetime.date.today()}"
+                results[found["key"]] = found
                 print(f"{found['result']:8s} {found['seconds']:6.1f} s  {package}  {found['key']}", flush=True)
-                RESULTS.write_text(json.dumps(sorted(done.values(), key=lambda row: row["key"]), indent=1) + "\n")
+                RESULTS.write_text(json.dumps(sorted(results.values(), key=lambda row: row["key"]), indent=1) + "\n")
 
             longest = max(map(len, chosen.values()), default=0)
             jobs_in_turn = [(m[k], package) for k in range(longest) for package, m in chosen.items() if k < len(m)]
@@ -371,56 +416,73 @@ def load() -> dict[str, dict]:
     return {row["key"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
 
 
+@cache
+def equivalents() -> dict[str, str]:
+    """{key: why the mutant computes the same}."""
+    return json.loads(EQUIVALENT.read_text()) if EQUIVALENT.exists() else {}
+
+
 def equivalent(key: str) -> str | None:
     """Why the mutant computes the same, or None."""
-    return next((why for known, why in EQUIVALENT.items() if key == "{}:{}: {}".format(*known)), None)
+    return equivalents().get(key)
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of Wilson (1927) of a share: lower and upper end, 0 to 1."""
+    if not total:
+        return 0.0, 1.0
+    z = 1.959964
+    share, spread = count / total, z * z / total
+    half = z * ((share * (1 - share) + spread / 4) / total) ** 0.5
+    return (share + spread / 2 - half) / (1 + spread), (share + spread / 2 + half) / (1 + spread)
+
+
+def table_row(title: str, rows: list[dict]) -> str:
+    """One line of the page's table."""
+    tried = [row for row in rows if not equivalent(row["key"])]
+    noticed = sum(row["at first"] != "survived" for row in tried)
+    low, high = wilson(noticed, len(tried))
+    cells = [
+        len(tried), noticed, sum(row["at first"] == "timeout" for row in tried),
+        f"{100 * noticed / max(len(tried), 1):.0f} % ({100 * low:.0f} to {100 * high:.0f})",
+        len(rows) - len(tried), sum(row["result"] == "survived" for row in tried),
+    ]  # fmt: skip
+    return f"| {title} | {' | '.join(map(str, cells))} |"
 
 
 def page(results: dict[str, dict]) -> str:
-    """docs/reliability.md."""
-    rows = defaultdict(Counter)
-    for row in results.values():
-        rows[row["package"]]["equivalent" if equivalent(row["key"]) else row["result"]] += 1
+    """docs/reliability.md but for what stands under `FINDINGS`, which people write."""
+    dates = sorted({row["date"] for row in results.values()})
     lines = [
         "# Do the tests notice?",
         "",
         "Written by `python -m benchmarks.mutation write` from benchmarks/mutation.json. One small change at a time is",
         "made to the code (an operator, a constant, a condition, an argument left out), drawn with a seed, and the",
-        "package's tests run; tests that need the original Caffe or a GPU do not take part. The score is the share",
-        f"that some test notices; the aim is {AIM} % in each package.",
-        "Few mutants say little: of 5, even all noticed fits a true share of half. Survivors that were tried",
-        "`again` after tests were written for them make the score of their sample too good; another seed is fair.",
+        "package's tests run; tests that need the original Caffe or a GPU, or are marked slow, take no part. The",
+        "score is the share that some test noticed when the sample was drawn, with the 95 % interval of Wilson for",
+        f"the share among all mutants; the aim is {AIM} % in each package. Tests are written for what survives, and",
+        "tried on it `again`: the last column is what is left, and no score, since nobody looked at the mutants that",
+        "were not drawn. Another seed is a fair new sample. Commands: `python -m benchmarks.mutation measure PACKAGE",
+        f"--sample N --seed SEED`, {' to '.join(dict.fromkeys([*dates[:1], *dates[-1:]]))}.",
         "",
-        "| package | mutants in all | tried | equivalent | noticed | survived | score |",
-        "|---|---|---|---|---|---|---|",
+        "| package (mutants in all) | seed | tried | noticed | of these without an end | score | equivalent | left |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    total: Counter[str] = Counter()
+    of = defaultdict(list)
+    for row in results.values():
+        of[row["package"], row["seed"]].append(row)
     for package in PACKAGES:
-        count = rows[package]
-        if not count:
-            continue
-        noticed = count["killed"] + count["timeout"]
-        counted = noticed + count["survived"]
         everything = sum(len(mutants(file)) for file in files(package))
-        total.update({"all": everything, **count})
-        lines.append(
-            f"| {package} | {everything} | {sum(count.values())} | {count['equivalent']} | {noticed} | "
-            f"{count['survived']} | {100 * noticed / max(counted, 1):.0f} % |"
-        )
-    noticed = total["killed"] + total["timeout"]
-    tried = noticed + total["survived"] + total["equivalent"]
-    lines += [
-        f"| **all** | {total['all']} | {tried} | {total['equivalent']} | {noticed} | {total['survived']} | "
-        f"{100 * noticed / max(noticed + total['survived'], 1):.0f} % |",
-        "",
-        "## Survivors",
-        "",
-    ]
-    for package in PACKAGES:
-        rows_of = [r for r in results.values() if r["package"] == package and r["result"] == "survived"]
-        for row in sorted(rows_of, key=lambda row: row["key"]):
-            if not equivalent(row["key"]):
-                lines.append(f"- `{row['key']}`, in `{row['line']}`")
+        lines += [
+            table_row(f"{package} ({everything}) | {seed}", of[p, seed]) for p, seed in sorted(of) if p == package
+        ]
+    for seed in sorted({seed for _, seed in of}):
+        rows = [row for row in results.values() if row["seed"] == seed]
+        lines.append(table_row(f"**all** | {seed}", rows))
+    lines += ["", "## What is left", ""]
+    left = [row for row in results.values() if row["result"] == "survived" and not equivalent(row["key"])]
+    in_order = sorted(left, key=lambda row: (list(PACKAGES).index(row["package"]), row["key"]))
+    lines += [f"- `{row['key']}`, in `{row['line']}`" for row in in_order] or ["Nothing."]
     lines += ["", "## Equivalent", ""]
     lines += [f"- `{key}`: {equivalent(key)}" for key in sorted(results) if equivalent(key)] or ["None."]
     return "\n".join(lines) + "\n"
@@ -457,15 +519,18 @@ def main(arguments: list[str] | None = None) -> int:
     if options.what == "show":
         show(results, packages)
     elif options.what == "write":
-        PAGE.write_text(page(results))
+        written = PAGE.read_text().partition(FINDINGS) if PAGE.exists() else ("", "", "")
+        PAGE.write_text(page(results) + "".join(["\n", *written[1:]] if written[1] else []))
     else:
         if options.what == "measure":
-            chosen = {package: drawn(package, options.sample, options.seed) for package in packages}
+            done = {key for key, row in results.items() if row["seed"] == options.seed}
+            chosen = {p: [m for m in drawn(p, options.sample, options.seed) if m.key not in done] for p in packages}
         else:
             survivors = {row["key"] for row in results.values() if row["result"] == "survived"}
             left = {key for key in survivors if not equivalent(key)}
             chosen = {p: [m for file in files(p) for m in mutants(file) if m.key in left] for p in packages}
-        measure({package: found for package, found in chosen.items() if found}, options.jobs, options.minutes, results)
+        seed = options.seed if options.what == "measure" else None
+        measure({p: found for p, found in chosen.items() if found}, options.jobs, options.minutes, results, seed)
     return 0
 
 

@@ -24,15 +24,15 @@ places: dict = {}  # code object -> "file:line", or None outside the project
 current: set = set()
 
 
-def profile(frame, event, argument):
-    if event == "call":
-        code = frame.f_code
-        if code not in places:
-            name = code.co_filename
-            inside = name.startswith(ROOT) and not name.startswith((f"{ROOT}tests", f"{ROOT}benchmarks"))
-            place = STARTED if (Path(name).name, code.co_name) in STARTS else None
-            places[code] = f"{name[len(ROOT) :]}:{code.co_firstlineno}" if inside else place
-        current.add(places[code])
+def note(frame, event, argument):
+    """A trace function of calls alone (it returns None, so that lines are not traced)."""
+    code = frame.f_code
+    if code not in places:
+        name = code.co_filename
+        inside = name.startswith(ROOT) and not name.startswith((f"{ROOT}tests", f"{ROOT}benchmarks"))
+        place = STARTED if (Path(name).name, code.co_name) in STARTS else None
+        places[code] = f"{name[len(ROOT) :]}:{code.co_firstlineno}" if inside else place
+    current.add(places[code])
 
 
 def pytest_collection_modifyitems(items):
@@ -55,8 +55,8 @@ def calls_of(work):
 if RECORD:
 
     def pytest_sessionstart():
-        threading.setprofile(profile)
-        sys.setprofile(profile)
+        threading.settrace(note)
+        sys.settrace(note)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(fixturedef, request):
@@ -71,8 +71,8 @@ if RECORD:
         return result
 
     def pytest_sessionfinish():
-        sys.setprofile(None)
-        threading.setprofile(None)
+        sys.settrace(None)
+        threading.settrace(None)
         for test in by_test.values():
             for name in test.pop("fixtures"):
                 test["calls"] |= by_fixture.get(name, set())

@@ -119,11 +119,11 @@ class Blob:
         """Change the shape; `reshape()` makes a scalar. Content follows Caffe's rule (see Storage.resize)."""
         if tuple(shape) == self._shape:
             return
-        check(len(shape) <= MAX_AXES, f"Blob: expected at most {MAX_AXES} axes, got {len(shape)}")
-        check(all(int(n) >= 0 for n in shape), f"Blob: expected dimensions >= 0, got shape {tuple(shape)}")
+        check(len(shape) <= MAX_AXES, "Blob", f"at most {MAX_AXES} axes", len(shape))
+        check(all(int(n) >= 0 for n in shape), "Blob", "dimensions >= 0", f"shape {tuple(shape)}")
         shape = torch.Size(int(n) for n in shape)
         count = math.prod(shape)
-        check(count <= MAX_COUNT, f"Blob: shape {tuple(shape)} has {count} elements; blob size exceeds INT_MAX")
+        check(count <= MAX_COUNT, "blob size exceeds INT_MAX", f"at most {MAX_COUNT} elements", f"shape {tuple(shape)}")
         self._data.resize(shape, count)
         self._diff.resize(shape, count)
         self._shape, self._count = shape, count
@@ -203,12 +203,12 @@ class Blob:
 
     def share_data(self, other: Blob) -> None:
         """Alias the data of `other` (equal counts, any shape)."""
-        check(self._count == other.count, f"cannot share data of {other.shape_string} with {self.shape_string}")
+        check(self._count == other.count, "share_data", f"{self._count} elements", f"shape {other.shape_string}")
         self._data = other._data
 
     def share_diff(self, other: Blob) -> None:
         """Alias the gradient of `other` (equal counts, any shape)."""
-        check(self._count == other.count, f"cannot share diff of {other.shape_string} with {self.shape_string}")
+        check(self._count == other.count, "share_diff", f"{self._count} elements", f"shape {other.shape_string}")
         self._diff = other._diff
 
     def alias(self, other: Blob) -> None:

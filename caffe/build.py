@@ -238,25 +238,22 @@ class Builder:
     def _set_up(self, node):
         layer, param = node.layer, node.param
         self.context.say(f"Setting up {param.name}")
-        for what, blobs, (least, most), verb in (
-            ("bottom", node.bottoms, layer.bottoms, "takes"),
-            ("top", node.tops, layer.tops, "produces"),
+        for blobs, (least, most), verb, side in (
+            (node.bottoms, layer.bottoms, "takes", "bottom blob(s) as input"),
+            (node.tops, layer.tops, "produces", "top blob(s) as output"),
         ):
-            where = f"{param.type} Layer (layer '{param.name}') {verb}"
-            side = f"{what} blob(s) as {'input' if what == 'bottom' else 'output'}; found {len(blobs)}."
-            if least == most:
-                check(len(blobs) == least, f"{where} {least} {side}")
-            check(len(blobs) >= least, f"{where} at least {least} {side}")
-            check(most is None or len(blobs) <= most, f"{where} at most {most} {side}")
+            right = least if least == most else f"at least {least}" if len(blobs) < least else f"at most {most}"
+            words = f"layer '{param.name}': {param.type} Layer {verb} {right} {side}"
+            check(least <= len(blobs) and (most is None or len(blobs) <= most), words, right, len(blobs))
         layer.setup(node.bottoms, node.tops)
         layer.param_propagate_down = [True] * len(layer.blobs)
         layer.reshape(node.bottoms, node.tops)
         given = list(param.loss_weight) or ([1.0] if layer.is_loss else [])
         check(
             len(given) in (0, len(node.tops)),
-            f"layer '{param.name}': loss_weight must be unspecified or specified "
-            f"once per top blob. Found {len(given)} for {len(node.tops)} tops (a loss layer "
-            "that names none has one, 1)",
+            f"layer '{param.name}': loss_weight must be unspecified or specified once per top blob",
+            f"{len(node.tops)} of them",
+            f"{len(given)} (a loss layer that names none has one, 1)",
         )
         node.loss_weights = tuple(given) or (0.0,) * len(node.tops)
         for k, weight, blob in zip(node.top_ids, node.loss_weights, node.tops, strict=True):
@@ -274,8 +271,9 @@ class Builder:
         param, layer = node.param, node.layer
         check(
             len(param.param) <= len(layer.blobs),
-            f"Too many params specified for layer {param.name}: found {len(param.param)}; the layer has "
-            f"{len(layer.blobs)} parameter blobs",
+            f"Too many params specified for layer {param.name}",
+            f"at most {len(layer.blobs)}, one for each parameter blob",
+            len(param.param),
         )
         node.need_backward = any(self.blobs[k].need_backward for k in node.bottom_ids)
         for j, blob in enumerate(layer.blobs):

@@ -137,7 +137,7 @@ def gpu_ids(text: str) -> list[int]:
     """The GPU ids that flag -gpu names."""
     if text == "all":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        check(count, "-gpu: expected a usable CUDA device, got none; use CPU mode (no -gpu)")
+        check(count, "-gpu", "a usable CUDA device", "none; use CPU mode (no -gpu)")
         return list(range(count))
     try:
         return [int(part) for part in text.split(",") if part]
@@ -194,7 +194,7 @@ def test(flags: argparse.Namespace, context: Context) -> int:
     """Score a model."""
     check(flags.model, "Need a model definition to score.")
     check(flags.weights, "Need model weights to score.")
-    check(flags.iterations > 0, f"-iterations: expected a positive number, got {flags.iterations}")
+    check(flags.iterations > 0, "-iterations", "a positive number", flags.iterations)
     _use_first_gpu(flags, context)
     net = Net(net_state(read_net(flags.model), caffe_pb2.TEST, flags.level, stages(flags.stage)), context)
     net.copy_from(flags.weights)
@@ -204,14 +204,15 @@ def test(flags: argparse.Namespace, context: Context) -> int:
         for value in values:
             check(
                 math.isfinite(value),
-                f"{flags.weights}: batch {batch}: {name} expected finite numbers, got {glog.g(value)} (look at "
-                "weights and data)",
+                f"{flags.weights}: batch {batch}: {name}",
+                "finite numbers",
+                f"{glog.g(value)} (look at weights and data)",
             )
 
     def check_scores(node):  # Accuracy makes ordinary numbers of NaN, which are no measure of anything
         def run():
             scores = node.bottoms[0].value
-            check_numbers(f"layer '{node.name}' is given scores:", scores[~scores.isfinite()].tolist())
+            check_numbers(f"layer '{node.name}' is given scores", scores[~scores.isfinite()].tolist())
 
         return Step("check", f"that the scores that {node.name} reads are finite", run)
 
@@ -228,7 +229,7 @@ def test(flags: argparse.Namespace, context: Context) -> int:
         for name, _, values in scores:
             for value in values:
                 glog.info(f"Batch {batch}, {name} = {glog.g(value)}")
-        for name, values in (*((f"output {name}:", values) for name, _, values in scores), ("the loss:", [loss])):
+        for name, values in (*((f"output {name}", values) for name, _, values in scores), ("the loss", [loss])):
             check_numbers(name, values)
         if means is None:
             means = [(name, weight, values.copy()) for name, weight, values in scores]
@@ -268,7 +269,7 @@ def time_(flags: argparse.Namespace, context: Context) -> int:
     """Benchmark a model, layer by layer."""
     check(flags.model, "Need a model definition to time.")
     check(flags.phase in ("", "TRAIN", "TEST"), 'phase must be "TRAIN" or "TEST"')
-    check(flags.iterations > 0, f"-iterations: expected a positive number, got {flags.iterations}")
+    check(flags.iterations > 0, "-iterations", "a positive number", flags.iterations)
     phase = caffe_pb2.TEST if flags.phase == "TEST" else caffe_pb2.TRAIN
     _use_first_gpu(flags, context)
     net = Net(net_state(read_net(flags.model), phase, flags.level, stages(flags.stage)), context)
@@ -344,7 +345,7 @@ def device_query(flags: argparse.Namespace, context: Context) -> int:
         try:
             driver = ctypes.CDLL("libcuda.so.1")
         except OSError as error:
-            raise CaffeError(f"device_query: the CUDA driver library cannot be loaded ({error})") from None
+            raise CaffeError("device_query", "the CUDA driver library", error) from None
         _line("Device id:", index)
         _line("Major revision number:", properties.major)
         _line("Minor revision number:", properties.minor)
@@ -366,5 +367,5 @@ def _line(label, value):
 def _attribute(driver, attribute, index):
     value = ctypes.c_int()
     status = driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, index)
-    check(status == 0, f"device_query: GPU {index}: the driver answers status {status} to attribute {attribute}")
+    check(status == 0, f"device_query: GPU {index}", f"attribute {attribute} from the driver", f"status {status}")
     return value.value

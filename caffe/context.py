@@ -240,8 +240,5 @@ class Context:
 def _require_gpu(index):
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not 0 <= int(index) < count:
-        raise CaffeError(
-            f"GPU {index}: expected one of 0..{count - 1}, the usable CUDA devices, or CPU mode"
-            if count
-            else f"GPU {index}: expected a usable CUDA device, got none; use CPU mode"
-        )
+        usable = f"0..{count - 1} alone; use one of them or CPU mode" if count else "none; use CPU mode"
+        raise CaffeError(f"GPU {index}", "a usable CUDA device", usable)

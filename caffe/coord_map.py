@@ -13,6 +13,7 @@ from collections import deque
 import numpy as np
 
 from caffe.net_spec import Function, Top, layers
+from caffe_proto import sentence
 
 PASS_THROUGH_LAYERS = (
     "AbsVal", "BatchNorm", "Bias", "BNLL", "Dropout", "Eltwise", "ELU", "Exp", "Log", "LRN", "MVN", "Power", "PReLU",
@@ -44,9 +45,9 @@ def window_map(fn: Function) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     params = fn.params.get(WINDOW_PARAMS[fn.type_name], fn.params)
     split = sorted(name for name in params if name.endswith(("_h", "_w")))
     if split:
-        raise AssertionError(f"cannot crop with {', '.join(split)}: kernel_size, stride and pad alone are supported")
+        raise AssertionError(sentence(fn.type_name, "kernel_size, stride and pad alone", ", ".join(split)))
     if "kernel_size" not in params:
-        raise KeyError(f"{fn.type_name}: expected a kernel_size, which a coordinate map needs, got none")
+        raise KeyError(sentence(fn.type_name, "a kernel_size, which a coordinate map needs", "none"))
     kernel, dilation, stride, pad = (
         np.array(params.get(name, default), dtype=float, ndmin=1)
         for name, default in (("kernel_size", None), ("dilation", 1), ("stride", 1), ("pad", 0))
@@ -67,7 +68,7 @@ def coord_map(fn: Function) -> Map:
     if fn.type_name == "Crop":
         params = fn.params.get("crop_param", fn.params)
         return params.get("axis", 2) - 1, 1, -np.array(params.get("offset", 0), dtype=float, ndmin=1)
-    raise UndefinedMapException(f"{fn.type_name} does not map coordinates")
+    raise UndefinedMapException(sentence("coordinate map", "a layer type that has one", fn.type_name))
 
 
 def compose(base_map: Map, next_map: Map) -> Map:
@@ -75,7 +76,7 @@ def compose(base_map: Map, next_map: Map) -> Map:
     axis1, a1, b1 = base_map
     axis2, a2, b2 = next_map
     if None not in (axis1, axis2) and axis1 != axis2:
-        raise AxisMismatchException(f"maps from axis {axis1} and from axis {axis2} do not compose")
+        raise AxisMismatchException(sentence("coordinate map", "maps from one axis", f"axes {axis1} and {axis2}"))
     return axis2 if axis1 is None else axis1, a1 * a2, a1 * b2 + b1
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import caffe.io
 from caffe.classifier import input_transformer
 from caffe.pycaffe import Net
+from caffe_proto import sentence
 from caffe_proto.caffe_pb2 import TEST
 
 
@@ -63,9 +64,8 @@ class Detector(Net):
         try:
             import selective_search_ijcv_with_python as selective_search
         except ImportError:
-            raise ImportError(
-                "detect_selective_search: package selective_search_ijcv_with_python not found; it proposes the windows"
-            ) from None
+            package = "the package selective_search_ijcv_with_python, which proposes the windows"
+            raise ImportError(sentence("detect_selective_search", package, "none of this name")) from None
         image_fnames = list(image_fnames)
         windows = selective_search.get_windows(image_fnames, cmd="selective_search_rcnn")
         return self.detect_windows(zip(image_fnames, windows, strict=True))
@@ -91,7 +91,8 @@ class Detector(Net):
         limits = np.array(im.shape[:2])
         start, stop = np.clip(start, 0, limits), np.clip(stop, 0, limits)
         if not np.all(stop > start):
-            raise ValueError(f"window {tuple(window.tolist())}: outside the image of {limits[0]} x {limits[1]} pixels")
+            image = f"a part of the image of {limits[0]} x {limits[1]} pixels"
+            raise ValueError(sentence(f"window {tuple(window.tolist())}", image, "what lies outside"))
         warped = np.minimum(np.round((stop - start + 1) * scale).astype(int), size - pad)
         (top, left), (bottom, right) = start.astype(int), stop.astype(int)
         crop = np.ones(self.crop_dims, dtype=np.float32) * self.crop_mean

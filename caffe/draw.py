@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from caffe_proto import CaffeFileError, caffe_pb2, filter_net, net_state, read_net, write_file
+from caffe_proto import CaffeFileError, caffe_pb2, filter_net, net_state, read_net, sentence, write_file
 from caffe_proto.windows import given_window
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ def _pydot():
     try:
         import pydot
     except ImportError:
-        raise ImportError("caffe.draw: package pydot not found; it writes the graph (pip install pydot)") from None
+        package = "the package pydot, which writes the graph (pip install pydot)"
+        raise ImportError(sentence("caffe.draw", package, "none of this name")) from None
     return pydot
 
 
@@ -160,9 +161,8 @@ def draw_net(
     try:
         return get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm).create(format=ext)
     except FileNotFoundError:
-        raise FileNotFoundError(
-            "caffe.draw: Graphviz's program dot not found; install graphviz, or write a .dot file (raw)"
-        ) from None
+        program = "Graphviz's program dot (install graphviz, or write a .dot file)"
+        raise FileNotFoundError(sentence("caffe.draw", program, "none of this name")) from None
 
 
 def draw_net_to_file(
@@ -175,7 +175,7 @@ def draw_net_to_file(
     """Write the picture of a NetParameter to `filename`, in the format of its extension."""
     ext = os.path.splitext(filename)[1].lstrip(".")
     if not ext:
-        raise ValueError(f"{filename}: expected the extension .png, .svg, .pdf or .dot, got none")
+        raise ValueError(sentence(filename, "the extension .png, .svg, .pdf or .dot", "none"))
     if ext == "dot":
         graph = get_pydot_graph(caffe_net, rankdir, phase=phase, display_lrm=display_lrm)
         picture = graph.to_string().encode()

@@ -9,7 +9,10 @@ class CaffeError(UserError, RuntimeError):
     """A net, solver or command cannot go on; the message is one sentence, `place: expected Y, got X`."""
 
 
-def check(condition: object, message: str) -> None:
-    """Raise CaffeError(message) unless `condition` holds."""
+def check(condition: object, place: object, expected: object = "", got: object = "") -> None:
+    """Raise CaffeError(place, expected, got) unless `condition` holds.
+
+    What BVLC Caffe says itself comes in its words: as the place, or alone where they say all.
+    """
     if not condition:
-        raise CaffeError(message)
+        raise CaffeError(place, expected, got)

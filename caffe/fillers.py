@@ -32,7 +32,7 @@ def fill(blob: Blob, param: caffe_pb2.FillerParameter, generator: torch.Generato
     """
     if param.type not in FILLERS:
         raise CaffeError(f"{where}: Unknown filler name: {param.type} (known fillers: {', '.join(sorted(FILLERS))})")
-    check(blob.count > 0, f"{where}: a filler was asked to fill an empty blob of shape {blob.shape_string}")
+    check(blob.count > 0, where, "a blob with elements to fill", f"shape {blob.shape_string}")
     check(
         param.sparse == -1 or param.type == "gaussian",
         f"{where}: Sparsity not supported by this Filler ({param.type}).",
@@ -41,7 +41,7 @@ def fill(blob: Blob, param: caffe_pb2.FillerParameter, generator: torch.Generato
     try:
         FILLERS[param.type](values, param, generator)
     except CaffeError as error:
-        raise CaffeError(f"{where}: {param.type} filler: {error}") from None
+        raise CaffeError(f"{where}: {param.type} filler", error.expected, error.got) from None
     blob.value.copy_(values)
 
 
@@ -72,7 +72,7 @@ def uniform(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: t
 @filler
 def gaussian(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Normal with `mean` and `std`; with `sparse` each number is kept with probability sparse / shape[0], else 0."""
-    check(param.std > 0, f"expected a positive std, got {param.std:g}")
+    check(param.std > 0, "", "a positive std", f"{param.std:g}")
     values.normal_(param.mean, param.std, generator=generator)
     if param.sparse >= 0:
         keep = torch.empty_like(values).bernoulli_(param.sparse / values.shape[0], generator=generator)
@@ -95,7 +95,7 @@ def msra(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torc
 @filler
 def positive_unitball(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Uniform in [0, 1], then divided so that each item of axis 0 has the sum 1; CaffeError for a scalar."""
-    check(values.dim() > 0, "expected at least one axis, got a scalar")
+    check(values.dim() > 0, "", "at least one axis", "a scalar")
     values.uniform_(0.0, 1.0, generator=generator)
     values.div_(values.flatten(1).sum(1).reshape((-1,) + (1,) * (values.dim() - 1)))
 
@@ -105,7 +105,9 @@ def bilinear(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: 
     """Kernels of bilinear interpolation, for upsampling; CaffeError unless there are 4 axes and a square kernel."""
     check(
         values.dim() == 4 and values.shape[2] == values.shape[3],
-        f"expected 4 axes and a square kernel, got shape {tuple(values.shape)}",
+        "",
+        "4 axes and a square kernel",
+        f"shape {tuple(values.shape)}",
     )
     size = values.shape[3]
     factor = math.ceil(size / 2)

@@ -24,16 +24,14 @@ def check_loss(iteration: int, loss: float, net: Net, replayed: bool) -> None:
     """
     if np.isfinite(loss):
         return
-    place = f"Iteration {iteration}: expected a finite training loss, got {glog.g(loss)} "
-    if replayed:
-        raise CaffeError(
-            f"{place}(no snapshot was written since; earlier ones are untouched). Look at learning rate and "
-            "input data; CAFFE_CUDA_GRAPH=0 names the first blob that is not finite."
-        )
-    raise CaffeError(
-        f"{place}(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
+    after = (
+        "(no snapshot was written since; earlier ones are untouched). Look at learning rate and input data; "
+        "CAFFE_CUDA_GRAPH=0 names the first blob that is not finite."
+        if replayed
+        else "(weights were not updated and no snapshot was written; earlier snapshots are untouched). "
         + first_not_finite(net)
     )
+    raise CaffeError(f"Iteration {iteration}", "a finite training loss", f"{glog.g(loss)} {after}")
 
 
 def first_not_finite(net: Net) -> str:
@@ -71,8 +69,10 @@ def check_weights(iteration: int, net: Net, history: Sequence[Blob] = ()) -> Non
         wrong = blob.count - int(blob.value.isfinite().sum())
         check(
             not wrong,
-            f"Iteration {iteration}: expected finite numbers in {name}, got {wrong} of {blob.count} that are NaN or "
-            "infinite; no snapshot was written (earlier ones are untouched): look at learning rate and data",
+            f"Iteration {iteration}",
+            f"finite numbers in {name}",
+            f"{wrong} of {blob.count} that are NaN or infinite; no snapshot was written (earlier ones are untouched): "
+            "look at learning rate and data",
         )
 
 
@@ -81,8 +81,9 @@ def check_output(iteration: int, name: str, values: float | np.ndarray) -> None:
     for value in np.ravel(values):
         check(
             np.isfinite(value),
-            f"Iteration {iteration}: expected a finite number as {name}, got {glog.g(value)} "
-            "(earlier snapshots are untouched): look at learning rate and data",
+            f"Iteration {iteration}",
+            f"a finite number as {name}",
+            f"{glog.g(value)} (earlier snapshots are untouched): look at learning rate and data",
         )
 
 

@@ -72,9 +72,8 @@ def check_labels(net: Net) -> None:
                     try:
                         _read_labels(net.nodes[reader], path, feeds, torch.full_like(chunk, number))
                     except CaffeError as error:
-                        raise CaffeError(
-                            f"{feeds[0].describe_row(number) if feeds else 'constant data'}: {error}"
-                        ) from None
+                        row = feeds[0].describe_row(number) if feeds else "constant data"
+                        raise CaffeError(f"{row}: {error.place}", error.expected, error.got) from None
                 raise
 
 
@@ -152,7 +151,7 @@ def _replay(plan, what, kind, make, reason=None):
     if gap > TOLERANCE:
         glog.warning(
             f"Graph: {what} runs layer by layer: a replay differs from plain passes by {glog.g(gap)} of the "
-            f"largest element, wanted at most {glog.g(TOLERANCE)}"
+            f"largest element, which is more than {glog.g(TOLERANCE)}"
         )
         return None
     glog.info(

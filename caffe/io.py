@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 import caffe_proto
-from caffe_proto import CaffeFileError, caffe_pb2
+from caffe_proto import CaffeFileError, caffe_pb2, sentence
 
 # Luminance of linear red, green and blue: ITU-R BT.709
 LUMINANCE = np.array([0.2125, 0.7154, 0.0721])
@@ -69,7 +69,7 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
     """The C x H x W array of a Datum: uint8 from bytes, else float64. Raises ValueError for an encoded image."""
     shape = (datum.channels, datum.height, datum.width)
     if datum.encoded:
-        raise ValueError("Datum: expected raw pixels or floats, got an encoded image")
+        raise ValueError(sentence("Datum", "raw pixels or floats", "an encoded image"))
     if len(datum.data):
         return np.frombuffer(datum.data, dtype=np.uint8).reshape(shape).copy()
     return np.array(datum.float_data, dtype=float).reshape(shape)
@@ -191,7 +191,7 @@ def load_image(filename: str | os.PathLike, color: bool = True) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError:
-        raise ImportError("caffe.io.load_image: package pillow not found; images are read with it") from None
+        raise ImportError(sentence("caffe.io.load_image", "the package pillow, which reads images", "none")) from None
 
     with Image.open(filename) as picture:
         pixels = _pixels(picture)

@@ -79,11 +79,11 @@ class Layer:
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Compute the values of the tops from those of the bottoms; raises CaffeError unless a type implements it."""
-        raise CaffeError(f"{self.where}: forward is not implemented")
+        raise CaffeError(self.where, "a layer type with a forward pass", "none")
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         """Overwrite the gradient of each bottom with propagate_down, add to the gradients of the parameters."""
-        raise CaffeError(f"{self.where}: backward is not implemented")
+        raise CaffeError(self.where, "a layer type with a backward pass", "none")
 
     def release(self) -> None:
         """Give back what was kept between the passes (called after backward where memory is to be saved)."""
@@ -118,9 +118,13 @@ class Layer:
         """True in phase TRAIN."""
         return self.phase == caffe_pb2.TRAIN
 
-    def check(self, condition: object, message: str) -> None:
-        """Raise CaffeError naming the layer unless `condition` holds."""
-        check(condition, f"{self.where}: {message}")
+    def check(self, condition: object, *parts: object) -> None:
+        """Raise CaffeError naming the layer unless `condition` holds.
+
+        parts: expected and got; before them, or alone, BVLC Caffe's words or a place in the layer.
+        """
+        *words, expected, got = parts if len(parts) > 1 else (*parts, "", "")
+        check(condition, ": ".join([self.where, *map(str, words)]), expected, got)
 
     def add_param(self, shape: Sequence[int], filler: caffe_pb2.FillerParameter) -> Blob:
         """Append a parameter blob: filled by `filler` (FillerParameter), or taken from the prototxt's `blobs`."""
@@ -128,7 +132,7 @@ class Layer:
         given = self.layer_param.blobs
         index = len(self.blobs)
         if len(given):
-            self.check(index < len(given), f"expected a blob for every parameter, got {len(given)} in the prototxt")
+            self.check(index < len(given), "a blob for every parameter", f"{len(given)} in the prototxt")
             array = blobproto_to_array(given[index], self.where)
             check_finite(array, f"{self.where}: blob {index} in the prototxt")
             load_blob(blob, array, f"{self.where}: Incorrect {'weight' if index == 0 else 'bias'} shape")
@@ -178,7 +182,7 @@ class DifferentiableLayer(Layer):
 
     def compute(self, inputs: list[torch.Tensor], params: list[torch.Tensor]) -> list[torch.Tensor]:
         """The tensors of the tops for those of bottoms and parameters; CaffeError unless a type implements it."""
-        raise CaffeError(f"{self.where}: forward is not implemented")
+        raise CaffeError(self.where, "a layer type with a forward pass", "none")
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         outputs = self.compute([b.value for b in bottom], [p.value for p in self.blobs])

@@ -145,7 +145,9 @@ class Net:
             absent = {j for j in range(len(blobs)) if j >= len(arrays) or arrays[j] is None}
             check(
                 len(arrays) <= len(blobs) and absent <= shared,
-                f"{path}: Incompatible number of blobs for layer {name}: expected {len(blobs)}, got {len(arrays)}",
+                f"{path}: Incompatible number of blobs for layer {name}",
+                len(blobs),
+                len(arrays),
             )
             for j, array in enumerate(arrays):
                 if j in absent:
@@ -161,8 +163,10 @@ class Net:
         wanted = sum(1 for layer in self.layers if len(layer.blobs))
         check(
             used or not wanted or not any(arrays for arrays in weights.values()),
-            f"{path}: none of its layers {sorted(n for n, a in weights.items() if a)} is a layer of net "
-            f"'{self.name}' ({[n for n, la in zip(self._layer_names, self.layers, strict=True) if len(la.blobs)]})",
+            path,
+            f"weights of layers of net '{self.name}', of "
+            f"{[n for n, la in zip(self._layer_names, self.layers, strict=True) if len(la.blobs)]}",
+            f"{sorted(n for n, a in weights.items() if a)} alone",
         )
 
     def load_hdf5(self, path: str | os.PathLike) -> None:
@@ -184,7 +188,7 @@ class Net:
         """Write the weights as HDF5, `/data/<layer>/<index>` (and `/diff/...`), atomically."""
         for name in self._layer_names:
             if "/" in name:
-                raise CaffeFileError(f"{path}: layer name '{name}' has a '/'; HDF5 weights cannot hold it")
+                raise CaffeFileError(path, "layer names without '/', which HDF5 weights cannot hold", f"'{name}'")
         owners = {(one.node, one.index): one.owner for one in self.parameters}
         with atomic_hdf5(path) as stream:
             for i, (name, layer) in enumerate(zip(self._layer_names, self.layers, strict=True)):

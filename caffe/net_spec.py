@@ -20,7 +20,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from caffe_proto import caffe_pb2
+from caffe_proto import caffe_pb2, sentence
 
 
 def param_name_dict() -> dict[str, str]:
@@ -137,7 +137,7 @@ class Function:
             if key in fields:
                 return getattr(layer, own)
             if key not in layer.DESCRIPTOR.fields_by_name:
-                raise AttributeError(f"{self.type_name} has no setting '{key}'; known: {', '.join(fields)}")
+                raise AttributeError(sentence(self.type_name, f"one of the settings {', '.join(fields)}", f"'{key}'"))
         return layer
 
 
@@ -156,7 +156,9 @@ class NetSpec:
         try:
             return self.tops[name]
         except KeyError:
-            raise AttributeError(f"NetSpec has no top '{name}'; known: {', '.join(self.tops) or 'none'}") from None
+            raise AttributeError(
+                sentence("NetSpec", f"one of its tops, {', '.join(self.tops) or 'none'}", f"'{name}'")
+            ) from None
 
     def __setitem__(self, key, value):
         self.tops[key] = value
@@ -208,7 +210,7 @@ class Parameters:
     def __getattr__(self, name):
         message = getattr(caffe_pb2, f"{name}Parameter", None)
         if message is None:
-            raise AttributeError(f"params: expected the name of a message, such as Pooling or Eltwise, got {name}")
+            raise AttributeError(sentence("params", "the name of a message, such as Pooling or Eltwise", name))
 
         class Param:
             def __getattr__(self, constant):

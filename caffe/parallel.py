@@ -68,7 +68,10 @@ def train_on(
             if failed is not None:
                 worker.terminate()
             worker.join()
-    check(failed is None, f"{failed is not None and devices[failed]} (rank {failed}) failed; see the lines above")
+    if failed is not None:
+        raise CaffeError(
+            f"{devices[failed]} (rank {failed})", "iterations to the end", "a failure: see the lines above"
+        )
 
 
 def _copy(param):

@@ -17,7 +17,7 @@ from caffe.errors import CaffeError
 from caffe.layer import Layer
 from caffe.layers.data import MemoryData
 from caffe.update_rules import RULES
-from caffe_proto import caffe_pb2, net_state, read_net, read_solver
+from caffe_proto import caffe_pb2, net_state, read_net, read_solver, sentence
 
 
 class Net(net.Net):
@@ -46,12 +46,12 @@ class Net(net.Net):
             names = ("phase", "level", "stages", "weights")
             given = dict(zip(names, args, strict=False))
             if len(args) > len(names):
-                raise TypeError(f"Net: expected at most 5 positional arguments, got {len(args) + 1}")
+                raise TypeError(sentence("Net", "at most 5 positional arguments", len(args) + 1))
             phase = given.get("phase", phase)
             level, stages = given.get("level", level), given.get("stages", stages)
             weights = given.get("weights", weights)
         if phase is None:
-            raise TypeError("Net: expected a phase, caffe.TRAIN or caffe.TEST, got none")
+            raise TypeError(sentence("Net", "a phase, caffe.TRAIN or caffe.TEST", "none"))
         for path in (network_file, weights):
             if path is not None and not os.access(path, os.R_OK):
                 raise RuntimeError(f"Could not open file {os.fspath(path)}")

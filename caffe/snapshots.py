@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def check_writable(param: caffe_pb2.SolverParameter) -> None:
     """Raise CaffeError unless files can be made where SolverParameter `param` wants its snapshots."""
-    check(param.snapshot_prefix, "solver: expected a snapshot_prefix because snapshot is set, got none")
+    check(param.snapshot_prefix, "solver", "a snapshot_prefix because snapshot is set", "none")
     stem = f"{param.snapshot_prefix}_iter_{param.max_iter}."
     try:  # a new file, whose name is as long as that of the longest snapshot (.solverstate.h5)
         handle, probe = tempfile.mkstemp(".probe", os.path.basename(stem), os.path.dirname(stem) or os.curdir)
@@ -72,7 +72,9 @@ def write(solver: Solver) -> None:
             listener.snapshotted(solver)
     except OSError as error:
         raise CaffeError(
-            f"snapshot {stem}: cannot be written ({error.strerror or error}); earlier snapshots are untouched"
+            f"snapshot {stem}",
+            "files that can be written",
+            f"{error.strerror or error}; earlier snapshots are untouched",
         ) from None
 
 
@@ -123,7 +125,7 @@ def read(path: str | os.PathLike, update: Update, net: Net) -> int:
     if not os.path.isfile(path):
         raise CaffeFileError(f"File not found: {path}")
     if path.endswith(".h5"):
-        check(is_hdf5(path), f"{path}: expected a solverstate in HDF5 form, got what is not an HDF5 file")
+        check(is_hdf5(path), path, "a solverstate in HDF5 form", "what is not an HDF5 file")
         iteration, model, step, history = _read_state_hdf5(path)
     else:
         state = read_solver_state(path)
@@ -131,10 +133,12 @@ def read(path: str | os.PathLike, update: Update, net: Net) -> int:
         history = [blobproto_to_array(b, path) for b in state.history]
     check(
         len(history) == len(update.history),
-        f"{path}: Incorrect length of history blobs.: expected {len(update.history)}, got {len(history)}",
+        f"{path}: Incorrect length of history blobs",
+        len(update.history),
+        len(history),
     )
     for i, (blob, array) in enumerate(zip(update.history, history, strict=True)):
-        check(array.size == blob.count, f"{path}: expected {blob.count} numbers in history blob {i}, got {array.size}")
+        check(array.size == blob.count, path, f"{blob.count} numbers in history blob {i}", array.size)
         check_finite(array, f"{path}: history blob {i}")
     if model:
         net.copy_from(model)
@@ -151,7 +155,7 @@ def _read_state_hdf5(path):
             history = [np.asarray(file["history"][str(i)], np.float32) for i in range(len(file["history"]))]
             return int(file["iter"][0]), model.rstrip("\0"), int(file["current_step"][0]), history
         except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
-            raise CaffeFileError(f"{path}: not a complete solverstate ({error})") from None
+            raise CaffeFileError(path, "a complete solverstate", error) from None
 
 
 def read_resume(path: str | os.PathLike, iteration: int, net: Net, test_nets: Sequence[Net]) -> None:
@@ -175,6 +179,7 @@ def read_resume(path: str | os.PathLike, iteration: int, net: Net, test_nets: Se
             test_net.restore_positions(positions)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CaffeFileError(
-            f"{path}: not a readable resume file ({type(error).__name__}: {error}); without the "
-            "file data order and random state start anew"
+            path,
+            "a readable resume file",
+            f"{type(error).__name__}: {error}; without the file data order and random state start anew",
         ) from None

@@ -95,7 +95,7 @@ class Solver:
         self.log = TrainingLog(param, context)
         self.log.parameters()
         check(param.average_loss >= 1, "average_loss should be non-negative.")
-        check(param.iter_size >= 1, f"solver: expected a positive iter_size, got {param.iter_size}")
+        check(param.iter_size >= 1, "solver", "a positive iter_size", param.iter_size)
         if param.snapshot and context.is_root:
             snapshots.check_writable(param)
         if param.random_seed >= 0:
@@ -394,8 +394,9 @@ class Solver:
         given = [field for field in fields if param.HasField(field)]
         check(
             len(given) == 1,
-            f"SolverParameter must specify a train net using one of these fields: "
-            f"{', '.join(fields)}; found {given or 'none'}",
+            "SolverParameter must specify a train net using one of these fields",
+            f"one of {', '.join(fields)}",
+            " and ".join(given) or "none",
         )
         source = getattr(param, given[0])
         self.log.train_net(given[0], source)
@@ -408,23 +409,30 @@ class Solver:
         if generic is None:
             check(
                 len(param.test_iter) == len(sources),
-                f"test_iter must be specified for each test network: found {len(param.test_iter)} for {len(sources)}",
+                "test_iter must be specified for each test network",
+                f"{len(sources)} of them",
+                len(param.test_iter),
             )
         else:
             check(
                 len(param.test_iter) >= len(sources),
-                f"test_iter must be specified for each test network: found {len(param.test_iter)} for {len(sources)}",
+                "test_iter must be specified for each test network",
+                f"at least {len(sources)} of them",
+                len(param.test_iter),
             )
             left = len(param.test_iter) - len(sources)
             sources += [("net_param" if generic == "net_param" else "net file", getattr(param, generic))] * left
         check(
             len(param.test_state) in (0, len(sources)),
-            f"test_state must be unspecified or specified once per test net: found {len(param.test_state)} for "
-            f"{len(sources)}",
+            "test_state must be unspecified or specified once per test net",
+            f"0 or {len(sources)}",
+            len(param.test_state),
         )
         check(
             not sources or param.test_interval > 0,
-            f"test_interval: expected a positive number because there are test nets, got {param.test_interval}",
+            "test_interval",
+            "a positive number because there are test nets",
+            param.test_interval,
         )
         if not self.context.is_root:
             return []  # only the root tests

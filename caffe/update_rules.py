@@ -42,7 +42,7 @@ class Rule:
         `history` holds `histories` lists of tensors. `rate` is a number, or a 0-d float32 tensor on their device; both
         give the same bits. Operations on lists are few kernels on CUDA, however many tensors there are.
         """
-        raise CaffeError(f"{type(self).__name__}: no update rule")
+        raise CaffeError(type(self).__name__, "an update rule", "none")
 
 
 @rule
@@ -97,7 +97,12 @@ class RMSProp(_WithoutMomentum):
 
     def __init__(self, param: caffe_pb2.SolverParameter):
         super().__init__(param)
-        check(0 <= param.rms_decay < 1, f"rms_decay: found {param.rms_decay:g}; rms_decay should lie between 0 and 1.")
+        check(
+            0 <= param.rms_decay < 1,
+            "rms_decay should lie between 0 and 1",
+            "0 <= rms_decay < 1",
+            f"{param.rms_decay:g}",
+        )
 
     def step(self, g: list[torch.Tensor], history: list[list[torch.Tensor]], rate: float | torch.Tensor) -> None:
         running_mean(history[0], g, g, self.param.rms_decay)
@@ -211,11 +216,15 @@ def check_policy(param: caffe_pb2.SolverParameter) -> None:
     check(param.lr_policy in POLICIES, f"Unknown learning rate policy: {param.lr_policy} (known policies: {known})")
     check(
         param.gamma >= 0 or param.lr_policy in ("fixed", "poly"),
-        f"lr_policy {param.lr_policy}: expected a gamma >= 0, got {param.gamma:g}",
+        f"lr_policy {param.lr_policy}",
+        "a gamma >= 0",
+        f"{param.gamma:g}",
     )
     check(
         param.stepsize > 0 or param.lr_policy not in ("step", "sigmoid"),
-        f"lr_policy {param.lr_policy}: expected a positive stepsize, got {param.stepsize}",
+        f"lr_policy {param.lr_policy}",
+        "a positive stepsize",
+        param.stepsize,
     )
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from zlib import crc32
 
-from caffe_proto.errors import UserError, sentence
+from caffe_proto.errors import UserError
 
 if TYPE_CHECKING:
     import h5py
@@ -31,23 +31,20 @@ if TYPE_CHECKING:
 _LEFTOVER = re.compile(r"\.([0-9a-f]{8})-[0-9a-f]{8}\.part")  # checksum of the final name, random number
 
 
-class WriteError(OSError, UserError):
-    """A file cannot be written (disk full, no permission); `str` of it is one sentence for the user.
+class WriteError(UserError, OSError):
+    """A file cannot be written (disk full, no permission)."""
 
-    errno, strerror (the reason in words) and filename are set where a file was the cause.
-    """
-
-    def __str__(self) -> str:
-        if self.filename is None:
-            return OSError.__str__(self)
-        return sentence(self.filename, "a writable folder with free space", self.strerror)
+    @property
+    def strerror(self) -> str:
+        """The reason in words, as of any OSError."""
+        return self.got
 
 
 def write_error(path: str | os.PathLike, error: OSError) -> WriteError:
     """The WriteError of a failed write to `path`."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    reason = "a full disk" if full else error.strerror or str(error)
-    return WriteError(error.errno or errno.EIO, reason, os.fspath(path))
+    reason = "a full disk" if full else error.strerror or error
+    return WriteError(os.fspath(path), "a writable folder with free space", reason)
 
 
 def make_folder(path: str | os.PathLike) -> None:

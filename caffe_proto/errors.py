@@ -22,12 +22,12 @@ class UserError(Exception):
     exit_status = 1
 
     def __init__(self, place: object, expected: object = "", got: object = ""):
-        super().__init__(sentence(place, expected, got) if expected else str(place))
         self.place, self.expected, self.got = map(str, (place, expected, got))
+        super().__init__(sentence(place, expected, got) if self.expected else self.place)
 
     def __reduce__(self) -> tuple:
         """Pickled without a call of `__init__`, whose arguments subclasses change: worker processes raise them too."""
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
+        return copyreg.__newobj__, (type(self),), {**self.__dict__, "args": self.args}
 
 
 class CaffeFileError(UserError, RuntimeError):

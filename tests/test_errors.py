@@ -28,7 +28,7 @@ ERRORS = [
     RecordingError("mono", "3 channels that differ"),
     NotFiniteError(2, "scores", "finite numbers of a.prototxt", "1 of 3 that are NaN or infinite"),
     write_error("a/b", OSError(28, "No space left on device")),
-    WriteError("one sentence"),
+    WriteError("a/b", "a clock that runs", "one that stands"),
 ]
 
 
@@ -37,7 +37,7 @@ def fail(error):
 
 
 def facts(error):
-    return type(error), str(error), vars(error), error.args, getattr(error, "errno", None)
+    return type(error), str(error), vars(error), error.args, getattr(error, "strerror", None)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)

@@ -111,7 +111,7 @@ def check_space(destination: Path, work: list[Job], columns: int) -> None:
     needed = each * sum(job.made_from is None for job in work)
     free = shutil.disk_usage(destination).free
     if needed > free:
-        raise WriteError(sentence(destination, f"{needed / 1e9:.1f} GB free on the disk", f"{free / 1e9:.1f} GB"))
+        raise WriteError(destination, f"{needed / 1e9:.1f} GB free on the disk", f"{free / 1e9:.1f} GB")
 
 
 @door("preprocessing", "the same command continues")

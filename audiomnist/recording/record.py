@@ -24,7 +24,6 @@ from audiomnist.recording.session import CORPUS, SAMPLE_RATE, Session, SessionEr
 from audiomnist.recording.sound import Microphone, NoMicrophone, input_devices
 from audiomnist.recording.terminal import run_terminal
 from audiomnist.recording.window import WINDOWS, run_window
-from caffe_proto import sentence
 from caffe_proto.atomic import WriteError
 
 REPETITIONS = 50
@@ -93,7 +92,7 @@ def check_space(session: Session, timing: Timing) -> None:
     needed = series_count(len(session.missing)) * (LEAD + DIGITS * timing.digit + TAIL) * SAMPLE_RATE * 2
     free = shutil.disk_usage(session.folder).free
     if needed > free:
-        raise WriteError(sentence(session.folder, f"{needed / 1e6:.0f} MB free on the disk", f"{free / 1e6:.0f} MB"))
+        raise WriteError(session.folder, f"{needed / 1e6:.0f} MB free on the disk", f"{free / 1e6:.0f} MB")
 
 
 class Markers:
@@ -103,7 +102,7 @@ class Markers:
         try:
             self.file = None if path is None else open(path, "a", buffering=1)  # noqa: SIM115 (closed with the process)
         except OSError as error:
-            raise WriteError(sentence(path, "a file or pipe that can be written", error.strerror)) from None
+            raise WriteError(path, "a file or pipe that can be written", error.strerror) from None
 
     def __call__(self, prompt: Prompt) -> None:
         if self.file is not None:

@@ -25,7 +25,7 @@ import numpy as np
 from audiomnist.recording.plan import DIGITS, MAX_REPETITIONS, Prompt, missing_prompts, series_count, shuffled_prompts
 from audiomnist.recording.questions import is_alias, is_text
 from audiomnist.signal.wav import wav_bytes
-from caffe_proto import UserError, sentence
+from caffe_proto import UserError
 from caffe_proto.atomic import WriteError, make_folder, write_error, write_file
 
 try:
@@ -367,7 +367,7 @@ def _new_folder(parent: Path, now: datetime) -> Path:
         except OSError as error:
             raise write_error(folder, error) from None
         return folder
-    raise WriteError(sentence(parent, "a clock that runs", "a hundred sessions of this second"))
+    raise WriteError(parent, "a clock that runs", "a hundred sessions of this second")
 
 
 def all_sessions(recordings: Path) -> list[Session]:

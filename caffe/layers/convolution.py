@@ -12,6 +12,7 @@ from torch.nn import functional
 from caffe import convolution
 from caffe.blob import Blob
 from caffe.blocks import Block, make_block
+from caffe.errors import CaffeError
 from caffe.layer import DifferentiableLayer, Layer, register
 from caffe_proto import CaffeFileError
 from caffe_proto.windows import WindowParameter, window
@@ -24,7 +25,7 @@ def spatial(param: WindowParameter, name: str, axes: int, default: int | None, l
     try:
         return window(param, name, axes, default)
     except CaffeFileError as error:
-        layer.check(False, str(error))
+        raise CaffeError(f"{layer.where}{error.place and ': '}{error.place}", error.expected, error.got) from None
 
 
 class ConvolutionBase(Layer):
@@ -36,7 +37,7 @@ class ConvolutionBase(Layer):
         param = self.layer_param.convolution_param
         self.axis = bottom[0].axis(param.axis)
         self.axes = bottom[0].num_axes - self.axis - 1
-        self.check(self.axes <= 3, f"expected at most 3 spatial axes, got {self.axes}")
+        self.check(self.axes <= 3, "at most 3 spatial axes", self.axes)
         self.kernel = spatial(param, "kernel_size", self.axes, None, self) if self.axes else []
         self.stride = spatial(param, "stride", self.axes, 1, self)
         self.pad = spatial(param, "pad", self.axes, 0, self)
@@ -54,7 +55,8 @@ class ConvolutionBase(Layer):
         ]
         self.check(
             all(n > 0 for n in out),
-            f"expected an input that the kernel {self.kernel} with pad {self.pad} fits in, got sizes {list(sizes)}",
+            f"an input that the kernel {self.kernel} with pad {self.pad} fits in",
+            f"sizes {list(sizes)}",
         )
         return out
 
@@ -70,8 +72,9 @@ class ConvolutionBase(Layer):
         self.check(bottom[0].num_axes == self.axis + 1 + self.axes, "bottom num_axes may not change.")
         self.check(
             bottom[0].shape[self.axis] == self.channels,
-            f"Input size incompatible with convolution kernel: expected {self.channels} channels, "
-            f"got {bottom[0].shape[self.axis]}",
+            "Input size incompatible with convolution kernel",
+            f"{self.channels} channels",
+            bottom[0].shape[self.axis],
         )
         self.check(all(b.shape == bottom[0].shape for b in bottom), "All inputs must have the same shape.")
 
@@ -93,11 +96,12 @@ class Convolution(ConvolutionBase):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
         num_output = self.layer_param.convolution_param.num_output
-        self.check(num_output > 0, "expected a positive num_output, got 0")
+        self.check(num_output > 0, "a positive num_output", "0")
         self.check(
             self.channels % self.group == 0 and num_output % self.group == 0,
-            f"found {self.channels} input and {num_output} output channels in {self.group} groups; "
-            "Number of output should be multiples of group.",
+            "Number of output should be multiples of group",
+            f"multiples of {self.group}",
+            f"{self.channels} input and {num_output} output channels",
         )
         rows, columns = (self.channels, num_output) if self.transposed else (num_output, self.channels)
         self.add_weights((rows, columns // self.group, *self.kernel), num_output)
@@ -231,7 +235,7 @@ class Im2col(DifferentiableLayer, ConvolutionBase):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
-        self.check(self.axes > 0, "expected at least one spatial axis, got none")
+        self.check(self.axes > 0, "at least one spatial axis", "none")
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check_bottoms(bottom)

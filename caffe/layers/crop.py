@@ -21,12 +21,14 @@ class Crop(Layer):
         axis, offsets = bottom[0].axis(param.axis), list(param.offset)
         self.check(
             bottom[1].num_axes == len(shape),
-            f"expected bottoms of as many axes, got {len(shape)} and {bottom[1].num_axes}",
+            "bottoms of as many axes",
+            f"{len(shape)} and {bottom[1].num_axes}",
         )
         self.check(
             len(offsets) in (0, 1, len(shape) - axis),
-            f"number of offset values specified must be equal to the number of dimensions following axis: "
-            f"expected {len(shape) - axis}, got {len(offsets)}",
+            "number of offset values specified must be equal to the number of dimensions following axis",
+            len(shape) - axis,
+            len(offsets),
         )
         offsets = offsets or [0]
         offsets = [0] * axis + (offsets * (len(shape) - axis) if len(offsets) == 1 else offsets)
@@ -34,8 +36,9 @@ class Crop(Layer):
         for i, (start, size) in enumerate(zip(offsets, sizes, strict=True)):
             self.check(
                 start + size <= shape[i],
-                f"the crop for dimension {i} is out of bounds: "
-                f"expected it inside {shape[i]}, got offset {start} and size {size}",
+                f"the crop for dimension {i} is out of bounds",
+                f"it inside {shape[i]}",
+                f"offset {start} and size {size}",
             )
         self.window = tuple(slice(start, start + size) for start, size in zip(offsets, sizes, strict=True))
         top[0].reshape(*sizes)

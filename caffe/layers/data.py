@@ -60,26 +60,30 @@ class DummyData(Layer):
         fillers = list(param.data_filler) or [caffe_pb2.FillerParameter()]
         self.check(
             len(fillers) in (1, len(top)),
-            f"Number of data fillers must be 0, 1 or equal to the number of tops: {len(top)}; you specified "
-            f"{len(fillers)} data fillers.",
+            "Number of data fillers must be 0, 1 or equal to the number of tops",
+            f"0, 1 or {len(top)} data fillers",
+            len(fillers),
         )
         self.fillers = fillers * len(top) if len(fillers) == 1 else fillers
         legacy = [list(getattr(param, name)) for name in ("num", "channels", "height", "width")]
         if param.shape:
             self.check(
                 not any(legacy),
-                "Both shape and legacy fields were specified: expected shape, or num, channels, height and width",
+                "Both shape and legacy fields were specified",
+                "shape, or num, channels, height and width",
+                "both",
             )
             shapes = [tuple(s.dim) for s in param.shape]
         else:
             self.check(
                 all(len(v) == len(legacy[0]) for v in legacy) and legacy[0],
-                f"Must specify either 'shape' or num, channels, height and width, once or once per top blob; "
-                f"found {[len(v) for v in legacy]} values",
+                "Must specify either 'shape' or num, channels, height and width, once or once per top blob",
+                "equally many values of each",
+                [len(v) for v in legacy],
             )
             shapes = list(zip(*legacy, strict=True))
         self.check(
-            len(shapes) in (1, len(top)), f"Must specify 1 shape or one per top: {len(top)} tops, {len(shapes)} shapes"
+            len(shapes) in (1, len(top)), "Must specify 1 shape or one per top", f"1 or {len(top)} shapes", len(shapes)
         )
         for i, (t, filler) in enumerate(zip(top, self.fillers, strict=True)):
             t.reshape(*shapes[i if len(shapes) > 1 else 0])

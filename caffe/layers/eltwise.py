@@ -32,7 +32,8 @@ class Eltwise(Layer):
         for i, blob in enumerate(bottom):
             self.check(
                 blob.shape == bottom[0].shape,
-                f"expected equal shapes, got bottom[0]: {bottom[0].shape_string}, bottom[{i}]: {blob.shape_string}",
+                "equal shapes",
+                f"bottom[0]: {bottom[0].shape_string}, bottom[{i}]: {blob.shape_string}",
             )
         super().reshape(bottom, top)
 

@@ -52,17 +52,18 @@ def read_hdf5(path: str, names: Sequence[str], where: str) -> list[np.ndarray]:
     with file:
         for name in names:
             if not isinstance(file.get(name), h5py.Dataset):
-                raise CaffeError(f"{where}: Failed to find HDF5 dataset {name} in {path}; found {sorted(file)}")
+                raise CaffeError(f"{where}: {path}: Failed to find HDF5 dataset", name, sorted(file))
             dataset = file[name]
             if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
                 raise CaffeError(
-                    f"{where}: {path}: expected dataset {name} of floats or integers with at least 1 axis, got "
-                    f"{dataset.dtype} with {dataset.ndim} axes"
+                    f"{where}: {path}",
+                    f"dataset {name} of floats or integers with at least 1 axis",
+                    f"{dataset.dtype} with {dataset.ndim} axes",
                 )
             try:
                 arrays.append(dataset[...].astype(np.float32, order="C", copy=False))
             except OSError as error:
-                raise CaffeError(f"{where}: {path}: dataset {name} cannot be read ({error})") from None
+                raise CaffeError(f"{where}: {path}", f"a dataset {name} that can be read", error) from None
     rows = [a.shape[0] for a in arrays]
     if len(set(rows)) != 1 or rows[0] == 0:
         raise CaffeError(f"{where}: {path}", f"datasets {list(names)} with as many rows each", rows)
@@ -70,8 +71,9 @@ def read_hdf5(path: str, names: Sequence[str], where: str) -> list[np.ndarray]:
         finite = np.isfinite(array).reshape(array.shape[0], -1).all(axis=1)
         if not finite.all():
             raise CaffeError(
-                f"{where}: {path}: expected finite numbers in row {int(np.argmin(finite))} of dataset {name}, got "
-                "NaN or infinite values"
+                f"{where}: {path}",
+                f"finite numbers in row {int(np.argmin(finite))} of dataset {name}",
+                "NaN or infinite values",
             )
     return arrays
 
@@ -102,8 +104,9 @@ class RowOrder:
                 self.random.shuffle(self.rows)
         elif not self.checked and len(self.rows) != count_rows(index):
             raise CaffeError(
-                f"expected {len(self.rows)} rows in file {index} (counted from 0) of the list, as when the snapshot "
-                f"was written, got {count_rows(index)}"
+                "",
+                f"{len(self.rows)} rows in file {index} (counted from 0) of the list, as when the snapshot was written",
+                count_rows(index),
             )
         self.checked = True
         return index, int(self.rows[self.row])
@@ -164,7 +167,7 @@ class HDF5Data(Layer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.hdf5_data_param
         self.check(not self.layer_param.HasField("transform_param"), "HDF5Data does not transform data.")
-        self.check(param.batch_size > 0, "expected a positive batch_size, got 0")
+        self.check(param.batch_size > 0, "a positive batch_size", "0")
         try:
             with open(param.source, encoding="utf-8") as file:
                 self.paths = file.read().split()
@@ -174,9 +177,9 @@ class HDF5Data(Layer):
         missing = [p for p in self.paths if not os.path.exists(p)]
         self.check(
             not missing,
-            f"Failed opening HDF5 file: {len(missing)} of the {len(self.paths)} files listed in "
-            f"{param.source} do not exist, the first is {missing[:1]} (paths are relative to "
-            f"{os.getcwd()})",
+            "Failed opening HDF5 file",
+            f"the {len(self.paths)} files listed in {param.source} (paths are relative to {os.getcwd()})",
+            f"{len(missing)} that do not exist, the first {missing[:1]}",
         )
         self.names = list(self.layer_param.top)
         self.digest = hashlib.sha256("\n".join(self.paths).encode()).hexdigest()
@@ -213,8 +216,9 @@ class HDF5Data(Layer):
             for name, array, inner in zip(self.names, arrays, self.inner, strict=True):
                 self.check(
                     array.shape[1:] == inner,
-                    f"{path}: expected shape {inner} in row 0 of dataset {name} as in the first file, "
-                    f"got {array.shape[1:]}",
+                    path,
+                    f"shape {inner} in row 0 of dataset {name} as in the first file",
+                    array.shape[1:],
                 )
         size = sum(a.nbytes for a in arrays)
         if size <= self.budget:
@@ -430,9 +434,10 @@ class HDF5Output(Layer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(
             bottom[0].num == bottom[1].num,
-            f"expected {bottom[0].num} labels, got {bottom[1].num}",
+            f"{bottom[0].num} labels",
+            bottom[1].num,
         )
-        self.check(not self.written, f"{self.file_name}: dataset data exists already; a second Forward cannot write it")
+        self.check(not self.written, self.file_name, "one Forward, which writes dataset data", "a second one")
         with atomic_hdf5(self.file_name) as stream:
             for name, blob in zip(("data", "label"), bottom, strict=True):
                 shape = (blob.num, blob.channels, blob.height, blob.width)

@@ -63,7 +63,7 @@ class BatchReindex(Layer):
     needs_host = "checks its indices"
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self.check(bottom[1].num_axes == 1, f"expected indices along one axis, got shape {bottom[1].shape_string}")
+        self.check(bottom[1].num_axes == 1, "indices along one axis", f"shape {bottom[1].shape_string}")
         top[0].reshape(bottom[1].shape[0], *bottom[0].shape[1:])
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -86,20 +86,23 @@ class Filter(Layer):
     needs_host = "has tops whose shapes depend on the data"
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self.check(len(top) == len(bottom) - 1, f"expected one top less than bottoms, got {len(top)} for {len(bottom)}")
+        self.check(len(top) == len(bottom) - 1, "one top less than bottoms", f"{len(top)} for {len(bottom)}")
         self.rows = None
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         *inputs, selector = bottom
         self.check(
             selector.count == selector.shape[0],
-            f"Selector blob must have all axes but the first of size 1; found {selector.shape_string}",
+            "Selector blob must have all axes but the first of size 1",
+            f"{selector.shape[0]} elements",
+            f"shape {selector.shape_string}",
         )
         for i, blob in enumerate(inputs):
             self.check(
                 blob.shape[0] == selector.shape[0],
-                f"Each bottom should have the same 0th dimension as the selector blob; found {blob.shape[0]} "
-                f"and {selector.shape[0]} for bottom[{i}]",
+                "Each bottom should have the same 0th dimension as the selector blob",
+                f"{selector.shape[0]} for bottom[{i}]",
+                blob.shape[0],
             )
         # At construction the selector is not computed yet, and the tops show how large they may become.
         first, self.rows = self.rows is None, selector.value.flatten().nonzero().flatten()

@@ -16,7 +16,7 @@ class InnerProduct(Layer):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.inner_product_param
-        self.check(param.num_output > 0, "expected a positive num_output, got 0")
+        self.check(param.num_output > 0, "a positive num_output", "0")
         self.axis = bottom[0].axis(param.axis)
         self.inputs = bottom[0].count_from(self.axis)
         shape = (param.num_output, self.inputs)
@@ -27,10 +27,7 @@ class InnerProduct(Layer):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         found = bottom[0].count_from(self.axis)
         if found != self.inputs:
-            raise CaffeError(
-                f"{self.where}: Input size incompatible with inner product parameters.: expected {self.inputs}, "
-                f"got {found}"
-            )
+            raise CaffeError(f"{self.where}: Input size incompatible with inner product parameters", self.inputs, found)
         top[0].reshape(*bottom[0].shape[: self.axis], self.layer_param.inner_product_param.num_output)
 
     def weight(self) -> torch.Tensor:

@@ -29,8 +29,9 @@ class LossLayer(Layer):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(
             bottom[0].num_axes and bottom[1].num_axes and bottom[0].shape[0] == bottom[1].shape[0],
-            "The data and label should have the same first dimension. "
-            f"Found {bottom[0].shape_string} and {bottom[1].shape_string}",
+            "The data and label should have the same first dimension",
+            "as many labels as items",
+            f"shapes {bottom[0].shape_string} and {bottom[1].shape_string}",
         )
         top[0].reshape()
 
@@ -85,20 +86,19 @@ class LabelReader:
             if low < 0 or high >= classes:
                 where = ((labels < 0) | (labels >= classes)).nonzero()[0].tolist()
                 place = f"item {where[0]}" + (f", position {where[2]}" if inner > 1 else "")
-                raise CaffeError(
-                    f"{self.where}: expected 0..{classes - 1}, got label {raw[tuple(where)].item():g} at {place}"
-                )
+                raise CaffeError(self.where, f"0..{classes - 1}", f"label {raw[tuple(where)].item():g} at {place}")
         return labels, keep
 
 
 def check_label_count(layer: Layer, prediction: Blob, label: Blob, axis: int) -> None:
     """Raise CaffeError unless `label` has one entry for each prediction (O * I)."""
-    wanted = prediction.count // max(prediction.shape[axis], 1)
+    count = prediction.count // max(prediction.shape[axis], 1)
     layer.check(
-        label.count == wanted,
+        label.count == count,
         "Number of labels must match number of predictions; e.g., if softmax axis == 1 and prediction shape is "
-        "(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in {0, 1, ..., C-1}. "
-        f"Expected {wanted}, got {label.count} labels",
+        "(N, C, H, W), label count (number of labels) must be N*H*W, with integer values in {0, 1, ..., C-1}",
+        f"{count} labels",
+        label.count,
     )
 
 
@@ -162,7 +162,9 @@ class Accuracy(LabelReader, Layer):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(
             self.top_k <= bottom[0].count // max(bottom[1].count, 1),
-            f"top_k must be less than or equal to the number of classes. Found top_k {self.top_k}",
+            "top_k must be less than or equal to the number of classes",
+            f"at most {bottom[0].count // max(bottom[1].count, 1)}",
+            self.top_k,
         )
         self.axis = bottom[0].axis(self.layer_param.accuracy_param.axis)
         check_label_count(self, bottom[0], bottom[1], self.axis)
@@ -190,10 +192,13 @@ class Accuracy(LabelReader, Layer):
             super().backward(top, propagate_down, bottom)
 
 
-def same_count(layer: Layer, bottom: list[Blob], message: str) -> None:
-    """Raise CaffeError unless bottoms 0 and 1 have equally many elements."""
+def same_count(layer: Layer, bottom: list[Blob], words: str) -> None:
+    """Raise CaffeError, after the `words` of BVLC Caffe, unless bottoms 0 and 1 have equally many elements."""
     layer.check(
-        bottom[0].count == bottom[1].count, f"{message} Found {bottom[0].shape_string} and {bottom[1].shape_string}"
+        bottom[0].count == bottom[1].count,
+        words,
+        "equal counts",
+        f"shapes {bottom[0].shape_string} and {bottom[1].shape_string}",
     )
 
 
@@ -211,7 +216,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
-        same_count(self, bottom, "SIGMOID_CROSS_ENTROPY_LOSS layer inputs must have the same count.")
+        same_count(self, bottom, "SIGMOID_CROSS_ENTROPY_LOSS layer inputs must have the same count")
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x, target = bottom[0].value, bottom[1].value.reshape(bottom[0].shape)
@@ -237,7 +242,7 @@ class EuclideanLoss(LossLayer):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
-        same_count(self, bottom, "Inputs must have the same dimension.")
+        same_count(self, bottom, "Inputs must have the same dimension")
 
     def difference(self, bottom: list[Blob]) -> torch.Tensor:
         """Bottom 0 - bottom 1, in bottom 0's shape."""
@@ -267,7 +272,7 @@ class HingeLoss(LabelReader, LossLayer):
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         items = bottom[0].shape[0]
         x = bottom[0].value.reshape(items, -1, 1)
-        self.check(bottom[1].count == items, f"expected {items} labels, one for each item, got {bottom[1].count}")
+        self.check(bottom[1].count == items, f"{items} labels, one for each item", bottom[1].count)
         labels, _ = self.read_labels(bottom)
         self.sign = torch.ones_like(x).scatter_(1, labels, -1.0)
         self.margin = (1 + self.sign * x).clamp_min(0)
@@ -299,10 +304,8 @@ class ContrastiveLoss(LossLayer):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().reshape(bottom, top)
-        same_count(self, bottom, "Both members of the pairs must have the same size.")
-        self.check(
-            bottom[2].count == bottom[0].shape[0], f"expected {bottom[0].shape[0]} labels, got {bottom[2].count}"
-        )
+        same_count(self, bottom, "Both members of the pairs must have the same size")
+        self.check(bottom[2].count == bottom[0].shape[0], f"{bottom[0].shape[0]} labels", bottom[2].count)
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         param, items = self.layer_param.contrastive_loss_param, bottom[0].shape[0]
@@ -333,7 +336,8 @@ class MultinomialLogisticLoss(LabelReader, LossLayer):
         super().reshape(bottom, top)
         self.check(
             bottom[1].count == bottom[0].shape[0],
-            f"expected {bottom[0].shape[0]} labels, one for each item, got {bottom[1].count}",
+            f"{bottom[0].shape[0]} labels, one for each item",
+            bottom[1].count,
         )
 
     def layout(self, blob: Blob) -> tuple[int, int, int]:
@@ -384,7 +388,7 @@ class InfogainLoss(LabelReader, LossLayer):
             with open(source, "rb") as file:
                 proto.ParseFromString(file.read())
         except (OSError, DecodeError) as error:
-            raise CaffeError(f"{self.where}: {source}: no infogain matrix (BlobProto) could be read: {error}") from None
+            raise CaffeError(f"{self.where}: {source}", "an infogain matrix (BlobProto)", error) from None
         matrix = blobproto_to_array(proto, source)
         check_finite(matrix, f"{self.where}: {source}")
         return torch.from_numpy(matrix)
@@ -395,9 +399,7 @@ class InfogainLoss(LabelReader, LossLayer):
         check_label_count(self, bottom[0], bottom[1], self.axis)
         classes = bottom[0].shape[self.axis]
         found = bottom[2].count if len(bottom) > 2 else self.matrix.numel()
-        self.check(
-            found == classes * classes, f"expected an infogain matrix of {classes} x {classes}, got {found} elements"
-        )
+        self.check(found == classes * classes, f"an infogain matrix of {classes} x {classes}", f"{found} elements")
         if len(top) > 1:
             top[1].reshape(*bottom[0].shape)
 

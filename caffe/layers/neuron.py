@@ -90,7 +90,8 @@ class PReLU(Layer):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(
             self.shared or bottom[0].shape[1] == self.blobs[0].count,
-            f"expected {self.blobs[0].count} channels, one for each slope, got {bottom[0].shape[1]}",
+            f"{self.blobs[0].count} channels, one for each slope",
+            bottom[0].shape[1],
         )
         top[0].reshape(*bottom[0].shape)
 
@@ -225,7 +226,12 @@ class Exp(Neuron):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.exp_param
-        self.check(param.base == -1 or param.base > 0, f"base must be strictly positive; found {param.base:g}")
+        self.check(
+            param.base == -1 or param.base > 0,
+            "base must be strictly positive",
+            "a base > 0, or -1 for e",
+            f"{param.base:g}",
+        )
         log_base = 1.0 if param.base == -1 else math.log(param.base)
         self.inner = log_base * param.scale
         self.outer = math.exp(log_base * param.shift)
@@ -245,8 +251,13 @@ class Log(Neuron):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.log_param
-        self.check(param.base == -1 or param.base > 0, f"base must be strictly positive; found {param.base:g}")
-        self.check(param.base != 1, "expected a base other than 1, whose logarithm cannot divide, got 1")
+        self.check(
+            param.base == -1 or param.base > 0,
+            "base must be strictly positive",
+            "a base > 0, or -1 for e",
+            f"{param.base:g}",
+        )
+        self.check(param.base != 1, "a base other than 1, whose logarithm cannot divide", "1")
         self.factor = 1.0 if param.base == -1 else 1.0 / math.log(param.base)
         self.scale, self.shift = param.scale, param.shift
 
@@ -288,7 +299,7 @@ class Clip(Neuron):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.clip_param
-        self.check(param.min < param.max, f"expected min < max, got min {param.min:g}, max {param.max:g}")
+        self.check(param.min < param.max, "min < max", f"min {param.min:g}, max {param.max:g}")
         self.low, self.high = param.min, param.max
 
     def function(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
@@ -308,7 +319,7 @@ class Dropout(Layer):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.ratio = self.layer_param.dropout_param.dropout_ratio
-        self.check(0 <= self.ratio < 1, f"expected 0 <= dropout_ratio < 1, got {self.ratio:g}")
+        self.check(0 <= self.ratio < 1, "0 <= dropout_ratio < 1", f"{self.ratio:g}")
         self.mask = None
 
     def apply(self, source: torch.Tensor, in_place: bool) -> torch.Tensor:

@@ -68,7 +68,7 @@ class BatchNorm(Layer):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         found = bottom[0].shape[bottom[0].axis(1)]
-        self.check(found == self.channels, f"expected {self.channels} channels, got {found}")
+        self.check(found == self.channels, f"{self.channels} channels", found)
         super().reshape(bottom, top)
 
     def channel_mean(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -120,7 +120,7 @@ class LRN(Layer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.lrn_param
         self.size, self.alpha, self.beta = param.local_size, param.alpha, param.beta
-        self.check(self.size % 2 == 1, f"LRN only supports odd values for local_size; found {self.size}")
+        self.check(self.size % 2 == 1, "LRN only supports odd values for local_size", "an odd number", self.size)
         self.within = param.norm_region == param.WITHIN_CHANNEL
         self.k = 1.0 if self.within else param.k
 

@@ -45,16 +45,20 @@ class Pooling(Layer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.pooling_param
         self.method = param.pool
-        self.check(self.method != param.STOCHASTIC, "expected pool MAX or AVE, got STOCHASTIC")
+        self.check(self.method != param.STOCHASTIC, "pool MAX or AVE", "STOCHASTIC")
         self.check(bottom[0].num_axes == 4, "Input must have 4 axes, corresponding to (num, channels, height, width)")
-        self.check(len(top) == 1 or self.method == param.MAX, "only MAX pooling has a second top (the mask)")
+        self.check(
+            len(top) == 1 or self.method == param.MAX,
+            "one top, or MAX pooling, whose second is the mask",
+            f"{len(top)} tops",
+        )
         sized = param.HasField("kernel_size") or param.HasField("kernel_h") or param.HasField("kernel_w")
         if param.global_pooling:
             self.check(not sized, "With Global_pooling: true Filter size cannot specified")
         else:
             self.check(
                 param.HasField("kernel_size") != (param.HasField("kernel_h") and param.HasField("kernel_w")),
-                "Filter size is kernel_size OR kernel_h and kernel_w; not both; found neither or both",
+                "Filter size is kernel_size OR kernel_h and kernel_w; not both",
             )
             self.kernel = tuple(window(param, "kernel_size", 2, None))
             self.check(min(self.kernel) > 0, "Filter dimensions cannot be zero.")
@@ -67,7 +71,8 @@ class Pooling(Layer):
         else:
             self.check(
                 all(p < k for p, k in zip(self.pad, self.kernel, strict=True)),
-                f"expected a pad less than the kernel {self.kernel}, got {self.pad}",
+                f"a pad less than the kernel {self.kernel}",
+                self.pad,
             )
         self.rounding = math.floor if param.round_mode == param.FLOOR else math.ceil
 
@@ -84,7 +89,7 @@ class Pooling(Layer):
                 o - 1 if (o - 1) * s >= n + p else o
                 for o, n, p, s in zip(out, sizes, self.pad, self.stride, strict=True)
             ]
-        self.check(min(out) > 0, f"expected an input that the kernel {self.kernel} fits in, got sizes {list(sizes)}")
+        self.check(min(out) > 0, f"an input that the kernel {self.kernel} fits in", f"sizes {list(sizes)}")
         self.out = out
         # torch's own padding serves where it may (at most half a kernel) and yields Caffe's sizes
         ceil = self.rounding is math.ceil
@@ -204,7 +209,7 @@ class SPP(Layer):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.height = self.layer_param.spp_param.pyramid_height
-        self.check(self.height > 0, "expected a pyramid_height of at least 1, got 0")
+        self.check(self.height > 0, "a pyramid_height of at least 1", "0")
         self.sizes = None
 
     def level(self, level: int, sizes: Sequence[int]) -> Pooling:

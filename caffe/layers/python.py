@@ -36,13 +36,13 @@ class Python(Layer):
             module = importlib.import_module(param.module)
         except ModuleNotFoundError as error:
             if f"{param.module}.".startswith(f"{error.name}."):
-                raise CaffeError(f"{where}: module '{param.module}' was not found on sys.path") from None
+                raise CaffeError(where, f"module '{param.module}' on sys.path", "none of this name") from None
             raise
         cls = getattr(module, param.layer, None)
         if cls is None:
-            raise CaffeError(f"{where}: module '{param.module}' has no class '{param.layer}'")
+            raise CaffeError(where, f"a class '{param.layer}' in module '{param.module}'", "none of this name")
         if not (isinstance(cls, type) and issubclass(cls, PythonLayer)):
-            raise CaffeError(f"{where}: '{param.module}.{param.layer}' is no class derived from caffe.Layer")
+            raise CaffeError(where, "a class derived from caffe.Layer", f"'{param.module}.{param.layer}'")
         layer = cls(layer_param, phase, context)
         layer.param_str = param.param_str
         return layer

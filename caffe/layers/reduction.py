@@ -77,8 +77,9 @@ class ArgMax(Layer):
         classes = bottom[0].count_from(1) if self.axis is None else bottom[0].shape[self.axis]
         self.check(
             1 <= self.top_k <= classes,
-            "top_k must be at least 1 and less than or equal to the number of "
-            f"classes. Found top_k {self.top_k} of {classes}",
+            "top_k must be at least 1 and less than or equal to the number of classes",
+            f"1..{classes}",
+            self.top_k,
         )
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:

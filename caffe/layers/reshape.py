@@ -16,7 +16,7 @@ class Flatten(Layer):
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.flatten_param
         start, end = bottom[0].axis(param.axis), bottom[0].axis(param.end_axis)
-        self.check(start <= end, f"expected axis before or at end_axis, got axis {start} behind end_axis {end}")
+        self.check(start <= end, "axis before or at end_axis", f"axis {start} behind end_axis {end}")
         shape = bottom[0].shape
         top[0].reshape(*shape[:start], bottom[0].count_from(start, end + 1), *shape[end + 1 :])
         top[0].alias(bottom[0])
@@ -67,7 +67,9 @@ class Reshape(Flatten):
         else:
             self.check(
                 known == bottom[0].count,
-                f"output count must match input count: found shape {dims} for {bottom[0].count} elements",
+                "output count must match input count",
+                f"{bottom[0].count} elements",
+                f"shape {dims}",
             )
         top[0].reshape(*dims)
         top[0].alias(bottom[0])

@@ -74,12 +74,14 @@ class Slice(Layer):
         if self.points:
             self.check(
                 len(self.points) == len(top) - 1,
-                f"expected {len(top) - 1} slice points for {len(top)} tops, got {len(self.points)}",
+                f"{len(top) - 1} slice points for {len(top)} tops",
+                len(self.points),
             )
             edges = [0, *self.points, size]
             self.check(
                 all(a < b for a, b in zip(edges, edges[1:], strict=False)),
-                f"expected increasing slice points inside an axis of {size}, got {self.points}",
+                f"increasing slice points inside an axis of {size}",
+                self.points,
             )
         else:
             self.check(
@@ -130,8 +132,9 @@ class Concat(Layer):
             shape[self.axis] = self.sizes[-1]
             self.check(
                 list(blob.shape) == shape,
-                "All inputs must have the same shape, except at concat_axis. "
-                f"Found {bottom[0].shape_string} and {blob.shape_string}",
+                "All inputs must have the same shape, except at concat_axis",
+                f"as {bottom[0].shape_string}",
+                blob.shape_string,
             )
         shape[self.axis] = sum(self.sizes)
         top[0].reshape(*shape)
@@ -160,7 +163,7 @@ class Tile(Layer):
         param = self.layer_param.tile_param
         self.axis, self.tiles = bottom[0].axis(param.axis), param.tiles
         self.check(
-            param.HasField("tiles") and self.tiles > 0, f"Number of tiles must be positive. Found tiles {self.tiles}"
+            param.HasField("tiles") and self.tiles > 0, "Number of tiles must be positive", "tiles > 0", self.tiles
         )
         shape = list(bottom[0].shape)
         shape[self.axis] *= self.tiles

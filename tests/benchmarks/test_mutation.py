@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from scipy.stats import binomtest
 
 from benchmarks import mutation
 
@@ -60,6 +61,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(mutation, "ROOT", tmp_path)
     monkeypatch.setattr(mutation, "CALLS", tmp_path / ".git/calls")
     monkeypatch.setattr(mutation, "RESULTS", tmp_path / ".git/results.json")
+    monkeypatch.setattr(mutation, "EVERYWHERE", [])
     monkeypatch.setattr(mutation, "PACKAGES", {"small": (["small.py"], ["tests"])})
     return tmp_path
 
@@ -77,6 +79,7 @@ def test_the_mutants_of_a_file(small):
         assert len(lines) == 1, mutant
 
 
+@pytest.mark.slow
 def test_noticed_or_survived(small, capsys):
     """The tested function's mutants are noticed, but for those that its test cannot tell; the other's survive."""
     assert mutation.main(["measure", "--sample", "100", "--jobs", "1"]) == 0
@@ -89,7 +92,53 @@ def test_noticed_or_survived(small, capsys):
     assert survivors - {key for key in survivors if key.startswith("größer")} == {"within: 2 -> 3"}
     assert (small / "small.py").read_text(encoding="utf-8") == CODE
     page = mutation.page(mutation.load())
-    assert "| small | 14 | 14 | 0 | 7 | 7 | 50 % |" in page and "`small.py:within: 2 -> 3`" in page
+    assert "| small (14) | 0 | 14 | 7 | 0 | 50 % (27 to 73) | 0 | 7 |" in page and "`small.py:within: 2 -> 3`" in page
+
+
+@pytest.mark.slow
+def test_survivors_tried_again_leave_the_score_and_an_interrupted_sample_goes_on(small, monkeypatch):
+    """The new test of größer notices its mutants; the score stays that of the sample when it was drawn."""
+    assert mutation.main(["measure", "--sample", "5", "--jobs", "1"]) == 0
+    first = mutation.load()
+    (small / "tests/test_more.py").write_text(
+        "from small import größer\n\n\ndef test_größer():\n    assert größer(0) == ('ü', 1) and größer(5)[1] == 5\n"
+    )
+    assert mutation.main(["measure", "--sample", "14", "--jobs", "1"]) == 0
+    then = mutation.load()
+    assert len(first) == 5 and len(then) == 14 and all(then[key] == row for key, row in first.items())
+    assert mutation.main(["again", "--jobs", "1"]) == 0
+    after = mutation.load()
+    assert {k: r["at first"] for k, r in after.items()} == {k: r["result"] for k, r in then.items()}
+    assert {k for k, r in after.items() if r["result"] == "survived"} == {"small.py:within: 2 -> 3"}
+    before = sum(row["result"] == "survived" for row in then.values())
+    assert f"| small (14) | 0 | 14 | {14 - before} | 0 | " in mutation.page(after) and "| 0 | 1 |" in mutation.page(
+        after
+    )
+
+
+def test_a_mutant_that_never_ends_is_told_from_a_slow_machine(small, monkeypatch):
+    """Beyond the limit the same tests run without the mutant: what they need then is the measure."""
+    mutant = next(m for m in mutation.mutants("small.py") if m.change == "x <= LIMIT -> x < LIMIT")
+    answers, asked = [("timeout", 60.0), ("passed", 40.0), ("passed", 100.0)], []
+
+    class Tree:
+        folder = small
+
+        def run(self, arguments, limit, **variables):
+            asked.append((limit, (small / "small.py").read_text(encoding="utf-8") == CODE))
+            return answers[len(asked) - 1]
+
+    recorded = {"tests/test_small.py::test_within": {"seconds": 1.0, "calls": [f"small.py:{mutant.scope}"]}}
+    assert mutation.judge(mutant, "small", recorded, Tree())["result"] == "survived"
+    assert asked == [(63.0, False), (3600, True), (180.0, False)]
+    answers[2], asked[:] = ("timeout", 180.0), []
+    assert mutation.judge(mutant, "small", recorded, Tree())["result"] == "timeout"
+
+
+@pytest.mark.parametrize("count, total", [(0, 1), (0, 10), (9, 10), (10, 10), (37, 60), (200, 219)])
+def test_the_interval_of_wilson_is_that_of_scipy(count, total):
+    wanted = binomtest(count, total).proportion_ci(method="wilson")
+    assert mutation.wilson(count, total) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
 
 
 def test_a_sample_is_a_function_of_the_seed():

@@ -73,12 +73,12 @@ def test_windows_with_context_are_scored(tmp_path):
     for detection in found:
         np.testing.assert_allclose(detection["prediction"].sum(), 1, rtol=1e-5)
     assert net.detect_windows([]) == []
-    with pytest.raises(ValueError, match="outside the image of 20 x 24 pixels"):
+    with pytest.raises(ValueError, match="expected a part of the image of 20 x 24 pixels, got what lies outside"):
         net.detect_windows([(str(IMAGES / "rgb.png"), [(40, 40, 50, 50)])])
 
 
 def test_selective_search_says_what_it_needs(tmp_path):
-    with pytest.raises(ImportError, match="selective_search_ijcv_with_python not found"):
+    with pytest.raises(ImportError, match="expected the package selective_search_ijcv_with_python"):
         pycaffe_cases.scorer("Detector", str(tmp_path)).detect_selective_search([str(IMAGES / "rgb.png")])
 
 

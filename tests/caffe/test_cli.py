@@ -151,16 +151,16 @@ TRAIN = ("train", "-solver=solver.prototxt")
 @pytest.mark.parametrize(
     "prepare, arguments, words",
     [
-        (spoil_resume("[]"), RESUME, "s_iter_24.resume: not a readable resume file"),
-        (spoil_resume('{"iter": 24}'), RESUME, "s_iter_24.resume: not a readable resume file (KeyError: 'random')"),
-        (spoil_resume('{"iter": 24, "random": 3}'), RESUME, "s_iter_24.resume: not a readable resume file"),
-        (spoil_resume("{"), RESUME, "s_iter_24.resume: not a readable resume file"),
+        (spoil_resume("[]"), RESUME, "s_iter_24.resume: expected a readable resume file"),
+        (spoil_resume('{"iter": 24}'), RESUME, "expected a readable resume file, got KeyError: 'random'"),
+        (spoil_resume('{"iter": 24, "random": 3}'), RESUME, "s_iter_24.resume: expected a readable resume file"),
+        (spoil_resume("{"), RESUME, "s_iter_24.resume: expected a readable resume file"),
         (
             hdf5("w.solverstate.h5", iter=[3]),
             (*TRAIN, "-snapshot=w.solverstate.h5"),
-            "w.solverstate.h5: not a complete",
+            "w.solverstate.h5: expected a complete solverstate",
         ),
-        (hdf5("w.solverstate.h5", iter=3, history=3), (*TRAIN, "-snapshot=w.solverstate.h5"), "not a complete"),
+        (hdf5("w.solverstate.h5", iter=3, history=3), (*TRAIN, "-snapshot=w.solverstate.h5"), "a complete solverstate"),
         (
             hdf5("w.h5", x=3),
             (*TEST[:2], "-weights=w.h5"),
@@ -177,11 +177,11 @@ TRAIN = ("train", "-solver=solver.prototxt")
             TEST,
             "Cannot copy param 0 weights from layer 'ip2'; shape mismatch",
         ),
-        (edit_net("ip", "fc"), TEST, "none of its layers ['ip1', 'ip2'] is a layer of net 'small'"),
+        (edit_net("ip", "fc"), TEST, "net 'small', of ['fc1', 'fc2'], got ['ip1', 'ip2'] alone"),
         (edit_net("hdf5_data_param", "hdf_param"), TRAIN, 'has no field named "hdf_param"'),
         (edit_net("TanH", "Tanh"), TRAIN, "Unknown layer type: Tanh (known types: AbsVal, Accuracy"),
         (edit_net("train.txt", "missing.txt"), TRAIN, "Failed to open source file: missing.txt"),
-        (lambda: Path("train1.hdf5").unlink(), TRAIN, "1 of the 3 files listed in train.txt do not exist"),
+        (lambda: Path("train1.hdf5").unlink(), TRAIN, "got 1 that do not exist, the first ['train1.hdf5']"),
         (lambda: None, (*TRAIN, "-gpu=x"), "-gpu: expected ids such as 0,1 or 'all', got 'x'"),
         (lambda: None, (*TEST, "-iterations=0"), "-iterations: expected a positive number, got 0"),
         (

@@ -113,7 +113,7 @@ def test_command_without_graphviz_says_so_and_leaves_nothing(net_file, tmp_path,
     monkeypatch.setenv("PATH", str(tmp_path))
     out = tmp_path / "net.png"
     assert caffe.draw.main([str(net_file), str(out)]) == 1
-    assert "Graphviz's program dot not found" in capsys.readouterr().err
+    assert "expected Graphviz's program dot" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -105,7 +105,7 @@ def test_a_seed_gives_the_same_weights(name):
         ),
         ('type: "gaussian" std: 0', (2, 3), "expected a positive std, got 0"),
         ('type: "uniform" sparse: 2', (2, 3), "Sparsity not supported by this Filler (uniform)."),
-        ('type: "uniform"', (2, 0), "empty blob"),
+        ('type: "uniform"', (2, 0), "expected a blob with elements to fill"),
         ('type: "bilinear"', (2, 3, 4, 5), "expected 4 axes and a square kernel, got shape (2, 3"),
         ('type: "bilinear"', (2, 3), "expected 4 axes and a square kernel, got shape (2, 3"),
         ('type: "positive_unitball"', (), "expected at least one axis, got a scalar"),

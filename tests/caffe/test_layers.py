@@ -297,7 +297,7 @@ REFUSED = [  # text, shapes (or arrays) of the bottoms, what the message must na
     ('type: "Reshape" reshape_param { axis: 3 }', [(2, 3)], "axis 3 out of range"),
     ('type: "Reshape" reshape_param { axis: 1 num_axes: 2 }', [(2, 3)], "end_axis = axis + num_axes is out of range"),
     ('type: "Tile" tile_param { axis: 0 }', [(2, 3)], "Number of tiles must be positive"),
-    ('type: "ArgMax" argmax_param { top_k: 4 }', [(2, 3)], "Found top_k 4 of 3"),
+    ('type: "ArgMax" argmax_param { top_k: 4 }', [(2, 3)], "expected 1..3, got 4"),
     ('type: "BatchNorm"', [(3,)], "axis 1 out of range"),
     ('type: "BatchNorm" param { lr_mult: 1 }', [(3, 2)], "Cannot configure batch normalization statistics"),
     ('type: "Scale" scale_param { axis: 1 num_axes: 2 }', [(3, 2)], "extends past bottom[0]'s shape"),
@@ -310,7 +310,7 @@ REFUSED = [  # text, shapes (or arrays) of the bottoms, what the message must na
     ('type: "BatchReindex"', [(3, 2), (3, 1)], "expected indices along one axis, got shape 3 1"),
     ('type: "Filter"', [(3, 2), (3, 2)], "all axes but the first of size 1"),
     ('type: "Filter"', [(3, 2), (4,)], "same 0th dimension"),
-    ('type: "LRN" lrn_param { local_size: 4 }', [(1, 2, 3, 3)], "odd values for local_size; found 4"),
+    ('type: "LRN" lrn_param { local_size: 4 }', [(1, 2, 3, 3)], "for local_size: expected an odd number, got 4"),
     ('type: "LRN"', [(2, 3)], "must have 4 axes"),
     (
         'type: "Crop" crop_param { offset: 3 }',

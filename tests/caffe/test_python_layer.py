@@ -145,15 +145,15 @@ def test_parameters_are_learned_saved_and_shared(module):
 @pytest.mark.parametrize(
     "python_param, words",
     [
-        ('module: "no_such_module_here" layer: "Scale"', "module 'no_such_module_here' was not found on sys.path"),
-        ('module: "no_such.module" layer: "Scale"', "module 'no_such.module' was not found on sys.path"),
-        ('module: "json.no_such" layer: "Scale"', "module 'json.no_such' was not found on sys.path"),
+        ('module: "no_such_module_here" layer: "Scale"', "expected module 'no_such_module_here' on sys.path"),
+        ('module: "no_such.module" layer: "Scale"', "expected module 'no_such.module' on sys.path"),
+        ('module: "json.no_such" layer: "Scale"', "expected module 'json.no_such' on sys.path"),
         *(
             (f'module: "{name}" layer: "Scale"', "expected the name of a module on sys.path, got module '.*'")
             for name in ("", ".", "..", "..json", "json.", "json..tool", "a\\000b", "a\\nb")
         ),
-        ('module: "{module}" layer: "Scales"', "has no class 'Scales'"),
-        ('module: "{module}" layer: "NoLayer"', "no class derived from caffe.Layer"),
+        ('module: "{module}" layer: "Scales"', "expected a class 'Scales' in module"),
+        ('module: "{module}" layer: "NoLayer"', "expected a class derived from caffe.Layer"),
     ],
 )
 def test_what_is_no_layer_is_refused(python_param, words, module):
@@ -168,7 +168,7 @@ def test_the_log_says_what_is_imported_before_it_runs(module, tmp_path, capsys):
     (tmp_path / f"{module}.py").write_text("import sys; print('running', file=sys.stderr)\n" + LAYERS)
     net = f'layer {{ name: "p" type: "Python" top: "x" python_param {{ module: "{module}" layer: "NoLayer" }} }}'
     for ran in (True, False):
-        with pytest.raises(caffe.CaffeError, match="no class derived from caffe.Layer"):
+        with pytest.raises(caffe.CaffeError, match="expected a class derived from caffe.Layer"):
             make_net(net)
         lines = capsys.readouterr().err.splitlines()
         at = [k for k, line in enumerate(lines) if line.endswith(f"] importing {module} from {tmp_path}/{module}.py")]

@@ -354,7 +354,7 @@ def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
         ("none.solverstate", "File not found: none.solverstate"),
         ("cut.solverstate", "cut.solverstate: expected a binary SolverState, got"),
         ("text.solverstate.h5", "not an HDF5 file"),
-        ("long.solverstate", "Incorrect length of history blobs.: expected 1, got 2"),
+        ("long.solverstate", "Incorrect length of history blobs: expected 1, got 2"),
         ("without.solverstate", "File not found: gone.caffemodel"),
     ):
         with pytest.raises((caffe.CaffeError, CaffeFileError), match=re.escape(words)):

@@ -385,7 +385,7 @@ def test_a_full_disk_is_told_and_the_take_is_kept_when_there_is_room(started, mo
     room, made, prompter = started
 
     def full(*_):
-        raise atomic.WriteError("takes: expected free space, got a full disk")
+        raise atomic.WriteError("takes", "free space", "a full disk")
 
     monkeypatch.setattr(session, "write_file", full)
     view = until(prompter, room, "trouble")
