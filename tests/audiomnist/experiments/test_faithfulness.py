@@ -201,6 +201,7 @@ def test_the_conclusion_needs_more_than_amplitude_chance_and_energy(monkeypatch)
 
 def test_the_first_composite_stands_for_the_paper_s_rules(monkeypatch):
     monkeypatch.setattr(faithfulness.paper, "not_comparable", lambda *_: None)
+    monkeypatch.setattr(faithfulness, "DRAWS", 20)
     setting, claims = Setting(composites=("as good", "good", "bad")), []
     for task in ("digit", "gender", "accent"):
         measured = made_up(VALUES)
