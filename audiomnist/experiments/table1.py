@@ -155,7 +155,7 @@ def draw(answers: pd.DataFrame, seed: int = 0) -> Figure:
         axes.set_axis_off()
     for axes in grid[:, 0]:
         axes.set_ylabel("test accuracy (%)")
-    figure.legend(labels.values(), labels, loc="outside lower center", ncols=3, fontsize="small")
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=min(3, 1 + columns), fontsize="small")
     return figure
 
 
