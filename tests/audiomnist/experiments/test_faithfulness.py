@@ -238,3 +238,44 @@ def test_the_forest_plot_shows_scores_and_their_ends():
     heights = [marks.lines[0].get_ydata()[0] % 1 for marks in axes.containers if len(marks.lines[0].get_ydata())]
     assert len(set(np.round(heights, 3))) == len(heights) == 2
     assert [line.get_ydata()[0] for line in axes.lines if line.get_color() == "0.9"] == [0.5, 1.5, 2.5, 3.5]
+
+
+def curves_of(network, start):
+    """`Measured.curves` of the main variant and another one: what is known of each kind falls in its own way."""
+    rows = []
+    kinds = [("c", kind) for kind in (MOST, faithfulness.MAGNITUDE, MATCHED, RIVAL, LEAST)]
+    for number, (source, kind) in enumerate([*kinds, ("amplitude", MOST), ("random", MOST)], start=1):
+        for variant in VARIANTS:
+            for speaker in range(3):
+                for share in (0.0, 0.1, 0.5):
+                    known = 1 - share * number / 10 if variant == MAIN else 0.0
+                    rows.append(
+                        {"network": network, "task": "t", "split": 0, "units": variant[0], "replacement": variant[1],
+                         "source": source, "kind": kind, "speaker": f"{speaker}", "recording": "r", "share": share,
+                         "right": known, "margin": start * known, "energy": share / number}
+                    )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_the_curves_show_answers_margin_and_energy_of_the_main_variant():
+    """In the order of the frame, not of the alphabet; the margin in percent of that of whole recordings."""
+    frame = pd.concat([curves_of("Zebra", 4.0), curves_of("Ape", 2.0)], ignore_index=True)
+    figure = faithfulness.draw_curves(faithfulness.Measured(frame, pd.DataFrame()), "c", 0)
+    names = ["most relevant first", "largest |R| first", "random of equal energy", "relevant for the rival first",
+             "least relevant first", "largest amplitude first", "random"]  # fmt: skip
+    uppers, seconds = figure.axes[:2], [axes for axes in figure.axes if axes.get_ylabel().startswith("energy")]
+    assert [axes.get_title() for axes in uppers] == ["Zebra, t", "Ape, t"] and len(seconds) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    for upper, lower in zip(figure.axes[:2], figure.axes[2:4], strict=True):
+        for number, (name, percent) in enumerate(zip(names, upper.lines, strict=True), start=1):
+            assert percent.get_label() == name
+            wanted = [100 * (1 - share * number / 10) for share in (0, 0.1, 0.5)]
+            for line in (percent, lower.lines[number - 1]):
+                np.testing.assert_allclose(line.get_xdata(), [0, 10, 50])
+                np.testing.assert_allclose(line.get_ydata(), wanted)
+        assert upper.get_ylim() == (0, 103)
+    for second in figure.axes[4:]:
+        assert second.get_ylim() == (0, 103)
+        for number, line in enumerate(second.lines, start=1):
+            np.testing.assert_allclose(line.get_ydata(), [100 * share / number for share in (0, 0.1, 0.5)])
+            assert line.get_linestyle() == ":"
