@@ -437,6 +437,7 @@ def measure(
                 if time.monotonic() > end:
                     return
                 found = with_tree(judge, mutant, package, recorded[package])
+                results.update(load())  # another measurement may have written meanwhile
                 before = results.get(found["key"], {})
                 found["seed"] = before["seed"] if seed is None else seed
                 found["at first"] = before["at first"] if seed is None else found["result"]
