@@ -213,12 +213,14 @@ def conclusions(
             BELOW_ZERO,
             " points",
             not_applicable,
+            "gender: accuracy falls on scaled frequency axes",
         ),
         Conclusion(
             "scaled so, it falls below chance: the network is fooled",
             statistics.estimate(scaled, "right", seed, against=CHANCE).scaled(100),
             (-math.inf, 100 * CHANCE),
             not_applicable=not_applicable,
+            claim="gender: accuracy on scaled frequency axes is below chance",
         ),
         Conclusion(
             "the same factors swapped, which move the harmonics away from the other gender's, harm less",

@@ -9,14 +9,22 @@ et al. 2018.) Going down from the top is biased: what lies below still carries t
 another recording, and the map of energy.
 
 "Class-specific" is said of an explanation whose contrast (d) lies below 0.5 and which all new weights bring down to the
-level of another recording's (a). Classes are explained as pictures show them, from their score: of two classes with
-scores of opposite sign the same evidence speaks for one and against the other, a cosine of -1. Rank correlations are
-over what is not silent.
+level of another recording's (a). Rank correlations are over what is not silent.
+
+Of two classes the contrast decides nothing, so that a network with two is at best undecided, and (a) can only refute.
+Classes are explained as pictures show them, each from its own score, and what one gains the other loses: where the
+scores' signs differ, the cosine is negative though both pictures show the same evidence. Explaining the margin instead
+is no way out: a - b and b - a are one picture with two signs, a cosine of -1 whatever the network has learnt.
+
+100 recordings of each network and task are looked at, shared out among its splits, with five sets of new weights; of
+the demo's voices a few, with two.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +48,8 @@ from caffe_proto import read_net, read_weights
 from lrp import Network
 from lrp.baselines import explain, silence
 
-LIMIT = 6  # recordings of a run, by default: a first look
-SEEDS, FEW_SEEDS, MANY = 5, 2, 100  # sets of new weights: five for that many recordings or more, else two
+LIMIT, SEEDS = 100, 5  # recordings of a network and task, and sets of new weights, by default
+DEMO_LIMIT, FEW_SEEDS = 6, 2  # of a run of the demo's voices; as many sets where fewer than LIMIT recordings are chosen
 BASELINES = ("gradient", "gradient_x_input", "guided_backpropagation")  # one pass each
 AT_ONCE = 16  # recordings whose explanations are in memory at once
 TOP_DOWN, BOTTOM_UP, PERMUTED, ANOTHER, ENERGY = (
@@ -54,6 +62,10 @@ TOP_DOWN, BOTTOM_UP, PERMUTED, ANOTHER, ENERGY = (
 MEASURES = ("spearman_abs", "spearman", "ssim_abs")
 CONTRAST = 0.5  # cosine of two classes' explanations, below which they are different ones
 TOLERANCE = 0.1  # of a rank correlation, within which it is at the null's level
+DEMO = (
+    f"So that the demo is quick, it looks at {DEMO_LIMIT} recordings of a run with {FEW_SEEDS} sets of new weights; of "
+    f"other recordings it is {LIMIT} of a network and task, with {SEEDS}."
+)
 GROUP = ["network", "task", "method"]
 DRAWS = 2000  # of the bootstrap
 
@@ -61,8 +73,9 @@ DRAWS = 2000  # of the bootstrap
 @dataclass
 class Measured:
     """alike: a row for each run, recording, method, direction, number of new layers and seed: `MEASURES` between the
-    trained network's explanation and the other one. single: a row for each run, recording and method: contrast (cosine
-    of best and second class), complexity, and complexity_rise with all layers new (mean over seeds)."""
+    trained network's explanation and the other one. single: a row for each run, recording and method: classes (how many
+    there are), contrast (cosine of best and second class), complexity, and complexity_rise with all layers new (mean
+    over seeds)."""
 
     alike: pd.DataFrame
     single: pd.DataFrame
@@ -165,6 +178,7 @@ def measure_batch(
             _rows(
                 names,
                 method=method,
+                classes=scores.shape[1],
                 contrast=cosine(own[method], rival),
                 complexity=complexity[method],
                 complexity_rise=rise[method],
@@ -178,12 +192,21 @@ def permuted_run(run: TrainedRun) -> Network | None:
     return next((one.network for one in permuted_runs(run.setting) if one.run == run.run), None)
 
 
-def measure(runs: list[TrainedRun], limit: int | None = LIMIT) -> Measured:
+def extent(setting: Setting, splits: int) -> tuple[int | None, int]:
+    """(recordings of a run, None for all; sets of new weights) where a network and task has so many splits."""
+    if setting.limit is None:
+        return (DEMO_LIMIT, FEW_SEEDS) if paper.is_demo(setting.data) else (math.ceil(LIMIT / splits), SEEDS)
+    limit = setting.recordings(None)
+    return limit, SEEDS if limit is None or limit >= LIMIT else FEW_SEEDS
+
+
+def measure(runs: list[TrainedRun]) -> Measured:
     """Every run with every composite of the setting and every one of `BASELINES`."""
     similar, single = [], []
-    count = SEEDS if limit is None or limit >= MANY else FEW_SEEDS
+    splits = Counter((run.run.network, run.run.task) for run in runs)
     for run in tqdm(runs, unit="run", desc="sanity", disable=None):
         setting = run.setting
+        limit, count = extent(setting, splits[run.run.network, run.run.task])
         methods = [*setting.composites, *BASELINES]
         seeds = [setting.seed + k for k in range(count)]
         permuted = permuted_run(run)
@@ -212,12 +235,13 @@ def above_null(alike_: pd.DataFrame) -> pd.DataFrame:
     return (full - null).rename("above").reset_index()
 
 
-def verdict(contrast: Estimate, above: Estimate) -> str:
+def verdict(contrast: Estimate, above: Estimate, classes: int) -> str:
     """ "class-specific" where the intervals lie wholly below `CONTRAST` and `TOLERANCE`, "not class-specific" where one
-    lies wholly above, else "undecided"."""
-    if contrast.low > CONTRAST or above.low > TOLERANCE:
+    lies wholly above, else "undecided". Of two classes the contrast counts for nothing (see the module)."""
+    if above.low > TOLERANCE or (classes > 2 and contrast.low > CONTRAST):
         return "not class-specific"
-    return "class-specific" if contrast.high < CONTRAST and above.high < TOLERANCE else "undecided"
+    specific = classes > 2 and contrast.high < CONTRAST and above.high < TOLERANCE
+    return "class-specific" if specific else "undecided"
 
 
 def summary(measured: Measured, seed: int) -> pd.DataFrame:
@@ -240,8 +264,8 @@ def summary(measured: Measured, seed: int) -> pd.DataFrame:
         row = dict(zip(GROUP, group, strict=True))
         for name, one in found.items():
             row |= one.columns(name)
-        count = found["contrast"]
-        row |= {"verdict": verdict(found["contrast"], found["above_null"])}
+        count, classes = found["contrast"], int(single["classes"].iloc[0])
+        row |= {"classes": classes, "verdict": verdict(found["contrast"], found["above_null"], classes)}
         rows.append(row | {"recordings": count.recordings, "speakers": count.speakers})
     return pd.DataFrame(rows)
 
@@ -257,6 +281,12 @@ def findings(table: pd.DataFrame) -> list[str]:
             for _, row in own.iterrows()
         ]
         sentences.append(f"{network} on {task} ({own['recordings'].iloc[0]} recordings): {'; '.join(parts)}.")
+    for (network, task), _ in table[table["classes"] == 2].groupby(GROUP[:2], sort=False):
+        sentences.append(
+            f"{network} on {task} has two classes, whose contrast decides nothing: each is explained from its own "
+            "score, and what speaks for one speaks against the other. No explanation can be called class-specific "
+            "there; new weights can only refute it."
+        )
     if table["permuted"].isna().all():
         sentences.append(
             "No network trained on permuted labels was found: `audiomnist permute-labels data data_permuted`, then "
@@ -277,14 +307,16 @@ def conclusions(measured: Measured, table: pd.DataFrame, setting: Setting, runs:
     for _, row in table[~table["method"].isin(BASELINES)].iterrows():
         splits = single[(single["network"] == row["network"]) & (single["task"] == row["task"])]["split"].nunique()
         reason = reasons[row["network"], row["task"]]
-        of = f"{row['network']} on {row['task']}: {row['method']} is class-specific"
+        of = f"{row['network']} on {row['task']}: {row['method']}"
         for column, what, end in (
-            ("contrast", "the cosine between two classes", CONTRAST),
-            ("above_null", "what all new weights leave above another recording's", TOLERANCE),
+            ("contrast", "tells classes apart, by the cosine between two", CONTRAST),
+            ("above_null", "depends on what was learnt, by what all new weights leave above another's", TOLERANCE),
         ):
+            if column == "contrast" and row["classes"] == 2:
+                continue  # it decides nothing
             values = (row[column], row[f"{column}_low"], row[f"{column}_high"])
             found = Estimate(*map(float, values), splits, int(row["speakers"]), int(row["recordings"]))
-            checked.append(Conclusion(f"{of}, by {what}", found, (-np.inf, end), "", reason))
+            checked.append(Conclusion(f"{of} {what}", found, (-np.inf, end), "", reason))
     return checked
 
 
@@ -347,9 +379,11 @@ def draw_summary(table: pd.DataFrame) -> Figure:
         for row, (name, label, edge) in enumerate(kinds):
             axes, middle = grid[row, column], own[name].to_numpy()
             ends = np.abs(own[[f"{name}_low", f"{name}_high"]].to_numpy().T - middle)
-            axes.errorbar(middle, own["method"].map(rows), xerr=ends, fmt="o", markersize=4, color="C0", linewidth=1)
+            void = name == "contrast" and own["classes"].iloc[0] == 2
+            colour = "0.7" if void else "C0"
+            axes.errorbar(middle, own["method"].map(rows), xerr=ends, fmt="o", markersize=4, color=colour, linewidth=1)
             axes.axvline(0, color="0.7", linewidth=0.8)
-            if edge is not None:
+            if edge is not None and not void:
                 axes.axvline(edge, color="C3", linewidth=1, linestyle="--")
             axes.set_yticks(list(rows.values()), list(rows), fontsize="small")
             axes.set_ylim(-0.5, len(methods) - 0.5)
@@ -392,9 +426,8 @@ def by_layer(alike_: pd.DataFrame) -> pd.DataFrame:
 
 def make(setting: Setting) -> Outcome:
     """Every trained run checked; a picture of the margin for each task's first."""
-    limit = setting.recordings(LIMIT)
     runs = trained_runs(setting)
-    measured = measure(runs, limit)
+    measured = measure(runs)
     table = summary(measured, setting.seed)
     recordings = measured.single.drop_duplicates(["network", "task", "split", "recording"])
     count = f"{len(recordings)} recordings, {measured.alike['weights_seed'].nunique()} sets of new weights"
@@ -410,10 +443,11 @@ def make(setting: Setting) -> Outcome:
             "verdicts": (
                 draw_summary(table),
                 f"Contrast of classes, what all new weights leave above the level of another recording, and efficient "
-                f"MPRT ({count}; 95 % intervals by speakers). Dashed: the limits of the verdict.",
+                f"MPRT ({count}; 95 % intervals by speakers). Dashed: the limits of the verdict; grey: of two classes, "
+                "whose contrast decides nothing.",
             ),
         },
-        findings=findings(table),
+        findings=findings(table) + ([DEMO] if setting.limit is None and paper.is_demo(setting.data) else []),
         conclusions=conclusions(measured, table, setting, runs),
     )
     for network in dict.fromkeys(run.run.network for run in runs):

@@ -155,7 +155,7 @@ def draw(answers: pd.DataFrame, seed: int = 0) -> Figure:
         axes.set_axis_off()
     for axes in grid[:, 0]:
         axes.set_ylabel("test accuracy (%)")
-    figure.legend(labels.values(), labels, loc="outside lower center", ncols=3, fontsize="small")
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=min(3, 1 + columns), fontsize="small")
     return figure
 
 
@@ -176,7 +176,8 @@ def conclusions(answers: pd.DataFrame, runs: Sequence[TrainedRun], setting: Sett
         found = statistics.contrast(*both, "right", setting.seed).scaled(100)
         statement = f"on {task} the spectrogram network is more accurate than the waveform network"
         reason = paper.not_comparable(setting, runs, task, paper.NETWORKS)
-        checked.append(Conclusion(statement, found, ABOVE_ZERO, " points", reason))
+        claim = f"{task}: spectrograms serve better than waveforms"
+        checked.append(Conclusion(statement, found, ABOVE_ZERO, " points", reason, claim))
     return checked
 
 

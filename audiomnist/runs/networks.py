@@ -7,6 +7,7 @@ A template is a prototxt with `${name}` placeholders (string.Template), which `a
 
     train_list validate_list test_list   list files of the preprocessed folder
     validate_batch test_batch            batch sizes that cover their lists exactly
+    ignored_by_accuracy ignored_by_loss  what leaves out the rows that fill a padded list's last batch, or nothing
     label                                the label blob of the task, e.g. label_digit
     label_tops slice_points              one label blob for each column, and where the columns are cut apart
     silent_bottoms                       the label blobs that the task does not use

@@ -95,6 +95,17 @@ def list_name(run: RunName, part: str) -> str:
     return f"{NETWORKS[run.network].inputs}_{run.task}_{run.split}_{part}.txt"
 
 
+def padded_list(part: str) -> str:
+    """File name, in the run's folder, of such a list with rows behind it that fill the last batch, where it needs
+    some."""
+    return f"{part}.txt"
+
+
+def padding_name(run: RunName) -> str:
+    """File name of those rows, in the preprocessed folder."""
+    return f"{NETWORKS[run.network].inputs}_padding.hdf5"
+
+
 def snapshots(folder: Path, network: str) -> list[tuple[int, Path, Path]]:
     """(iteration, caffemodel, solverstate) of every snapshot that has both files, oldest first."""
     found = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from audiomnist.study.paper import CLAIMS
 from audiomnist.study.statistics import LEVEL, Estimate, holm, verdict
 
+PAPER = "the paper"  # a family's name; no experiment has a blank in its own
 ABOVE_ZERO, BELOW_ZERO = (0.0, math.inf), (-math.inf, 0.0)  # regions of contrasts
 
 
@@ -16,7 +18,8 @@ class Conclusion:
     """A claim of the paper (or one that must hold for it to be believed) and the estimate that it is judged by.
 
     The claim is that the true mean lies in `region`, whose ends are in the unit of `estimate` and may be infinite.
-    `not_applicable` says why the estimate is no evidence about the paper, None where it is.
+    `not_applicable` says why the estimate is no evidence about the paper, None where it is. `claim` is which of
+    `paper.CLAIMS` this is, None for a further question, or one without a test.
     """
 
     statement: str
@@ -24,13 +27,14 @@ class Conclusion:
     region: tuple[float, float]
     unit: str = " %"
     not_applicable: str | None = None
+    claim: str | None = None
 
     def verdict(self, p: float | None = None) -> str:
         """One of the four verdicts of `statistics`; p: adjusted for all tests beside it, where there is one."""
         return verdict(self.estimate, self.region, self.estimate.p if p is None else p, self.not_applicable)
 
-    def evidence(self, p: float | None = None) -> str:
-        """The numbers in one line; p: as in `verdict`."""
+    def evidence(self, p: float | None = None, tests: str = "") -> str:
+        """The numbers in one line, and why they are none; p: as in `verdict`, adjusted for `tests`, in words."""
         found, unit = self.estimate, self.unit
         if math.isnan(found.low):
             interval = "no interval: a split tests one speaker"
@@ -38,13 +42,9 @@ class Conclusion:
             interval = f"{100 * LEVEL:.0f} % interval {found.low:.2f} to {found.high:.2f}"
         parts = [f"{found.mean:.2f}{unit} ({interval})", f"claimed: {_region(self.region)}{unit}"]
         if found.p is not None:
-            parts.append(f"p = {found.p:.2g}" + ("" if p is None else f", after Holm {p:.2g}"))
+            parts.append(f"p = {found.p:.2g}" + ("" if p is None else f", after Holm {p:.2g} ({tests})"))
         parts.append(f"{found.speakers} speakers, {found.splits} split{'s' * (found.splits != 1)}")
-        return "; ".join(parts)
-
-    def __str__(self) -> str:
-        reason = f", because {self.not_applicable}" if self.not_applicable else ""
-        return f"{self.verdict()}{reason}: {self.statement} ({self.evidence()})"
+        return "; ".join(parts) + (f", because {self.not_applicable}" if self.not_applicable else "")
 
     def record(self) -> dict[str, object]:
         """The conclusion as JSON has it: null for what is no finite number."""
@@ -58,7 +58,7 @@ class Conclusion:
         low, high = record["region"]
         region = (-math.inf if low is None else low, math.inf if high is None else high)
         own = {key: record[key] for key in ("statement", "unit", "not_applicable")}
-        return cls(**own, estimate=Estimate(**found), region=region)
+        return cls(**own, claim=record.get("claim"), estimate=Estimate(**found), region=region)
 
 
 def _finite(value: float | None) -> float | None:
@@ -72,8 +72,22 @@ def _region(region: tuple[float, float]) -> str:
     return f"below {high:g}" if math.isinf(low) else f"{low:.2f} to {high:.2f}"
 
 
-def judge(conclusions: Sequence[Conclusion]) -> list[tuple[str, str]]:
-    """(verdict, evidence) of each, their p adjusted by Holm for all tests among them: one family, such as a page."""
-    tested = [index for index, one in enumerate(conclusions) if one.estimate.p is not None]
-    adjusted = dict(zip(tested, holm(conclusions[index].estimate.p for index in tested).tolist(), strict=True))
-    return [(one.verdict(adjusted.get(k)), one.evidence(adjusted.get(k))) for k, one in enumerate(conclusions)]
+def judge(conclusions: Mapping[str, Sequence[Conclusion]]) -> dict[str, list[tuple[str, str]]]:
+    """{experiment: (verdict, evidence) of each of its conclusions}, p adjusted by Holm within two kinds of families:
+    the paper's claims, of all experiments, and the further tests of each experiment."""
+    families: dict[str, list[Conclusion]] = {}
+    for name, own in conclusions.items():
+        for one in own:
+            if one.estimate.p is not None:
+                families.setdefault(PAPER if one.claim else name, []).append(one)
+    adjusted = {}
+    for name, family in families.items():
+        tests = len(CLAIMS) if name == PAPER else len(family)
+        said = f"{tests} tests of the paper's claims" if name == PAPER else f"{tests} further tests of this experiment"
+        for one, p in zip(family, holm((one.estimate.p for one in family), tests).tolist(), strict=True):
+            adjusted[id(one)] = p, said
+    none = (None, "")
+    return {
+        name: [(one.verdict(adjusted.get(id(one), none)[0]), one.evidence(*adjusted.get(id(one), none))) for one in own]
+        for name, own in conclusions.items()
+    }

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from audiomnist.corpus.layout import CorpusError
+from audiomnist.study.conclusion import judge
 from audiomnist.study.outcome import Experiment, Outcome
 from audiomnist.study.setting import ExperimentError, Setting
 from caffe_proto import UserError
@@ -53,7 +54,10 @@ class Made:
     def findings(self) -> None:
         """Print what was found, which of the paper's conclusions hold here, and what is to be checked in the paper."""
         checks = (f"To be checked: {text}" for text in self.outcome.unverified)
-        for text in (*self.outcome.findings, *self.outcome.conclusions, *checks):
+        own = self.outcome.conclusions
+        judged = zip(own, judge({self.experiment.name: own})[self.experiment.name], strict=True)
+        verdicts = (f"{verdict.capitalize()}: {one.statement} ({evidence})" for one, (verdict, evidence) in judged)
+        for text in (*self.outcome.findings, *verdicts, *checks):
             print(text)
 
 

@@ -176,7 +176,7 @@ def write(
     for stem, (columns, attributes) in outcome.arrays.items():
         with results.writing(folder / f"{stem}.hdf5", attributes) as file:
             file.append(columns)
-    judged = judge(outcome.conclusions)
+    judged = judge({experiment.name: outcome.conclusions})[experiment.name]
     record = {
         "title": experiment.title,
         "made_from": made_from,

@@ -52,6 +52,14 @@ PARTS_OF_THE_PAPER = (
     ),
 )
 
+# The paper's claims that have a test here, one family of tests whatever else is asked (see `statistics`)
+CLAIMS = (
+    *(f"{task}: spectrograms serve better than waveforms" for task in ("digit", "gender")),
+    "gender: accuracy falls on scaled frequency axes",
+    "gender: accuracy on scaled frequency axes is below chance",
+    *(f"{task}: relevance before {other}" for task in ("digit", "gender") for other in ("amplitude", "random")),
+)
+
 
 def _splits(splits: Splits, task: str) -> tuple | None:
     """The speakers of each part of each split of a task, whatever their order."""
@@ -66,9 +74,14 @@ def is_audiomnist(metadata: dict[str, dict]) -> bool:
     return 100 * same >= SAME * len(dates)
 
 
+def is_demo(data: Path) -> bool:
+    """Whether the recordings in this folder are the demo's synthetic speech."""
+    return (data / DEMO_MANIFEST).exists()
+
+
 def other_corpus(data: Path) -> str | None:
     """Why the recordings in this folder are not AudioMNIST, or None where they are (see the module)."""
-    if (data / DEMO_MANIFEST).exists():
+    if is_demo(data):
         return "the recordings are the demo's synthetic speech"
     try:
         known = is_audiomnist(read_metadata(data / META_NAME))

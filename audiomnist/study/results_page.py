@@ -1,7 +1,7 @@
 """One page of results, as HTML that needs no other file and as Markdown that links to the files beside it.
 
-It is made from what the experiments left behind (`outcome.json` and its files), and can be made again at any time. All
-tests of the page are one family: their p are Holm's, and so are the verdicts.
+It is made from what the experiments left behind (`outcome.json` and its files), and can be made again at any time. The
+tests of the paper's claims are judged together, whichever experiment they come from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from audiomnist.corpus.demo_corpus import MANIFEST as DEMO_MANIFEST
 from audiomnist.preprocessing.lists import REJECTED
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.render import solver_value
@@ -22,10 +21,10 @@ from audiomnist.signal.inputs import PERCENTILE
 from audiomnist.study.catalogue import catalogue
 from audiomnist.study.conclusion import Conclusion, judge
 from audiomnist.study.outcome import RECORD
-from audiomnist.study.paper import PARTS_OF_THE_PAPER
+from audiomnist.study.paper import CLAIMS, PARTS_OF_THE_PAPER, is_demo
 from audiomnist.study.paper import TITLE as PAPER
 from audiomnist.study.setting import Setting
-from audiomnist.study.statistics import NOT_APPLICABLE
+from audiomnist.study.statistics import ALPHA
 from audiomnist.study.trained import trained_runs
 from caffe_proto import read_solver, write_file
 
@@ -35,8 +34,9 @@ DIFFERENCES, PARTS = "What differs from the paper, and why", "The paper's parts,
 VERDICTS = (
     "Verdicts: an accuracy is reproduced where its 95 % interval over speakers lies within 2 points of the paper's, or "
     "within the paper's standard deviation if that is more; a direction, where the interval lies on its side and the "
-    "sign-flip test over speakers says so (Holm's p below 0.05 over all tests of this page). Not reproduced: the "
-    "interval lies wholly elsewhere. Undecided: neither. Not applicable: the numbers are no evidence about the paper."
+    f"sign-flip test over speakers says so (Holm's p below {ALPHA}, over the {len(CLAIMS)} tests of the paper's claims "
+    "or over the further tests of the same experiment). Not reproduced: the interval lies wholly elsewhere. Undecided: "
+    "neither. Not applicable: the numbers are no evidence about the paper."
 )
 PAPER_SPLITS = {"digit": 5, "gender": 4}
 SHOWN_ROWS = 12  # of a table; the CSV beside it has all
@@ -83,7 +83,7 @@ def sections(output: Path) -> list[Section]:
 def differences(setting: Setting) -> list[str]:
     """What is different from the paper here, and why, as sentences: read off the recordings and the runs."""
     found = []
-    if (setting.data / DEMO_MANIFEST).exists():
+    if is_demo(setting.data):
         found.append(
             "The recordings are synthetic speech of a demo, not people: the numbers show that the path works "
             "and say nothing about AudioMNIST."
@@ -163,13 +163,10 @@ def parts_of_the_paper(found: list[Section]) -> list[tuple[str, str, list[str]]]
 
 
 def judged(found: list[Section]) -> dict[str, list[tuple[Conclusion, str, str]]]:
-    """{section: its conclusions, each with verdict and evidence}, all tests of the page taken together."""
-    everything = [(section.name, one) for section in found for one in section.conclusions]
-    results: dict[str, list] = {section.name: [] for section in found}
-    for (name, one), (verdict, evidence) in zip(everything, judge([one for _, one in everything]), strict=True):
-        because = f", because {one.not_applicable}" if verdict == NOT_APPLICABLE else ""
-        results[name].append((one, verdict, f"{evidence}{because}"))
-    return results
+    """{section: its conclusions, each with verdict and evidence}, the paper's claims of all sections together."""
+    own = {section.name: section.conclusions for section in found}
+    said = judge(own)
+    return {name: [(one, *its) for one, its in zip(own[name], said[name], strict=True)] for name in own}
 
 
 def _cell(value: object) -> str:

@@ -199,6 +199,17 @@ def test_the_conclusion_needs_more_than_amplitude_chance_and_energy(monkeypatch)
     assert faithfulness.conclusions(made_up(VALUES, network="AlexNet"), [], setting) == []
 
 
+def test_the_first_composite_stands_for_the_paper_s_rules(monkeypatch):
+    monkeypatch.setattr(faithfulness.paper, "not_comparable", lambda *_: None)
+    monkeypatch.setattr(faithfulness, "DRAWS", 20)
+    setting, claims = Setting(composites=("as good", "good", "bad")), []
+    for task in ("digit", "gender", "accent"):
+        measured = made_up(VALUES)
+        measured.scores["task"] = task
+        claims += [one.claim for one in faithfulness.conclusions(measured, [], setting) if one.claim]
+    assert tuple(claims) == faithfulness.paper.CLAIMS[4:]
+
+
 def test_tables_by_speaker_are_means_of_their_recordings():
     measured = made_up(VALUES)
     table = faithfulness.by_speaker(measured.scores)

@@ -8,9 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audiomnist.corpus import permute_labels
-from audiomnist.corpus.layout import scan
-from audiomnist.corpus.metadata import META_NAME, read_metadata
 from audiomnist.experiments import sanity
 from audiomnist.explain.similarity import cosine
 from audiomnist.study.setting import Setting
@@ -91,6 +88,7 @@ def test_what_is_measured_of_a_batch(run, monkeypatch):
             for name in sanity.MEASURES:
                 np.testing.assert_allclose(part[part["direction"] == direction][name], wanted[name], atol=1e-6)
         rival = sanity.relevance(run.network, x, 1 - best, method)
+        assert single["classes"].unique().tolist() == [2]
         rows = single[single["method"] == method]
         np.testing.assert_allclose(rows["contrast"], cosine(relevance, rival), atol=1e-6)
         before, after = (sanity.histogram_entropy(np.abs(values)) for values in (relevance, other))
@@ -127,7 +125,40 @@ def between(low, high):
     ],
 )
 def test_verdicts(contrast, above, wanted):
-    assert sanity.verdict(between(*contrast), between(*above)) == wanted
+    assert sanity.verdict(between(*contrast), between(*above), 10) == wanted
+
+
+@pytest.mark.parametrize("contrast", [(-1.0, -0.9), (0.9, 1.0)])
+@pytest.mark.parametrize("above, wanted", [((-0.1, 0.05), "undecided"), ((0.2, 0.3), "not class-specific")])
+def test_of_two_classes_the_contrast_decides_nothing(contrast, above, wanted):
+    assert sanity.verdict(between(*contrast), between(*above), 2) == wanted
+
+
+def test_a_network_of_two_classes_is_undecided_with_the_reason(monkeypatch):
+    monkeypatch.setattr(sanity.paper, "not_comparable", lambda *_: None)
+    measured = made_up(0.15, 0.1, -0.9)
+    measured.single["classes"] = 2
+    table = sanity.summary(measured, 0)
+    assert table["verdict"].tolist() == ["undecided"]
+    assert "N on t has two classes, whose contrast decides nothing" in " ".join(sanity.findings(table))
+    (one,) = sanity.conclusions(measured, table, Setting(), [])
+    assert "depends on what was learnt" in one.statement
+    contrast, above = sanity.draw_summary(table).axes[:2]
+    assert len(contrast.lines) < len(above.lines)  # no limit is drawn
+
+
+@pytest.mark.parametrize(
+    "limit, demo, splits, wanted",
+    [
+        (None, False, 1, (100, 5)), (None, False, 4, (25, 5)), (None, False, 3, (34, 5)), (None, True, 1, (6, 2)),
+        (0, True, 1, (None, 5)), (100, False, 5, (100, 5)), (99, False, 1, (99, 2)), (3, True, 1, (3, 2)),
+    ],
+)  # fmt: skip
+def test_how_much_is_looked_at(tmp_path, limit, demo, splits, wanted):
+    if demo:
+        (tmp_path / "demo_corpus.json").touch()
+    assert sanity.extent(Setting(tmp_path, limit=limit), splits) == wanted
+    assert "6 recordings of a run with 2 sets" in sanity.DEMO
 
 
 def made_up(full, other, contrast):
@@ -146,7 +177,8 @@ def made_up(full, other, contrast):
                 values = {name: value + 0.02 * rng.normal() for name in sanity.MEASURES}
                 alike.append(about | {"direction": direction, "layers": layers, "weights_seed": 0} | values)
             single.append(
-                about | {"contrast": contrast + 0.02 * rng.normal(), "complexity": 3.0, "complexity_rise": 0.2}
+                about
+                | {"classes": 10, "contrast": contrast + 0.02 * rng.normal(), "complexity": 3.0, "complexity_rise": 0.2}
             )
     return sanity.Measured(pd.DataFrame(alike), pd.DataFrame(single))
 
@@ -174,28 +206,3 @@ def test_the_picture_shows_both_directions_and_the_null():
     table = sanity.summary(made_up(0.15, 0.1, 0.2), 0)
     contrast = sanity.draw_summary(table).axes[0]
     assert contrast.lines[0].get_xdata() == pytest.approx(0.2, abs=0.02)
-
-
-# --- permuted labels -------------------------------------------------------------------------------------------------
-
-
-def test_permuted_labels_keep_recordings_and_counts_and_forget_digits(small_study, tmp_path, capsys):
-    source = small_study / "data"
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assert permute_labels.main([str(source), str(tmp_path / name), "--seed", str(seed)]) == 0
-    recordings, _ = scan(source)
-    made = {name: scan(tmp_path / name)[0] for name in "abc"}
-    resolved = {n: {r.relative: str(r.path.resolve()) for r in own} for n, own in made.items()}
-    assert resolved["a"] == resolved["b"] != resolved["c"]
-    assert sorted(resolved["a"].values()) == sorted(str(r.path.resolve()) for r in recordings)
-    assert sorted((r.speaker, r.digit) for r in made["a"]) == sorted((r.speaker, r.digit) for r in recordings)
-    assert any(r.path.resolve().name != r.name for r in made["a"])
-    assert all(r.path.resolve().parent.name == r.speaker for r in made["a"])
-    before, after = (read_metadata(folder / META_NAME) for folder in (source, tmp_path / "c"))
-    genders = [[entry["gender"] for entry in meta.values()] for meta in (before, after)]
-    assert sorted(genders[0]) == sorted(genders[1]) and genders[0] != genders[1]
-    assert (tmp_path / "a" / "splits.json").read_bytes() == (source / "splits.json").read_bytes()
-    capsys.readouterr()
-    assert permute_labels.main([str(source), str(tmp_path / "a")]) == 1
-    assert capsys.readouterr().err.endswith("a: expected a folder that is not there yet, got one that is\n")
-    assert permute_labels.main([str(tmp_path / "nothing"), str(tmp_path / "d")]) == 1

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from audiomnist.experiments import table1
 from audiomnist.runs.summary import Result
@@ -64,8 +65,19 @@ def test_verdicts_follow_the_answers(comparable):
         "AudioNet on digit is as accurate as in the paper, 92.53 ± 2.04 %": "not reproduced",
         "on digit the spectrogram network is more accurate than the waveform network": "reproduced",
     }
+    claims = [c.claim for c in table1.conclusions(answers, [], Setting())]
+    assert claims == [None, None, paper.CLAIMS[0]]  # intervals alone are in no family of tests
     answers["network"] = answers["network"].map({"AlexNet": "AudioNet", "AudioNet": "AlexNet"})
     assert list(verdicts(answers).values())[-1] == "not reproduced"
+
+
+@pytest.mark.parametrize("tasks", [("digit",), ("digit", "gender")])
+def test_the_legend_fits_into_the_picture(tasks):
+    answers = pd.concat([made_up("AlexNet", task, {0: [0.9, 0.8, 0.7, 0.9]}) for task in tasks])
+    figure = table1.draw(answers)
+    FigureCanvasAgg(figure).draw()
+    extent = figure.legends[0].get_window_extent()
+    assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width
 
 
 def test_networks_are_compared_over_common_splits_only(comparable):

@@ -24,7 +24,7 @@ from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import RunName
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError
-from audiomnist.study import results_page, study
+from audiomnist.study import paper, results_page, study
 from audiomnist.study.conclusion import Conclusion
 from audiomnist.study.setting import Setting
 from audiomnist.study.statistics import Estimate
@@ -239,14 +239,16 @@ def outcome(folder, name, conclusions):
     (folder / name / "outcome.json").write_text(json.dumps(record))
 
 
-def test_all_tests_of_the_page_are_one_family_and_green_is_only_what_is_reproduced(tmp_path, monkeypatch):
+def test_the_paper_s_claims_are_one_family_on_the_page_and_green_is_only_what_is_reproduced(tmp_path, monkeypatch):
+    claims = iter(paper.CLAIMS)
+
     def claim(text, p, low, high, reason=None):
         found = Estimate((low + high) / 2, low, high, 5, 60, 600, p)
-        return Conclusion(text, found, (0, math.inf), " points", reason)
+        return Conclusion(text, found, (0, math.inf), " points", reason, p and next(claims))
 
     monkeypatch.setattr(results_page, "differences", lambda setting: [])
     monkeypatch.setattr(results_page, "SHOWN_TABLES", {})
-    # alone each of the first two is significant; together they are not
+    # alone each of the first two is significant; among eight they are not
     outcome(tmp_path, "gender_hypothesis", [claim("one <b>", 0.03, 1, 2), claim("three", 0.001, 1, 2)])
     outcome(tmp_path, "table1", [claim("two", 0.04, 1, 2), claim("four", None, -2, -1), claim("five", 1e-4, 1, 2, "x")])
     page = results_page.page(tmp_path, Setting())
@@ -258,7 +260,7 @@ def test_all_tests_of_the_page_are_one_family_and_green_is_only_what_is_reproduc
     assert set(found) == {"Undecided", "Not reproduced", "Not applicable", "Reproduced"}
     green = re.search(r"([^{}]*)\{ color: #070; \}", results_page.STYLE)[1].split()
     assert green == [".reproduced"]
-    assert "p = 0.03, after Holm 0.06" in page and ", because x" in page
+    assert "p = 0.03, after Holm 0.18 (8 tests of the paper&#x27;s claims)" in page and ", because x" in page
     markdown = results_page.markdown(tmp_path, Setting())
     assert "- **Undecided**: two (" in markdown and "- **Reproduced**: three (" in markdown
 

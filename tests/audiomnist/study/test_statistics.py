@@ -10,6 +10,7 @@ import scipy.stats
 
 from audiomnist.study import statistics
 from audiomnist.study.conclusion import ABOVE_ZERO, Conclusion, judge
+from audiomnist.study.paper import CLAIMS
 from audiomnist.study.statistics import Estimate
 
 
@@ -173,8 +174,10 @@ def test_other_recordings_are_not_dropped_unseen():
 
 
 def test_holm_rejects_what_the_step_down_procedure_rejects():
-    # statsmodels 0.15: multipletests([.01, .04, .03, .005, .5], method="holm")[1]
+    # statsmodels 0.15.0 says so of multipletests([.01, .04, .03, .005, .5], method="holm")[1]
     assert statistics.holm([0.01, 0.04, 0.03, 0.005, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.5])
+    # and of these five with three more of p = 1
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005, 0.5], 8) == pytest.approx([0.07, 0.2, 0.18, 0.04, 1])
     assert statistics.holm([]).tolist() == [] and statistics.holm([0.9, 0.8]).tolist() == [1, 1]
     rng = np.random.default_rng(0)
     for _ in range(200):
@@ -210,19 +213,40 @@ def test_the_four_verdicts(low, high, p, expected):
     assert statistics.verdict(found, region, p, "the demo") == "not applicable"
 
 
-def test_conclusions_are_judged_as_one_family_and_survive_being_written():
-    def one(p, low=1.0, reason=None):
-        return Conclusion("so", Estimate(2.0, low, 3.0, 5, 60, 600, p), ABOVE_ZERO, " points", reason)
+def one(p, low=1.0, reason=None, claim=None):
+    return Conclusion("so", Estimate(2.0, low, 3.0, 5, 60, 600, p), ABOVE_ZERO, " points", reason, claim)
 
+
+def verdicts(judged):
+    return {name: [verdict for verdict, _ in own] for name, own in judged.items()}
+
+
+def test_an_experiment_s_conclusions_are_judged_as_one_family_and_survive_being_written():
     family = [one(0.03), one(0.04), one(None), one(0.001, reason="it is the demo"), one(0.0001, math.nan)]
     expected = ["undecided", "undecided", "reproduced", "not applicable", "undecided"]
-    assert [verdict for verdict, _ in judge(family)] == expected
+    judged = judge({"a": family})
+    assert verdicts(judged) == {"a": expected}
     assert one(0.03).verdict() == "reproduced"  # alone
-    assert judge(family)[0][1] == (
-        "2.00 points (95 % interval 1.00 to 3.00); claimed: above 0 points; p = 0.03, after Holm 0.06; 60 speakers, "
-        "5 splits"
+    assert judged["a"][0][1] == (
+        "2.00 points (95 % interval 1.00 to 3.00); claimed: above 0 points; p = 0.03, after Holm 0.06 (4 further tests "
+        "of this experiment); 60 speakers, 5 splits"
     )
-    for conclusion in family:
+    assert judged["a"][3][1].endswith("5 splits, because it is the demo")
+    for conclusion in [*family, one(0.03, claim=CLAIMS[0])]:
         again = Conclusion.from_record(conclusion.record())
-        assert str(again) == str(conclusion)
+        assert repr(again) == repr(conclusion)
         assert again.region == ABOVE_ZERO and again.estimate.p == conclusion.estimate.p
+
+
+def test_the_paper_s_claims_are_one_family_however_many_are_tested_and_whatever_else_is():
+    first, second = one(0.005, claim=CLAIMS[0]), one(0.007, claim=CLAIMS[1])
+    alone = judge({"a": [first]})
+    assert "p = 0.005, after Holm 0.04 (8 tests of the paper's claims)" in alone["a"][0][1] and len(CLAIMS) == 8
+    assert verdicts(judge({"a": [first], "b": [second]})) == {"a": ["reproduced"], "b": ["reproduced"]}
+    assert verdicts(judge({"b": [second]})) == {"b": ["undecided"]}  # 8 x 0.007, and 7 x 0.007 beside the first
+    further = {"a": [first], "b": [second, one(0.03)], "c": [one(0.9) for _ in range(50)] + [one(0.02)]}
+    judged = verdicts(judge(further))
+    assert judged["a"] == ["reproduced"] and judged["b"] == ["reproduced", "reproduced"]
+    assert judged["c"][-1] == "undecided"
+    without = verdicts(judge({name: further[name] for name in "ab"}))
+    assert without == {name: judged[name] for name in "ab"}  # an experiment more changes nothing
