@@ -44,8 +44,8 @@ SHOWN_TABLES = {  # whose numbers are read rather than seen: experiment -> (tabl
     "table1": (
         "table1",
         [
-            *("network", "task", "splits", "speakers", "recordings", "accuracy", "low", "high"),
-            *("paper_mean", "paper_std", "difference"),
+            *("network", "task", "accuracy", "low", "high", "paper_mean", "paper_std", "difference"),
+            *("splits", "speakers", "recordings"),
         ],
     ),
     "corpus": ("summary", ["quantity", "ours", "paper"]),
