@@ -3,8 +3,9 @@
     python environment.py [EXTRA ...]
 
 Reads the dependencies of pyproject.toml, and those of the extras (or dependency groups) that are named. Exit status 0:
-all there. 1: not, and one line says what is missing. Dependencies are `name>=version` or `name`; nothing else is needed
-here, and so nothing else is understood.
+all there. 1: not, and one line says what is missing. Dependencies are `name>=version` or `name`, for some with the
+oldest Python that does without (`; python_version < "3.11"`); nothing else is needed here, and so nothing else is
+understood.
 """
 
 import re
@@ -40,10 +41,12 @@ def read_requirements(path, extras):
                 lines.append(line)
     requirements = []
     for line in lines:
-        match = re.match(r"([A-Za-z0-9._-]+)(?:>=(\d+(?:\.\d+)*))?$", line)
+        match = re.match(r"([\w.-]+)(?:>=(\d+(?:\.\d+)*))?(?:; python_version < \"(\d+\.\d+)\")?$", line, re.ASCII)
         if match is None:
             sys.exit(f"{path}: expected name>=version, got `{line}`")
-        requirements.append((match.group(1), match.group(2) and release(match.group(2))))
+        name, minimum, without = match.groups()
+        if without is None or sys.version_info[:2] < release(without):
+            requirements.append((name, minimum and release(minimum)))
     return requirements
 
 

@@ -15,6 +15,7 @@ ENVIRONMENT_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly ENVIRONMENT_ROOT
 readonly ENVIRONMENT_VENV="$ENVIRONMENT_ROOT/.venv"
 export PYTHONSAFEPATH=1
+set -o pipefail # an installation that fails is seen behind the pipe that shows its progress
 
 # environment_say TEXT: a line of progress or the reason of a failure
 environment_say() {

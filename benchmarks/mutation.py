@@ -78,7 +78,7 @@ PACKAGES = {
     "experiments": (["audiomnist/experiments/*.py"], EXPERIMENTS_TESTS),
     "recording": (["audiomnist/recording/*.py"], ["tests/audiomnist/recording"]),
 }  # fmt: skip
-EVERYWHERE = ["tests/test_values.py"]  # tests that concern every package
+EVERYWHERE = ["tests/test_values.py", "tests/audiomnist/test_options.py"]  # tests that concern every package
 GENERATED = {"caffe_proto/caffe_pb2.py"}
 ELSEWHERE = 120  # seconds of tests that start processes of their own, where it is not seen what they reach
 LEFT_OUT = "not bvlc and not cuda and not slow"
@@ -316,16 +316,21 @@ def chosen_tests(mutant: Mutant, recorded: dict) -> Iterator[list[str]]:
     place = f"{mutant.file}:{mutant.scope}"
     by_time = sorted(recorded, key=lambda test: recorded[test]["seconds"])
     reaching = [test for test in by_time if not mutant.scope or place in recorded[test]["calls"]]
-    by_file = Counter()
-    for test in reaching:
-        by_file[test.split("::")[0]] += recorded[test]["seconds"]
-    yield sorted(reaching, key=lambda test: by_file[test.split("::")[0]])  # what a file shares is made once
+    yield by_file(reaching, recorded)
     others, spent = [], 0.0
     for test in by_time:
         if "a process" in recorded[test]["calls"] and test not in reaching and spent < ELSEWHERE:
             others.append(test)
             spent += recorded[test]["seconds"]
-    yield others
+    yield by_file(others, recorded)
+
+
+def by_file(tests: list[str], recorded: dict) -> list[str]:
+    """The tests by file, since what a file shares is made once then; the file that takes least comes first."""
+    seconds = Counter()
+    for test in tests:
+        seconds[test.split("::")[0]] += recorded[test]["seconds"]
+    return sorted(tests, key=lambda test: (seconds[test.split("::")[0]], test.split("::")[0]))
 
 
 def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:

@@ -41,7 +41,7 @@ def fill(blob: Blob, param: caffe_pb2.FillerParameter, generator: torch.Generato
     try:
         FILLERS[param.type](values, param, generator)
     except CaffeError as error:
-        raise CaffeError(f"{where}: {param.type} filler", error.expected, error.got) from None
+        raise CaffeError.at(f"{where}: {param.type} filler", error) from None
     blob.value.copy_(values)
 
 

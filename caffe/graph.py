@@ -73,7 +73,7 @@ def check_labels(net: Net) -> None:
                         _read_labels(net.nodes[reader], path, feeds, torch.full_like(chunk, number))
                     except CaffeError as error:
                         row = feeds[0].describe_row(number) if feeds else "constant data"
-                        raise CaffeError(f"{row}: {error.place}", error.expected, error.got) from None
+                        raise CaffeError.at(row, error) from None
                 raise
 
 

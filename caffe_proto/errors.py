@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copyreg
+from typing import TypeVar
+
+Kind = TypeVar("Kind", bound="UserError")
 
 
 def sentence(place: object, expected: object, got: object) -> str:
@@ -24,6 +27,11 @@ class UserError(Exception):
     def __init__(self, place: object, expected: object = "", got: object = ""):
         self.place, self.expected, self.got = map(str, (place, expected, got))
         super().__init__(sentence(place, expected, got) if self.expected else self.place)
+
+    @classmethod
+    def at(cls: type[Kind], place: object, error: UserError) -> Kind:
+        """An error of this kind with what `error` says, and `place` before its place."""
+        return cls(": ".join(filter(None, (str(place), error.place))), error.expected, error.got)
 
     def __reduce__(self) -> tuple:
         """Pickled without a call of `__init__`, whose arguments subclasses change: worker processes raise them too."""

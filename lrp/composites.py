@@ -120,11 +120,12 @@ def _parse(path: str) -> object:
     try:
         if os.path.splitext(path)[1].lower() == ".json":
             return json.loads(content)
-        import tomllib
+        try:
+            import tomllib
+        except ModuleNotFoundError:  # before Python 3.11
+            import tomli as tomllib
 
         return tomllib.loads(content.decode("utf-8"))
-    except ImportError:
-        raise LRPError(path, "a JSON file", "a TOML file, which needs Python 3.11") from None
     except ValueError as error:
         raise LRPError(path, "valid TOML or JSON", error) from None
 

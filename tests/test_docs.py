@@ -8,6 +8,7 @@ import pytest
 
 import caffe
 from caffe.cli import make_parser
+from tests.test_house import FLOORS
 
 ROOT = Path(__file__).parents[1]
 ENGINE = (ROOT / "docs/engine.md").read_text(encoding="utf-8")
@@ -93,3 +94,20 @@ def test_the_environment_variables_are_those_that_the_engine_reads():
         for name in re.findall(r"\b(?:CAFFE_[A-Z0-9_]+|GLOG_\w+)", flat(path))
     }
     assert set(re.findall(r"^\| `(\w+)`", section("7.1"), flags=re.MULTILINE)) == read
+
+
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+
+
+def test_what_the_architecture_names_exists():
+    named = {name for name in re.findall(r"`([\w./]+)`", ARCHITECTURE) if "/" in name or Path(name).suffix}
+    files = {name for name in named if "audiomnist." not in name}
+    assert len(files) > 40
+    places = (ROOT, ROOT / "caffe_proto")
+    assert not [name for name in files if not any((place / name).exists() for place in places)]
+
+
+def test_the_floors_of_the_architecture_are_those_that_are_held():
+    listed = re.search(r"## Floors(.*?)\n## ", ARCHITECTURE, flags=re.DOTALL)[1]
+    heads = [item.partition(":")[0] for item in re.split(r"^\d+\. ", listed, flags=re.MULTILINE)[1:]]
+    assert re.findall(r"`([\w.]+)`", " ".join(heads)) == FLOORS

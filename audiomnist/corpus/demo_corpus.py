@@ -6,7 +6,7 @@ Sixty speakers with AudioMNIST's numbers and genders (so that its splits apply) 
 speaker is a voice variant, an accent, a pitch, a rate, a length of the vocal tract, a loudness and a room's noise; a
 repetition varies most of these a little. The corpus shows that everything works; it does not stand in for real speech.
 
-eSpeak NG is GPL-3. Only this file loads it, as a tool, from the `espeakng-loader` wheel (requirements-demo.txt).
+eSpeak NG is GPL-3. Only this file loads it, as a tool, from the `espeakng-loader` wheel (the extra `demo`).
 """
 
 from __future__ import annotations

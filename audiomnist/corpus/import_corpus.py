@@ -44,7 +44,7 @@ THRESHOLD_DB = -40.0  # dB, relative to the loudest frame: below it is silence
 
 
 @dataclass(frozen=True)
-class Take:
+class SourceFile:
     """One file of the folder that is imported."""
 
     path: Path
@@ -68,20 +68,20 @@ def compile_pattern(pattern: str) -> re.Pattern:
     return re.compile(texts[0] + "".join(field + text for field, text in zip(fields, texts[1:], strict=True)))
 
 
-def find_takes(source: Path, pattern: str) -> tuple[list[Take], list[str]]:
+def find_files(source: Path, pattern: str) -> tuple[list[SourceFile], list[str]]:
     """The files whose path below `source` fits the pattern, and the WAV files that do not."""
     if not source.is_dir():
         raise CorpusError(source, "a folder of recordings", "none")
-    expression, takes, others = compile_pattern(pattern), [], []
+    expression, files, others = compile_pattern(pattern), [], []
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source).as_posix()
         if match := expression.fullmatch(relative):
-            takes.append(Take(path, match["speaker"], int(match["digit"]), int(match["repetition"])))
+            files.append(SourceFile(path, match["speaker"], int(match["digit"]), int(match["repetition"])))
         elif path.suffix.lower() == ".wav":
             others.append(relative)
-    if not takes:
+    if not files:
         raise CorpusError(source, f"recordings named {pattern!r} (see --pattern)", "none")
-    return takes, others
+    return files, others
 
 
 def speech_limits(samples: np.ndarray, rate: int) -> tuple[int, int]:
@@ -120,20 +120,20 @@ def import_corpus(
 
     `speakers` are the metadata of the speakers by their names in `source`; "unknown" is the gender of all others.
     """
-    takes, log = find_takes(source, pattern)
+    files, log = find_files(source, pattern)
     log = [f"{name}: does not fit {pattern!r}; left out" for name in log]
     if destination.exists() and any(destination.iterdir()):
         raise CorpusError(destination, "a new or empty folder", "one with files")
-    names = sorted({take.speaker for take in takes})
+    names = sorted({file.speaker for file in files})
     width = max(2, len(str(len(names))))
     numbers = {name: f"{i + 1:0{width}d}" for i, name in enumerate(names)}
     seen: dict[tuple, Path] = {}
-    for take in takes:
-        key = (take.speaker, take.digit, take.repetition)
+    for file in files:
+        key = (file.speaker, file.digit, file.repetition)
         if key in seen:
             got = f"those of {seen[key]} again"
-            raise CorpusError(take.path, "a digit, speaker and repetition of its own", got)
-        seen[key] = take.path
+            raise CorpusError(file.path, "a digit, speaker and repetition of its own", got)
+        seen[key] = file.path
     for number in numbers.values():
         make_folder(destination / number)
     meta = {}
@@ -142,10 +142,10 @@ def import_corpus(
             log.append(f"{META_NAME}: speaker {name} has no known gender; write male or female into the file")
         meta[number] = {"gender": "unknown", **speakers.get(name, {}), "name": name}
     write_file(destination / META_NAME, (json.dumps(meta, indent=4, ensure_ascii=False) + "\n").encode())
-    for take in tqdm(takes, unit="rec", desc="importing"):
-        number = numbers[take.speaker]
-        name = f"{take.digit}_{number}_{take.repetition}.wav"
-        blob = take.path.read_bytes()
+    for file in tqdm(files, unit="rec", desc="importing"):
+        number = numbers[file.speaker]
+        name = f"{file.digit}_{number}_{file.repetition}.wav"
+        blob = file.path.read_bytes()
         if trim:
             try:
                 blob, before, after = trimmed(blob)
@@ -154,7 +154,7 @@ def import_corpus(
             except RecordingError as error:
                 log.append(f"{number}/{name}: {error} (copied as it is)")
         write_file(destination / number / name, blob)
-    return len(takes), log
+    return len(files), log
 
 
 @door("import-corpus")

@@ -70,7 +70,7 @@ def warning(where: str, expected: str, got: str, known: bool = False) -> Finding
 
 
 @dataclass(frozen=True)
-class Sound:
+class SoundFacts:
     """The facts about one recording, or why it cannot be used."""
 
     recording: Recording
@@ -83,31 +83,31 @@ class Sound:
     digest: str = ""  # of the samples
 
 
-def listen(recording: Recording) -> Sound:
+def listen(recording: Recording) -> SoundFacts:
     """Read one recording and try to preprocess it."""
     try:
         blob = recording.path.read_bytes()
         samples, rate = read_wav(blob)
         network_inputs(blob, recording.name)
     except OSError as failure:
-        return Sound(recording, ("a readable file", failure.strerror or str(failure)))
+        return SoundFacts(recording, ("a readable file", failure.strerror or str(failure)))
     except RecordingError as failure:
-        return Sound(recording, (failure.expected, failure.got))
+        return SoundFacts(recording, (failure.expected, failure.got))
     place = blob.index(b"fmt ") + 8
     channels, bits = (int.from_bytes(blob[place + i : place + i + 2], "little") for i in (2, 14))
     starts, stops = clipped_runs(samples)
     clipped = int((stops - starts).max(initial=0))
     digest = hashlib.sha256(samples.tobytes()).hexdigest()
-    return Sound(recording, None, rate, len(samples) / rate, channels, bits, clipped, digest)
+    return SoundFacts(recording, None, rate, len(samples) / rate, channels, bits, clipped, digest)
 
 
-def check_sounds(sounds: Sequence[Sound]) -> list[Finding]:
+def check_sounds(sounds: Sequence[SoundFacts]) -> list[Finding]:
     """Errors of single recordings; warnings about clipping, length, formats and duplicates."""
     findings = [error(Defect(s.recording.relative, *s.defect)) for s in sounds if s.defect]
     usable = [s for s in sounds if not s.defect]
     formats = Counter((s.rate, s.bits, s.channels) for s in usable)
     usual = formats.most_common(1)[0][0] if formats else None
-    by_digest: dict[str, list[Sound]] = defaultdict(list)
+    by_digest: dict[str, list[SoundFacts]] = defaultdict(list)
     for sound in usable:
         where = sound.recording.relative
         by_digest[sound.digest].append(sound)
@@ -246,7 +246,7 @@ def known_recordings(recordings: Iterable[Recording], corrections: Corrections) 
     ]
 
 
-def summary(source: Path, sounds: Sequence[Sound], meta: Mapping[str, Mapping], corrected: Sequence[str]) -> dict:
+def summary(source: Path, sounds: Sequence[SoundFacts], meta: Mapping[str, Mapping], corrected: Sequence[str]) -> dict:
     """The numbers of a corpus, JSON-able."""
     usable = [s for s in sounds if not s.defect]
     seconds = [s.seconds for s in usable]

@@ -108,7 +108,7 @@ def _colourbar(figure: Figure | SubFigure, axes: Axes | Sequence[Axes], end: flo
     from matplotlib.colors import Normalize
 
     bar = figure.colorbar(ScalarMappable(Normalize(-end, end), COLOURS), ax=axes, extend="both", pad=0.02)
-    bar.set_label("relevance R")
+    bar.set_label("R (red: for, blue: against)")
 
 
 def draw_spectrogram(
@@ -237,7 +237,10 @@ def compare(
         figure.suptitle(title, fontsize="medium")
     cells = list(figure.subfigures(rows, columns, squeeze=False).ravel())
     if spectrogram:
-        draw_spectrogram_alone(cells.pop(0).subplots(), data, geometry)
+        alone = cells.pop(0)
+        axes = alone.subplots()
+        draw_spectrogram_alone(axes, data, geometry)
+        alone.colorbar(axes.get_images()[0], ax=axes, label="level (dB)")  # and as much room as beside it
     for part, relevance, text in zip(cells, relevances, texts, strict=False):
         if line:
             axes, zoom = part.subplots(1, 2, width_ratios=(2, 1))

@@ -63,7 +63,7 @@ def draw(explanation: Explanation, item: int = 0) -> Figure:
     """Relevance of one item over its spectrogram, waveform or image, with its caption. Raises LRPError."""
     recording, item = _item(explanation, item)
     title = os.path.basename(recording.sources[item]) if recording.sources else ""
-    caption = drawing.caption(explanation, item)
+    caption = drawing.caption(explanation, item, geometry=recording.geometry)
     return drawing.compare(recording.data[item], [explanation.relevance[item]], [caption], title, recording.geometry)
 
 

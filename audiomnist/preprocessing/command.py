@@ -68,17 +68,17 @@ def preprocess(
         for speaker in {r.speaker for r in labels}:
             make_folder(destination / speaker)
         journal = Journal(destination / JOURNAL)
-        work = [Job(r, row, journal.made_from.get(r.relative)) for r, row in labels.items()]
+        work = [Job(r, row, journal.fingerprints.get(r.relative)) for r, row in labels.items()]
         check_space(destination, work, len(splits.columns))
         usable = set()
         with journal, tqdm(total=len(work), unit="rec", desc="preprocessing", smoothing=0.05) as bar:
             task = partial(process, destination=destination, seed=seed)
-            for outcome in spread(task, work, jobs, PRELOADED):
-                if outcome.defect:
-                    defects.append(outcome.defect)
+            for done in spread(task, work, jobs, PRELOADED):
+                if done.defect:
+                    defects.append(done.defect)
                 else:
-                    journal.record(outcome.recording, outcome.made_from)
-                    usable.add(outcome.recording)
+                    journal.record(done.recording, done.fingerprint)
+                    usable.add(done.recording)
                 bar.update()
             journal.flush()
         rows = [(r, row) for r, row in labels.items() if r in usable]
@@ -108,7 +108,7 @@ def preprocess(
 def check_space(destination: Path, work: list[Job], columns: int) -> None:
     """Fail before the work begins when the free space will not do. Raises WriteError."""
     each = sum(file_size(network, columns) for network in NETWORKS)
-    needed = each * sum(job.made_from is None for job in work)
+    needed = each * sum(job.fingerprint is None for job in work)
     free = shutil.disk_usage(destination).free
     if needed > free:
         raise WriteError(destination, f"{needed / 1e9:.1f} GB free on the disk", f"{free / 1e9:.1f} GB")

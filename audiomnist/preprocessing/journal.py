@@ -35,7 +35,9 @@ def locked(destination: Path) -> Iterator[None]:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise CorpusError(f"another preprocessing writes into {destination}") from None
+            raise CorpusError(
+                destination, "a folder that no other preprocessing writes into", "one that is in use"
+            ) from None
         yield
 
 
@@ -68,16 +70,16 @@ class Journal:
 
     def __init__(self, path: Path):
         self.path = path
-        self.made_from: dict[str, str] = {}
+        self.fingerprints: dict[str, str] = {}
         pending: dict[str, str] = {}
         if path.exists():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 fields = line.split("\t")
                 if line == self.FLUSHED:
-                    self.made_from = pending | self.made_from
+                    self.fingerprints = pending | self.fingerprints
                     pending = {}
                 elif len(fields) == 4 and fields[3] == "." and fields[2] == boot():  # the dot: not torn
-                    self.made_from[fields[0]] = fields[1]
+                    self.fingerprints[fields[0]] = fields[1]
                 elif len(fields) == 4 and fields[3] == ".":
                     pending[fields[0]] = fields[1]
 
@@ -94,11 +96,11 @@ class Journal:
         os.sync()
         self.file.write(self.FLUSHED + "\n")
 
-    def record(self, recording: Recording, made_from: str) -> None:
-        if self.made_from.get(recording.relative) != made_from:
-            self.made_from[recording.relative] = made_from
+    def record(self, recording: Recording, fingerprint: str) -> None:
+        if self.fingerprints.get(recording.relative) != fingerprint:
+            self.fingerprints[recording.relative] = fingerprint
             try:
-                self.file.write(f"{recording.relative}\t{made_from}\t{boot()}\t.\n")
+                self.file.write(f"{recording.relative}\t{fingerprint}\t{boot()}\t.\n")
             except OSError as error:
                 raise write_error(self.path, error) from None
 

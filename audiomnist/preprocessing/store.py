@@ -45,7 +45,7 @@ class Job:
 
     recording: Recording
     labels: tuple[int, ...]
-    made_from: str | None  # the fingerprint of what the existing files were made from
+    fingerprint: str | None  # of what the existing files were made from
 
     def files(self, destination: Path) -> dict[str, Path]:
         folder = destination / self.recording.speaker
@@ -54,11 +54,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Processed:
     """The result for one recording: the fingerprint of what its files were made from, or why there are none."""
 
     recording: Recording
-    made_from: str | None
+    fingerprint: str | None
     defect: Defect | None = None
 
 
@@ -67,24 +67,24 @@ def fingerprint(wav: bytes, labels: Iterable[int]) -> str:
     return hashlib.sha256(wav).hexdigest() + ":" + ",".join(map(str, labels))
 
 
-def process(job: Job, destination: Path, seed: int) -> Outcome:
+def process(job: Job, destination: Path, seed: int) -> Processed:
     """Check one recording and write its files, unless complete files made from the same are there."""
     recording = job.recording
     try:
         wav = recording.path.read_bytes()
-        made_from = fingerprint(wav, job.labels)
+        source = fingerprint(wav, job.labels)
         files = job.files(destination)
-        if made_from == job.made_from and all(_is_whole(*item, len(job.labels)) for item in files.items()):
-            return Outcome(recording, made_from)
+        if source == job.fingerprint and all(_is_whole(*item, len(job.labels)) for item in files.items()):
+            return Processed(recording, source)
         inputs = network_inputs(wav, recording.name, seed)
     except OSError as error:
-        return Outcome(recording, None, _defect(recording, "a readable file", error.strerror or str(error)))
+        return Processed(recording, None, _defect(recording, "a readable file", error.strerror or str(error)))
     except RecordingError as error:
-        return Outcome(recording, None, _defect(recording, error.expected, error.got))
+        return Processed(recording, None, _defect(recording, error.expected, error.got))
     for network, path in files.items():
         # flushing a file takes longer than making it; Journal says what follows after a power failure
         write_file(path, hdf5_bytes(network, inputs[network], job.labels), flush=False)
-    return Outcome(recording, made_from)
+    return Processed(recording, source)
 
 
 def _is_whole(network: str, path: Path, columns: int) -> bool:

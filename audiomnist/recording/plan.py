@@ -15,21 +15,21 @@ Prompt = tuple[int, int]  # digit, repetition
 def shuffled_prompts(repetitions: int, seed: int) -> list[Prompt]:
     """Every (digit, repetition), `repetitions` of each digit, in one random order that the seed decides.
 
-    The whole session is shuffled, not each series, as upstream does: a series may hold a digit twice, and nobody can
-    foresee its last digits. More repetitions with the same seed give another order.
+    As in the authors' recorder the whole session is shuffled, not each series: a series may hold a digit twice, and
+    nobody can foresee its last digits. More repetitions with the same seed give another order.
     """
     prompts = [(digit, repetition) for repetition in range(repetitions) for digit in range(DIGITS)]
     random.Random(f"prompts {seed} {repetitions}").shuffle(prompts)
     return prompts
 
 
-def missing_prompts(prompts: Sequence[Prompt], taken: Iterable[Prompt], put_back: Iterable[Prompt]) -> list[Prompt]:
-    """What is still to be said: the prompts that are not taken, those that were put back (rejected) at the end.
+def missing_prompts(prompts: Sequence[Prompt], taken: Iterable[Prompt], rejected: Iterable[Prompt]) -> list[Prompt]:
+    """What is still to be said: the prompts that are not taken, rejected ones at the end.
 
-    `put_back` is in the order of the rejections; a prompt that was rejected twice stands where its last one puts it.
+    `rejected` is in the order of the rejections; a prompt that was rejected twice stands where its last one puts it.
     """
     taken = set(taken)
-    last = {prompt: position for position, prompt in enumerate(put_back)}
+    last = {prompt: position for position, prompt in enumerate(rejected)}
     return sorted((p for p in prompts if p not in taken), key=lambda p: last.get(p, -1))
 
 

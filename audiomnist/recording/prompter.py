@@ -32,7 +32,7 @@ IDEAL = f"the loudest digits should reach {QUIET:.0f} to {LOUD:.0f} dB"
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds for each digit and between two series, as upstream has them."""
+    """Seconds for each digit and between two series, as the authors' recorder has them."""
 
     digit: float = 1.0
     pause: float = 1.0
@@ -152,10 +152,10 @@ class Prompter:
         while True:
             key = yield from self._show(View("consent", "Before we begin", CONSENT, "Y I agree     N I do not"))
             if key in ("y", "Y"):
-                yield from self._kept(lambda: self.session.add("consent", text=CONSENT, given=True))
+                yield from self._write(lambda: self.session.add("consent", text=CONSENT, given=True))
                 return True
             if key in ("n", "N"):
-                yield from self._kept(lambda: self.session.add("declined"))
+                yield from self._write(lambda: self.session.add("declined"))
                 return False
 
     def _level_check(self) -> Flow:
@@ -259,7 +259,7 @@ class Prompter:
                 if due >= len(onsets) and due < len(series):
                     if due > len(onsets):
                         self.sound.end()
-                        yield from self._kept(lambda: self._reject(stage, series, "a digit was not shown in time"))
+                        yield from self._write(lambda: self._reject(stage, series, "a digit was not shown in time"))
                         self.notice = "the computer was too slow to show a digit: the series is repeated"
                         return None
                     onsets.append(now)
@@ -269,7 +269,7 @@ class Prompter:
                 key = yield from self._show(view)
                 if key == REJECT:
                     self.sound.end()
-                    yield from self._kept(lambda: self._reject(stage, series, "key"))
+                    yield from self._write(lambda: self._reject(stage, series, "key"))
                     self.last, self.notice = None, "the series was rejected"
                     return None
                 if key == PAUSE:
@@ -279,11 +279,11 @@ class Prompter:
             capture = self.sound.end()
         except SoundError as error:
             problem = str(error)
-            yield from self._kept(lambda: self._reject(stage, series, problem))
+            yield from self._write(lambda: self._reject(stage, series, problem))
             yield from self._trouble(f"{problem}. The series is repeated.")
             return None
         if capture.gaps:
-            yield from self._kept(lambda: self._reject(stage, series, "samples were lost"))
+            yield from self._write(lambda: self._reject(stage, series, "samples were lost"))
             self.notice = "the computer was too slow and lost samples: the series is repeated"
             return None
         return Capture(capture.samples, capture.gaps, tuple(onsets))
@@ -296,19 +296,19 @@ class Prompter:
         """Write a take; it is on the disk when this ends."""
         loud = loudness(capture.samples)
         if loud.peak < SILENT and not self.sound.dry:
-            yield from self._kept(lambda: self.session.reject(series, None, "silent"))
+            yield from self._write(lambda: self.session.reject(series, None, "silent"))
             self.last, self.hold, self.notice = None, True, f"{loud.advice} The series is repeated."
             return
         facts = {"device": self.sound.name, "peak_db": round(float(loud.peak), 1), "clipped": loud.clipped}
         if self.sound.dry:
             facts = {"device": self.sound.name}
-        take = yield from self._kept(lambda: self.session.add_take(capture.samples, series, capture.onsets, **facts))
+        take = yield from self._write(lambda: self.session.add_take(capture.samples, series, capture.onsets, **facts))
         self.last = (take, capture.samples)
         self.notice = "" if self.sound.dry else loud.advice
 
     def _reject_last(self) -> Flow:
         take, _ = self.last
-        yield from self._kept(lambda: self.session.reject(take.series, take.number, "key"))
+        yield from self._write(lambda: self.session.reject(take.series, take.number, "key"))
         self.last, self.notice = None, f"take {take.number} was rejected"
 
     def _play(self, samples: np.ndarray) -> Flow:
@@ -323,8 +323,8 @@ class Prompter:
         except SoundError as error:
             self.notice = str(error)
 
-    def _kept(self, write: Callable[[], object]) -> Flow:
-        """Do what writes to the disk, as often as it takes; returns its result."""
+    def _write(self, write: Callable[[], object]) -> Flow:
+        """Call what writes to the disk again until it succeeds; returns its result. The speaker may stop instead."""
         while True:
             try:
                 return write()
@@ -365,7 +365,7 @@ class Prompter:
                 pass
             if key == ENTER:
                 metadata = {**answers, "recordingdate": self.session.date}
-                yield from self._kept(lambda: self.session.add("speaker", metadata=metadata))  # noqa: B023
+                yield from self._write(lambda: self.session.add("speaker", metadata=metadata))  # noqa: B023
                 return
 
     def _ask(self, heading: str, text: str, understand: Callable[[str], object]) -> Flow:

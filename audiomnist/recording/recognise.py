@@ -117,7 +117,7 @@ def recognise(
     return answers
 
 
-def keep(answers: list[Answer], wav: bytes, name: str, output: Path) -> list[tuple[str, np.ndarray]]:
+def write_answers(answers: list[Answer], wav: bytes, name: str, output: Path) -> list[tuple[str, np.ndarray]]:
     """Write the recording, and for each network a picture and a sound of its relevance.
 
     Returns what can be heard: (description, int16 samples at 8 kHz). Raises WriteError, LRPError.
@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
         answers = recognise(networks, wav, name, options.composite, classes)
         for answer in answers:
             print(answer, flush=True)
-        heard = keep(answers, wav, name, options.output)
+        heard = write_answers(answers, wav, name, options.output)
         pictures = [str(options.output / f"{Path(name).stem}_{answer.network}.png") for answer in answers]
         if options.no_show or not show_pictures(pictures):
             print(f"see {', '.join(pictures)}", file=sys.stderr)

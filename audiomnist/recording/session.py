@@ -199,7 +199,7 @@ class Session:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self.release()
-            raise SessionError(f"another process uses {self.folder}") from None
+            raise SessionError(self.folder, "a session that no other process uses", "one that is in use") from None
 
     def release(self) -> None:
         if self._lock is not None:
@@ -297,11 +297,11 @@ class Session:
     def missing(self) -> list[Prompt]:
         """What is still to be said, in the order in which it will be."""
         taken = {prompt for take in self.takes for prompt in set(take.series) - self.lost(take.number)}
-        put_back = []
+        rejected = []
         for event in self.events:
             if event["event"] in ("reject", "lost"):
-                put_back += [tuple(prompt) for prompt in event["prompts"]]
-        return missing_prompts(self.prompts, taken, put_back)
+                rejected += [tuple(prompt) for prompt in event["prompts"]]
+        return missing_prompts(self.prompts, taken, rejected)
 
     @property
     def series_left(self) -> int:

@@ -91,7 +91,7 @@ def input_devices() -> list[Device]:
 def choose_device(devices: list[Device], asked: str | None) -> Device:
     """The device with that index, or the first whose name fits the pattern (case apart; a part of the name will do).
 
-    Without a wish it is the system's default, else the first. Raises SoundError, which lists those that are there.
+    asked None: the system's default, else the first. Raises SoundError, which lists those that are there.
     """
     if not devices:
         raise SoundError("sound", "a microphone", "no device that can record")

@@ -32,7 +32,7 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)"""
 _PACKAGES = Path(__file__).resolve().parents[2]  # the folder that holds audiomnist and caffe
 _PROGRESS = re.compile(r"Iteration|net output|Snapshotting|\] (accuracy|loss) = ")
 _FATAL = re.compile(r"F\d{4} ")
-_LAST_WORDS = 5  # lines of the log that are shown of an engine that failed without a fatal one
+_TAIL = 5  # last lines of the log, which are shown of an engine that failed without a fatal one
 
 
 def interrupt_on_sigterm() -> None:
@@ -92,7 +92,7 @@ class Processes:
                     os.killpg(process.pid, number)
 
     @contextlib.contextmanager
-    def signals(self) -> Iterator[None]:
+    def forward_signals(self) -> Iterator[None]:
         """Context manager: what ends or pauses this process does so to the engines, unless it is ignored here (nohup).
 
         After Ctrl-C, SIGTERM or SIGHUP this process outlives the engines: it is for the block to end soon once
@@ -129,9 +129,9 @@ class Processes:
 
 @dataclass(frozen=True)
 class Engine:
-    """A Caffe command: its words, its name in records, and what it finds in its environment."""
+    """A Caffe command: program and first arguments, its name in records, and its environment variables."""
 
-    words: tuple[str, ...]
+    command: tuple[str, ...]
     name: str
     environment: Mapping[str, str]
 
@@ -159,7 +159,7 @@ class Engine:
     def has_gpu(self, folder: Path) -> bool:
         """Does the engine find GPU 0? An engine without GPU support has none, whatever the machine has."""
         silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-        command = [*self.words, "device_query", "-gpu", "0"]
+        command = [*self.command, "device_query", "-gpu", "0"]
         try:
             return subprocess.run(command, cwd=folder, env=self.environment, **silent).returncode == 0
         except OSError:
@@ -177,7 +177,7 @@ class Engine:
         """Run one command of the engine in `folder`; its output is appended to `log`, line by line.
 
         `show` gets every line of progress as it is written. The engine holds the file descriptor `lock` too, so that
-        a run's folder stays locked as long as anybody writes into it. Raises RunError, with the engine's last words,
+        a run's folder stays locked as long as anybody writes into it. Raises RunError, with the end of the log,
         where it fails, Stopped where it was stopped, and WriteError where the log cannot be written.
         """
         try:
@@ -186,8 +186,8 @@ class Engine:
             raise write_error(log, error) from None
         pipe = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         options = {"cwd": folder, "env": self.environment, "pass_fds": [lock], **pipe}
-        with file, processes.start([*self.words, *arguments], **options) as process:
-            last_words, failure = self._follow(process, file, show)
+        with file, processes.start([*self.command, *arguments], **options) as process:
+            tail, failure = self._follow(process, file, show)
         status = process.returncode
         if processes.stopped:
             raise Stopped
@@ -195,14 +195,14 @@ class Engine:
             raise write_error(log, failure)
         if status:
             status = status if status > 0 else 128 - status  # as a shell counts signals
-            raise RunError("", "exit status 0", "\n  ".join([f"{status}; the end of {log}:", *last_words]))
+            raise RunError("", "exit status 0", "\n  ".join([f"{status}; the end of {log}:", *tail]))
 
     @staticmethod
     def _follow(
         process: subprocess.Popen, file: BinaryIO, show: Callable[[str], None]
     ) -> tuple[list[str], OSError | None]:
-        """Read an engine's output to its end; returns its last words, and why they could not be written."""
-        fatal, last, failure = None, deque(maxlen=_LAST_WORDS), None
+        """Read an engine's output to its end; returns its fatal or last lines, and why the log could not be written."""
+        fatal, last, failure = None, deque(maxlen=_TAIL), None
         for line in process.stdout:
             if failure is None:
                 try:

@@ -1,4 +1,4 @@
-"""The networks that can be trained, found: every folder of `models/` with a network.json and templates.
+"""The networks that can be trained: every folder of `models/` with a network.json and templates.
 
 network.json says which preprocessed form the network reads (`inputs`), which blob has its class scores (`score`) and,
 for the paper's, Table 1's test accuracy in percent by task, [mean, standard deviation over the splits] (`published`).
@@ -7,6 +7,7 @@ A template is a prototxt with `${name}` placeholders (string.Template), which `a
 
     train_list validate_list test_list   list files of the preprocessed folder
     validate_batch test_batch            batch sizes that cover their lists exactly
+    ignored_by_accuracy ignored_by_loss  what leaves out the rows that fill a padded list's last batch, or nothing
     label                                the label blob of the task, e.g. label_digit
     label_tops slice_points              one label blob for each column, and where the columns are cut apart
     silent_bottoms                       the label blobs that the task does not use

@@ -32,7 +32,7 @@ def make_demo_corpus(data: Path) -> None:
             made = demo_corpus.make_corpus(data, DEMO_REPETITIONS, demo_corpus.SPEAKERS, 0, available_cores())
             print(f"{made} recordings of {demo_corpus.SPEAKERS} synthetic speakers in {data}")
         except (CorpusError, WriteError, RecordingError) as error:
-            raise RunError(f"demo corpus: {error}") from None
+            raise RunError.at("demo corpus", error) from None
 
 
 def prepare_inputs(
@@ -59,7 +59,7 @@ def prepare_inputs(
                 data, preprocessed, data / META_NAME, jobs=available_cores(), seed=seed, skip_invalid=skip_invalid
             )
         except (CorpusError, WriteError) as error:
-            raise RunError(f"preprocessing: {error}") from None
+            raise RunError.at("preprocessing", error) from None
         except BrokenProcessPool:
             raise RunError("preprocessing", "workers that live", "a dead one (more memory may help)") from None
     if status:

@@ -15,9 +15,12 @@ import string
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from audiomnist.arguments import number, positive
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, load_splits
 from audiomnist.door import door
+from audiomnist.preprocessing.store import hdf5_bytes
 from audiomnist.runs.engine import OWN
 from audiomnist.runs.networks import NETWORKS, ROLES
 from audiomnist.runs.run_folder import (
@@ -26,26 +29,50 @@ from audiomnist.runs.run_folder import (
     check_origin,
     list_name,
     origin,
+    padded_list,
+    padding_name,
     progress,
     select,
     write_run,
 )
-from caffe_proto import sentence
+from audiomnist.signal import inputs as signal_inputs
+from caffe_proto import sentence, write_file
 
 LARGEST_BATCH = 100  # the paper's batch size for validation and test
+LEAST_BATCH = 25  # where no batch of this size or a larger one divides a list, it is padded
 DEFAULT_SEED = 0
+EVALUATED = ("validate", "test")  # of corpus.splits.PARTS
+IGNORED_LABEL = -1
+IGNORED = {
+    "accuracy": f"\n  accuracy_param {{ ignore_label: {IGNORED_LABEL} }}",
+    "loss": f"\n  loss_param {{ ignore_label: {IGNORED_LABEL} }}",
+}
 
 
-def exact_batches(count: int, largest: int = LARGEST_BATCH) -> tuple[int, int]:
-    """(batch size, iterations) with batch size * iterations == count and the largest batch size up to `largest`.
+@dataclass(frozen=True)
+class Batches:
+    """Batches that cover a list once: `size` * `iterations` rows, the last `padding` of which are no recordings."""
 
-    Caffe's test averages over whole batches and wraps around at the end of a list: only an exact cover counts every
-    recording once.
+    size: int
+    iterations: int
+    padding: int = 0
+
+
+def cover(count: int, largest: int = LARGEST_BATCH, least: int = LEAST_BATCH) -> Batches:
+    """The batches for a list of `count` recordings: the largest size up to `largest` that divides it, or, where that
+    is below `least`, as few batches as can be, of one size, the last one padded.
+
+    Caffe's test averages over whole batches and wraps around at the end of a list: an exact cover alone counts every
+    recording once. Padding has labels that loss and accuracy ignore, so that it does not count at all.
     """
     if count < 1:
         raise ValueError(sentence("count", "at least one recording", count))
-    batch = next(b for b in range(min(largest, count), 0, -1) if count % b == 0)
-    return batch, count // batch
+    size = next(b for b in range(min(largest, count), 0, -1) if count % b == 0)
+    if size >= min(least, count):
+        return Batches(size, count // size)
+    iterations = -(-count // largest)
+    size = -(-count // iterations)
+    return Batches(size, iterations, size * iterations - count)
 
 
 def count_listed(path: Path) -> int:
@@ -131,26 +158,37 @@ def render(
     folder, which the solver names. `max_iter` and `snapshot` override the template's.
     """
     network = NETWORKS[run.network]
-    validate_batch, validate_iter = exact_batches(counts["validate"])
-    test_batch, _ = exact_batches(counts["test"])
+    batches = {part: cover(counts[part]) for part in EVALUATED}
     fields = {
         **label_fields(splits, run.task),
         **{f"{part}_list": list_name(run, part) for part in PARTS},
-        "validate_batch": str(validate_batch),
-        "validate_iter": str(validate_iter),
-        "test_batch": str(test_batch),
+        **{f"{part}_list": _quote(str(folder / padded_list(part))) for part in EVALUATED if batches[part].padding},
+        **{f"{part}_batch": str(batches[part].size) for part in EVALUATED},
+        "validate_iter": str(batches["validate"].iterations),
         "net": _quote(str(folder / "train.prototxt")),
         "snapshot_prefix": _quote(str(folder / "snapshots" / network.name)),
         "random_seed": str(seed),
     }
-    texts = {
-        f"{role}.prototxt": string.Template(network.template(role, demo).read_text(encoding="utf-8")).substitute(fields)
-        for role in ROLES
-    }
+    texts = {}
+    for role in ROLES:
+        template = string.Template(network.template(role, demo).read_text(encoding="utf-8"))
+        padded = batches["test" if role == "test" else "validate"].padding
+        ignored = {f"ignored_by_{layer}": text if padded else "" for layer, text in IGNORED.items()}
+        texts[f"{role}.prototxt"] = template.substitute(fields | ignored)
     for key, value in (("max_iter", max_iter), ("snapshot", snapshot)):
         if value is not None:
             texts["solver.prototxt"] = override(texts["solver.prototxt"], key, value)
     return texts
+
+
+def write_padding(run: RunName, preprocessed: Path, columns: int) -> None:
+    """Write the file that fills padded lists, a row of silence that is no recording, beside them where it is missing:
+    lists name files by words without spaces, as the path of a run's folder may have."""
+    path = preprocessed / padding_name(run)
+    if not path.exists():
+        kind = NETWORKS[run.network].inputs
+        silence = np.zeros(signal_inputs.NETWORKS[kind].shape, np.float32)
+        write_file(path, hdf5_bytes(kind, silence, [IGNORED_LABEL] * columns))
 
 
 def open_run(run: RunName, preprocessed: Path, folder: Path, engine: str, training: Training) -> State:
@@ -162,11 +200,17 @@ def open_run(run: RunName, preprocessed: Path, folder: Path, engine: str, traini
     folder = folder.resolve()
     counts = {part: count_listed(preprocessed / list_name(run, part)) for part in PARTS}
     texts = render(run, splits, counts, folder, **asdict(training))
-    made_from = origin(run, preprocessed, engine)
-    if not check_origin(folder, texts, made_from):
-        write_run(folder, texts, made_from)
+    for part in EVALUATED:
+        if padding := cover(counts[part]).padding:
+            names = (preprocessed / list_name(run, part)).read_text(encoding="utf-8").split()
+            texts[padded_list(part)] = "\n".join(names + [padding_name(run)] * padding) + "\n"
+    made = origin(run, preprocessed, engine)
+    if not check_origin(folder, texts, made):
+        if any(padded_list(part) in texts for part in EVALUATED):
+            write_padding(run, preprocessed, len(splits.columns))
+        write_run(folder, texts, made)
     step, file = progress(folder, run.network, solver_value(texts["solver.prototxt"], "max_iter"))
-    return State(step, file, exact_batches(counts["test"])[1])
+    return State(step, file, cover(counts["test"]).iterations)
 
 
 @door("render")

@@ -95,6 +95,17 @@ def list_name(run: RunName, part: str) -> str:
     return f"{NETWORKS[run.network].inputs}_{run.task}_{run.split}_{part}.txt"
 
 
+def padded_list(part: str) -> str:
+    """File name, in the run's folder, of such a list with rows behind it that fill the last batch, where it needs
+    some."""
+    return f"{part}.txt"
+
+
+def padding_name(run: RunName) -> str:
+    """File name of those rows, in the preprocessed folder."""
+    return f"{NETWORKS[run.network].inputs}_padding.hdf5"
+
+
 def snapshots(folder: Path, network: str) -> list[tuple[int, Path, Path]]:
     """(iteration, caffemodel, solverstate) of every snapshot that has both files, oldest first."""
     found = []
@@ -139,14 +150,14 @@ def origin(run: RunName, preprocessed: Path, engine: str) -> dict:
     """
     manifest = preprocessed / MANIFEST
     seed = json.loads(manifest.read_text(encoding="utf-8")).get("seed") if manifest.exists() else None
-    made_from = Journal(preprocessed / JOURNAL).made_from
+    fingerprints = Journal(preprocessed / JOURNAL).fingerprints
     digests = {}
     for part in PARTS:
         digest = hashlib.sha256(f"seed {seed}\n".encode())
         for name in (preprocessed / list_name(run, part)).read_text(encoding="utf-8").split():
             speaker, _, file = name.rpartition("/")
             recording = f"{speaker}/{file.partition('_')[2].removesuffix('.hdf5')}.wav"
-            digest.update(f"{name} {made_from.get(recording, '')}\n".encode())
+            digest.update(f"{name} {fingerprints.get(recording, '')}\n".encode())
         digests[part] = digest.hexdigest()
     return {"engine": engine, "recordings": digests}
 
@@ -157,8 +168,8 @@ def _first_difference(old: str, new: str) -> tuple[str, str]:
     return tuple(next((line[2:].strip() for line in changed if line[0] == sign), "nothing") for sign in "-+")
 
 
-def check_origin(folder: Path, texts: dict[str, str], made_from: dict) -> bool:
-    """True if `folder` already holds this very run, False if it holds none.
+def check_origin(folder: Path, texts: dict[str, str], made: dict) -> bool:
+    """True if `folder` already holds the run with these prototxts and this `origin` (`made`), False if it holds none.
 
     Raises RunError, naming the first difference, when it holds a run that something else made: results of different
     settings are never mixed.
@@ -180,7 +191,7 @@ def check_origin(folder: Path, texts: dict[str, str], made_from: dict) -> bool:
         if old != text:
             ours, theirs = _first_difference(old, text)
             raise RunError(folder, f"a run whose {name} has `{ours}`", f"another run with `{theirs}` ({advice})")
-    for key, value in made_from.items():
+    for key, value in made.items():
         theirs = old_origin.get(key)
         if theirs != value:
             if isinstance(value, dict):
@@ -190,10 +201,10 @@ def check_origin(folder: Path, texts: dict[str, str], made_from: dict) -> bool:
     return True
 
 
-def write_run(folder: Path, texts: dict[str, str], made_from: dict) -> None:
+def write_run(folder: Path, texts: dict[str, str], made: dict) -> None:
     """Write the prototxts and, last, the record of what made the run into `folder`."""
     (folder / "snapshots").mkdir(parents=True, exist_ok=True)
-    record = json.dumps({"folder": str(folder), "origin": made_from, "made_by": made_by()}, indent=1) + "\n"
+    record = json.dumps({"folder": str(folder), "origin": made, "made_by": made_by()}, indent=1) + "\n"
     for name, text in {**texts, RECORD: record}.items():
         write_file(folder / name, text)
 
@@ -209,7 +220,7 @@ def locked(folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f"another process works on {folder}") from None
+            raise RunError(folder, "a run that nobody else works on", "one that another process has") from None
         yield file.fileno()
 
 

@@ -111,7 +111,7 @@ class Runner:
         try:
             self.engine.run(arguments, self.preprocessed, log, self.processes, self._show, lock)
         except RunError as error:
-            raise RunError(f"{what}: {error}") from None
+            raise RunError.at(what, error) from None
 
     def _show(self, line: str) -> None:
         """Show a line of progress, unless those of several runs would mix: a run's logs have them all."""
@@ -148,7 +148,7 @@ class Runner:
             return fine
 
         # engines belong to threads of their own, so that this one is free for signals
-        with self.processes.signals(), ThreadPoolExecutor(self.jobs) as pool:
+        with self.processes.forward_signals(), ThreadPoolExecutor(self.jobs) as pool:
             futures = [pool.submit(one, run) for run in runs]
             # a signal that another thread receives, or that comes just before a wait begins, is handled after the wait
             while not all(future.done() for future in futures):

@@ -17,13 +17,16 @@ import sys
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from audiomnist.door import door
 from audiomnist.runs.networks import NETWORKS
-from audiomnist.runs.run_folder import TEST_LOG, RunError, RunName
+from audiomnist.runs.run_folder import TEST_LOG, RunError, RunName, padded_list
 from caffe_proto import read_solver, write_file
 
 SUMMARY = "summary.csv"
 # the last lines of `caffe test`: a mean for each output; the lines of single batches begin with "Batch"
+_BATCH = re.compile(r"\] Batch \d+, (accuracy|loss) = (\S+)\s*$")
 _SCORE = re.compile(r"\] (accuracy|loss) = (\S+)(?: \(\* \S+ = \S+ loss\))?\s*$")
 
 
@@ -41,15 +44,28 @@ class Result:
 
 
 def read_test_log(path: Path) -> dict[str, float]:
-    """{"accuracy": share, "loss": nats}, the means that `caffe test` logs last. Raises RunError without both."""
-    scores = {}
+    """{"accuracy": share, "loss": nats} of a whole test: the means that `caffe test` logs last, or, where the last
+    batch is padded (see `render.cover`), the mean over recordings of those of its batches. Raises RunError."""
+    scores, batches = {}, {"accuracy": [], "loss": []}
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             if match := _SCORE.search(line):
                 scores[match[1]] = float(match[2])
+            elif match := _BATCH.search(line):
+                batches[match[1]].append(float(match[2]))
     if missing := {"accuracy", "loss"} - scores.keys():
         raise RunError(path, "the log of a whole test", f"one without a mean {' and '.join(sorted(missing))}")
-    return scores
+    padded = path.with_name(padded_list("test"))
+    if not padded.exists():
+        return scores
+    rows = padded.read_text(encoding="utf-8").split()
+    padding = sum(row == rows[-1] for row in rows)
+    counts = {len(found) for found in batches.values()}
+    if len(counts) != 1 or len(rows) % max(counts):
+        raise RunError(path, f"lines of all batches of {padded.name}", f"{max(counts)} of them for {len(rows)} rows")
+    weights = np.full(max(counts), len(rows) // max(counts))
+    weights[-1] -= padding
+    return {name: float(np.average(found, weights=weights)) for name, found in batches.items()}
 
 
 def collect(runs: Path) -> list[Result]:

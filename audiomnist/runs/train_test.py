@@ -181,7 +181,7 @@ def explain_examples(runner: Runner, run: RunName) -> None:
             raise RunError(picture, "a picture", "none (the reason is above)")
 
 
-def carry_out(call: Call) -> int:
+def execute(call: Call) -> int:
     """Prepare, train, test, summarise and, in the demo, draw; returns the exit code."""
     if call.demo:
         make_demo_corpus(call.data)
@@ -224,4 +224,4 @@ def main(arguments: list[str] | None = None) -> int:
         print(USAGE, end="")
         return 0
     interrupt_on_sigterm()
-    return carry_out(call)
+    return execute(call)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ def spatial(param: WindowParameter, name: str, axes: int, default: int | None, l
     try:
         return window(param, name, axes, default)
     except CaffeFileError as error:
-        raise CaffeError(f"{layer.where}{error.place and ': '}{error.place}", error.expected, error.got) from None
+        raise CaffeError.at(layer.where, error) from None
 
 
 class ConvolutionBase(Layer):
@@ -79,19 +79,14 @@ class ConvolutionBase(Layer):
         self.check(all(b.shape == bottom[0].shape for b in bottom), "All inputs must have the same shape.")
 
 
-@register
-class Convolution(ConvolutionBase):
-    """Cross-correlation with zero padding, groups and dilation over 0 to 3 spatial axes."""
+class Filtering(ConvolutionBase):
+    """Base: weights that slide over the bottom, what Convolution and its transpose, Deconvolution, have in common.
 
-    transposed = False
+    transposed: whether it is the transpose. Subclasses implement out_sizes(sizes): the sizes of the tops' spatial axes.
+    """
 
-    @property
-    def epilogues(self) -> tuple[str, ...]:
-        """A ReLU, where there are spatial axes."""
-        return ("relu",) if self.axes and not self.transposed else ()
-
-    def make_block(self, pooling: Layer, bottom: Blob, middle: Blob, top: Blob, propagate_down: bool) -> Block | None:
-        return make_block(self, pooling, bottom, middle, top, propagate_down) if self.axes == 2 else None
+    transposed: bool
+    out_sizes: Callable[[Sequence[int]], list[int]]
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         super().setup(bottom, top)
@@ -106,10 +101,6 @@ class Convolution(ConvolutionBase):
         rows, columns = (self.channels, num_output) if self.transposed else (num_output, self.channels)
         self.add_weights((rows, columns // self.group, *self.kernel), num_output)
         self.weight()  # brings the stored weights into the quick memory format
-
-    def out_sizes(self, sizes: Sequence[int]) -> list[int]:
-        """Sizes of the tops' spatial axes for bottoms of `sizes`; CaffeError where the kernel does not fit."""
-        return self.windows(sizes)
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check_bottoms(bottom)
@@ -130,13 +121,10 @@ class Convolution(ConvolutionBase):
             value = blob.value = convolution.channels_last(value)
         return value if self.axes else value.unsqueeze(-1)
 
-    def planar(self, x: torch.Tensor) -> bool:
-        """True for two spatial axes on the CPU, where caffe.convolution has quicker ways for some shapes."""
-        return self.axes == 2 and not self.transposed and x.device.type == "cpu"
-
-    def is_single_channel(self, x: torch.Tensor) -> bool:
-        """True where the matrix form for one channel serves (caffe.convolution)."""
-        return self.planar(x) and convolution.is_single_channel(self.channels, self.kernel, self.dilation)
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The biases (num_output,), if there are any."""
+        return self.blobs[1].value if len(self.blobs) > 1 else None
 
     def items(self, tensor: torch.Tensor) -> torch.Tensor:
         """View with all axes before the channels merged into one, and at least one spatial axis."""
@@ -148,78 +136,118 @@ class Convolution(ConvolutionBase):
         spatial = (self.stride, self.pad, self.dilation) if self.axes else ([1], [0], [1])
         return *spatial, self.transposed, [0] * max(self.axes, 1), self.group
 
-    def result(self, x: torch.Tensor, relu: bool = False) -> torch.Tensor:
-        """The convolution of items `x`, with a ReLU as epilogue if `relu`."""
-        weight = self.weight()
-        bias = self.blobs[1].value if len(self.blobs) > 1 else None
-        if self.is_single_channel(x):
-            return convolution.single_channel_result(
-                x, self.out_sizes(x.shape[2:]), weight, bias, self.stride, self.pad, relu
-            )
-        if relu and self.planar(x):  # this ReLU makes NaN 0 (see caffe.fusion)
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, weight, bias, self.pad, self.stride, self.dilation, self.group, "relu", [], ""
-            )
-        y = torch.convolution(x, weight, bias, *self.geometry())
-        return y.relu_() if relu else y
+    def result(self, x: torch.Tensor) -> torch.Tensor:
+        """What the layer makes of items `x`."""
+        return torch.convolution(x, self.weight(), self.bias, *self.geometry())
 
     def gradients(
         self, x: torch.Tensor, dy: torch.Tensor, propagate_down: bool, bias: bool = True
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """(dx, dw, db) for items `x` and gradient `dy` of the result; None for what is not wanted.
+        """(dx, dw, db) for items `x` and gradient `dy` of the result; None for what is not asked for.
 
-        propagate_down: is dx wanted?
+        propagate_down: is dx asked for? bias: may db be?
         """
-        weight_grad = self.param_propagate_down[0]
-        bias_grad = bias and len(self.blobs) > 1 and self.param_propagate_down[1]
-        if self.is_single_channel(x) and not propagate_down:
-            dw, db = convolution.single_channel_gradients(x, dy, self.kernel, self.stride, self.pad)
-            return None, dw if weight_grad else None, db if bias_grad else None
-        products = weight_grad and self.planar(x) and convolution.products_pay()
-        dx = dw = None
-        if propagate_down or not products:
-            dx, dw, _ = aten.convolution_backward(
-                dy,
-                x,
-                self.weight(),
-                None,
-                *self.geometry(),
-                [bool(propagate_down), weight_grad and not products, False],
-            )
-        if products:
-            dw = convolution.weight_gradient(x, dy, self.kernel, self.stride, self.pad, self.dilation, self.group)
-        # the sum is quicker than the kernel's own gradient of the bias
-        return dx, dw, dy.sum([0, *range(2, dy.dim())]) if bias_grad else None
+        dx, dw = self.torch_gradients(x, dy, propagate_down, self.param_propagate_down[0])
+        return dx, dw, self.bias_gradient(dy) if bias else None
+
+    def torch_gradients(
+        self, x: torch.Tensor, dy: torch.Tensor, propagate_down: bool, weights: bool
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """(dx, dw) as torch computes them, each if asked for."""
+        asked = [bool(propagate_down), weights, False]
+        dx, dw, _ = aten.convolution_backward(dy, x, self.weight(), None, *self.geometry(), asked)
+        return dx, dw
+
+    def bias_gradient(self, dy: torch.Tensor) -> torch.Tensor | None:
+        """db, if the layer has biases that learn; the sum is quicker than torch's own gradient of the bias."""
+        asked = len(self.blobs) > 1 and self.param_propagate_down[1]
+        return dy.sum([0, *range(2, dy.dim())]) if asked else None
 
     def add_gradients(self, *grads: torch.Tensor | None) -> None:
-        """Add the gradients of weights and bias to their blobs; None for what is not wanted."""
+        """Add the gradients of weights and bias to their blobs; None for what is not asked for."""
         for blob, grad in zip(self.blobs, grads, strict=False):
             if grad is not None:
                 blob.add_grad(grad)
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
-        self.forward_with(None, bottom, top)
+        for b, t in zip(bottom, top, strict=True):
+            t.value = self.result(self.items(b.value)).reshape(t.shape)
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        for b, t, asked in zip(bottom, top, propagate_down, strict=True):
+            dx, *grads = self.gradients(self.items(b.value), self.items(t.grad), asked)
+            if asked:
+                b.grad = dx.reshape(b.shape)
+            self.add_gradients(*grads)
+
+
+@register
+class Convolution(Filtering):
+    """Cross-correlation with zero padding, groups and dilation over 0 to 3 spatial axes."""
+
+    transposed = False
+
+    @property
+    def epilogues(self) -> tuple[str, ...]:
+        """A ReLU, where there are spatial axes."""
+        return ("relu",) if self.axes else ()
+
+    def make_block(self, pooling: Layer, bottom: Blob, middle: Blob, top: Blob, propagate_down: bool) -> Block | None:
+        return make_block(self, pooling, bottom, middle, top, propagate_down) if self.axes == 2 else None
+
+    def out_sizes(self, sizes: Sequence[int]) -> list[int]:
+        """Sizes of the tops' spatial axes for bottoms of `sizes`; CaffeError where the kernel does not fit."""
+        return self.windows(sizes)
+
+    def planar(self, x: torch.Tensor) -> bool:
+        """True for two spatial axes on the CPU, where caffe.convolution has quicker ways for some shapes."""
+        return self.axes == 2 and x.device.type == "cpu"
+
+    def is_single_channel(self, x: torch.Tensor) -> bool:
+        """True where the matrix form for one channel serves (caffe.convolution)."""
+        return self.planar(x) and convolution.is_single_channel(self.channels, self.kernel, self.dilation)
+
+    def result(self, x: torch.Tensor, relu: bool = False) -> torch.Tensor:
+        """The convolution of items `x`, with a ReLU as epilogue if `relu`."""
+        if self.is_single_channel(x):
+            return convolution.single_channel_result(
+                x, self.out_sizes(x.shape[2:]), self.weight(), self.bias, self.stride, self.pad, relu
+            )
+        if relu and self.planar(x):  # this ReLU makes NaN 0 (see caffe.fusion)
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, self.weight(), self.bias, self.pad, self.stride, self.dilation, self.group, "relu", [], ""
+            )
+        y = super().result(x)
+        return y.relu_() if relu else y
+
+    def gradients(
+        self, x: torch.Tensor, dy: torch.Tensor, propagate_down: bool, bias: bool = True
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        learns = self.param_propagate_down[0]
+        if self.is_single_channel(x) and not propagate_down:
+            dw, db = convolution.single_channel_gradients(x, dy, self.kernel, self.stride, self.pad)
+            asked = bias and len(self.blobs) > 1 and self.param_propagate_down[1]
+            return None, dw if learns else None, db if asked else None
+        if not (learns and self.planar(x) and convolution.products_pay()):
+            return super().gradients(x, dy, propagate_down, bias)
+        dx = self.torch_gradients(x, dy, True, False)[0] if propagate_down else None
+        dw = convolution.weight_gradient(x, dy, self.kernel, self.stride, self.pad, self.dilation, self.group)
+        return dx, dw, self.bias_gradient(dy) if bias else None
 
     def forward_with(self, function: str | None, bottom: list[Blob], top: list[Blob]) -> None:
         """forward() with the element-wise `function` of that name (None: none) applied to the result."""
         for b, t in zip(bottom, top, strict=True):
             t.value = self.result(self.items(b.value), function == "relu").reshape(t.shape)
 
-    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
-        for b, t, wanted in zip(bottom, top, propagate_down, strict=True):
-            dx, *grads = self.gradients(self.items(b.value), self.items(t.grad), wanted)
-            if wanted:
-                b.grad = dx.reshape(b.shape)
-            self.add_gradients(*grads)
-
 
 @register
-class Deconvolution(Convolution):
+class Deconvolution(Filtering):
     """Transpose of Convolution; weights are (channels in, num_output / group, kernel)."""
 
     transposed = True
 
     def out_sizes(self, sizes: Sequence[int]) -> list[int]:
+        """Sizes of the tops' spatial axes for bottoms of `sizes`."""
         return [
             s * (n - 1) + d * (k - 1) + 1 - 2 * p
             for n, p, d, k, s in zip(sizes, self.pad, self.dilation, self.kernel, self.stride, strict=True)

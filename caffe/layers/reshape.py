@@ -6,20 +6,11 @@ from caffe.blob import Blob
 from caffe.layer import Layer, register
 
 
-@register
-class Flatten(Layer):
-    """Merges the axes `axis` to `end_axis` (inclusive) into one; the memory is shared with the bottom."""
+class SharedMemory(Layer):
+    """Base: a layer whose top is the bottom's memory in another shape, which `reshape` gives it."""
 
     passes_values = True
     in_place = False
-
-    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        param = self.layer_param.flatten_param
-        start, end = bottom[0].axis(param.axis), bottom[0].axis(param.end_axis)
-        self.check(start <= end, "axis before or at end_axis", f"axis {start} behind end_axis {end}")
-        shape = bottom[0].shape
-        top[0].reshape(*shape[:start], bottom[0].count_from(start, end + 1), *shape[end + 1 :])
-        top[0].alias(bottom[0])
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         """Nothing: the memory is shared."""
@@ -29,8 +20,21 @@ class Flatten(Layer):
 
 
 @register
-class Reshape(Flatten):
-    """Replaces the axes axis..axis+num_axes by `shape` (0: keep that dimension, -1: infer it); the memory is shared."""
+class Flatten(SharedMemory):
+    """Merges the axes `axis` to `end_axis` (inclusive) into one."""
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        param = self.layer_param.flatten_param
+        start, end = bottom[0].axis(param.axis), bottom[0].axis(param.end_axis)
+        self.check(start <= end, "axis before or at end_axis", f"axis {start} behind end_axis {end}")
+        shape = bottom[0].shape
+        top[0].reshape(*shape[:start], bottom[0].count_from(start, end + 1), *shape[end + 1 :])
+        top[0].alias(bottom[0])
+
+
+@register
+class Reshape(SharedMemory):
+    """Replaces the axes axis..axis+num_axes by `shape` (0: keep that dimension, -1: infer it)."""
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.check(

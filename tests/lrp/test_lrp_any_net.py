@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOORS = {"__main__.py", "view.py"}  # to sound and pictures; opened when somebody walks through
 MODULES = sorted(path for path in (ROOT / "lrp").rglob("*.py") if path.name not in DOORS)
 ALLOWED = {"numpy", "caffe_proto", "lrp"}
-OPTIONAL = {"threadpoolctl"}
+OPTIONAL = {"threadpoolctl", "tomllib", "tomli"}  # tomllib, as tomli, is a dependency before Python 3.11
 
 
 def imported(tree):

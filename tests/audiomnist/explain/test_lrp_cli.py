@@ -174,12 +174,16 @@ def test_pictures_show_every_relevance_with_its_caption(shape, count):
     parts = [figure, *figure.subfigs]
     captions = [part._supxlabel.get_text() for part in parts if getattr(part, "_supxlabel", None) is not None]
     assert captions == [f"caption {k}" for k in range(count)]
-    bars = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    every_bar = [axes for axes in figure.axes if axes.get_label() == "<colorbar>"]
+    bars = [axes for axes in every_bar if axes.get_ylabel() == "R (red: for, blue: against)"]
     ends = [axes._colorbar.norm.vmax for axes in bars]
     assert ends == [limit(one) for one in relevances]
     assert all(axes._colorbar.norm.vmin == -axes._colorbar.norm.vmax for axes in bars)
+    levels = [axes for axes in every_bar if axes not in bars]
+    assert [axes.get_ylabel() for axes in levels] == ["level (dB)"] * (shape == SPECTROGRAM)
     if shape == SPECTROGRAM:
-        assert {axes.get_ylabel() for axes in figure.axes if axes not in bars} == {"frequency (Hz)"}
+        assert (levels[0]._colorbar.norm.vmin, levels[0]._colorbar.norm.vmax) == (data.min(), data.max())
+        assert {axes.get_ylabel() for axes in figure.axes if axes not in every_bar} == {"frequency (Hz)"}
         top = figure.axes[0].get_images()[0].get_extent()
         np.testing.assert_allclose(top, (1.5 * 35 / 8000, 228.5 * 35 / 8000, -4000 / 455, 226.5 * 8000 / 455))
 

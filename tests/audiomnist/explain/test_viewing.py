@@ -80,6 +80,8 @@ def test_an_array_is_explained_as_what_was_read_is(folder):
     first, second = ([a.get_array() for axes in f.axes for a in axes.images] for f in pictures)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert pictures[0].get_suptitle() == "7.wav" and pictures[1].get_suptitle() == ""
+    said = pictures[0]._supxlabel.get_text()
+    assert "shared out within 193 Hz x 48 ms" in said or "shared out within 3 samples (0.38 ms)" in said
 
 
 def test_an_item_of_several_is_drawn_and_played_by_its_number(folder, small_study):

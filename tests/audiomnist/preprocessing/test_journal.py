@@ -15,14 +15,14 @@ def test_it_is_closed_when_its_block_ends_however_it_ends(tmp_path):
         broken.record(SimpleNamespace(relative="01/0_01_0.wav"), "a digest")
         1 / 0  # noqa: B018
     assert whole.file.closed and broken.file.closed
-    assert Journal(tmp_path / "journal").made_from == {"01/0_01_0.wav": "a digest"}
+    assert Journal(tmp_path / "journal").fingerprints == {"01/0_01_0.wav": "a digest"}
 
 
 def test_every_line_is_in_the_file_at_once(tmp_path):
     """A process that is killed loses no recording that it has done."""
     with Journal(tmp_path / "journal") as writing:
         writing.record(SimpleNamespace(relative="01/0_01_0.wav"), "a digest")
-        assert Journal(tmp_path / "journal").made_from == {"01/0_01_0.wav": "a digest"}
+        assert Journal(tmp_path / "journal").fingerprints == {"01/0_01_0.wav": "a digest"}
 
 
 def test_lines_of_another_boot_count_up_to_the_last_flush(tmp_path, monkeypatch):
@@ -34,6 +34,6 @@ def test_lines_of_another_boot_count_up_to_the_last_flush(tmp_path, monkeypatch)
         before.flush()
         before.record(SimpleNamespace(relative="c"), "3")
     path.write_text(path.read_text() + "d\t4")  # torn
-    assert Journal(path).made_from == {"a": "1", "b": "2"} | later
+    assert Journal(path).fingerprints == {"a": "1", "b": "2"} | later
     monkeypatch.setattr(journal, "boot", lambda: "another boot")
-    assert Journal(path).made_from == {"a": "1", "b": "2"}
+    assert Journal(path).fingerprints == {"a": "1", "b": "2"}

@@ -357,7 +357,7 @@ def test_two_runs_at_once(tmp_path, capsys):
         other.stdout.readline()
         capsys.readouterr()
         assert run(source, out) == 1
-        assert "another preprocessing writes into" in capsys.readouterr().err
+        assert "expected a folder that no other preprocessing writes into" in capsys.readouterr().err
     finally:
         other.kill()
         other.communicate()

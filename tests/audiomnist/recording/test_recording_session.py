@@ -204,7 +204,7 @@ def test_sessions_are_found_by_name_and_alias_and_locked(tmp_path):
     assert find_session(tmp_path, None, unfinished=True).folder == max(a.folder, b.folder)
     with pytest.raises(SessionError, match="expected session or speaker 'max', got .*zoe"):
         find_session(tmp_path, "max", unfinished=False)
-    with pytest.raises(SessionError, match=f"another process uses {a.folder}"):
+    with pytest.raises(SessionError, match=f"{a.folder}: expected a session that no other process uses"):
         Session.load(a.folder).acquire()
     a.release()
     Session.load(a.folder).acquire()

@@ -13,7 +13,7 @@ from google.protobuf import text_format
 
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, load_splits
 from audiomnist.runs.networks import NETWORKS, ROLES
-from audiomnist.runs.render import exact_batches, main, render
+from audiomnist.runs.render import main, render
 from audiomnist.runs.run_folder import RunError, RunName, SelectionError, check_origin, progress, select, write_run
 from caffe_proto import caffe_pb2
 
@@ -226,14 +226,6 @@ def test_the_demo_scales_decibels_to_about_unit_size():
         assert param.power == 1
 
 
-@pytest.mark.parametrize("count", [*range(1, 130), 3000, 5983, 5987, 6000])
-def test_exact_batches_count_every_recording_once(count):
-    batch, iterations = exact_batches(count)
-    assert batch * iterations == count
-    assert 1 <= batch <= 100
-    assert not [b for b in range(batch + 1, 101) if count % b == 0]
-
-
 def test_a_further_label_column_is_cut_off_and_silenced(tmp_path):
     splits = json.loads(OFFICIAL_SPLITS.read_text())
     splits["tasks"]["accent"] = {"label": "accent", "classes": ["German", "other"],
@@ -250,7 +242,9 @@ def test_a_further_label_column_is_cut_off_and_silenced(tmp_path):
         assert list(layers["silence_layer"].bottom) == [f"label_{name}" for name in silent]
         assert layers["loss"].bottom[1] == f"label_{label}"
         assert layers["fc9"].inner_product_param.num_output == 2
-        assert layers["data"].hdf5_data_param.batch_size == 1  # 101 is prime
+        assert layers["data"].hdf5_data_param.batch_size == 51  # 101 is prime: two batches, one row of padding
+        assert layers["data"].hdf5_data_param.source == str(tmp_path / "test.txt")
+        assert layers["accuracy"].accuracy_param.ignore_label == -1 == layers["loss"].loss_param.ignore_label
         solver = text_format.Parse(texts["solver.prototxt"], caffe_pb2.SolverParameter())
         assert list(solver.test_iter) == [1]  # 77 at once
 

@@ -239,7 +239,7 @@ def test_an_ignored_signal_stays_ignored(home, number):
 def test_one_process_at_a_time_works_on_a_run(home, training):
     process, _ = training
     arguments = ("--max-iter", "10", "--cpu", "AudioNet", "digit", "0")
-    refused = f"AudioNet_digit_0: another process works on {home}/ru ns/AudioNet_digit_0"
+    refused = f"AudioNet_digit_0: {home}/ru ns/AudioNet_digit_0: expected a run that nobody else works on"
     second = call(home, *arguments)
     assert second.returncode == 1 and refused in second.stderr
     process.kill()  # the engine lives on, and writes into the folder
@@ -561,6 +561,8 @@ def test_environment_says_what_an_interpreter_lacks(tmp_path):
     assert ask("old").stderr.startswith("numpy ") and ask("old").stderr.endswith("is older than 99\n")
     assert (ask("none").returncode, ask("none").stderr) == (1, "no-such-thing is missing\n")
     assert ask("all").stderr.endswith("is older than 99, no-such-thing is missing\n")
+    pyproject(tmp_path, 'no-such-thing>=1; python_version < "3.10"', 'nor-this; python_version < "4.0"')
+    assert (ask().returncode, ask().stderr) == (1, "nor-this is missing\n")
     pyproject(tmp_path, "numpy==1.0")
     assert ask().returncode == 1 and "expected name>=version, got `numpy==1.0`" in ask().stderr
 
