@@ -385,9 +385,10 @@ def draw_curves(measured: Measured, composite: str, seed: int) -> Figure:
     main = in_main(measured.curves)
     groups = list(main.groupby(GROUP, sort=False))
     figure = Figure(figsize=(max(7, 1 + 3.7 * len(groups)), 7.4), dpi=100, layout="constrained")
-    grid = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey="row")
+    grid = figure.subplots(2, len(groups), squeeze=False, sharex=True)  # margins have scales of their own
     for column, ((network, task), own) in enumerate(groups):
         upper, lower = grid[:, column]
+        upper.tick_params(labelleft=column == 0)
         second = upper.twinx()
         start = own.loc[own["share"] == 0, "margin"].mean()
         for source, kind, (colour, line, label) in [
@@ -395,7 +396,8 @@ def draw_curves(measured: Measured, composite: str, seed: int) -> Figure:
             *((source, MOST, style) for source, style in BASELINES.items()),
         ]:
             curve = own[(own["source"] == source) & (own["kind"] == kind)]
-            style = {"color": colour, "linestyle": line, "linewidth": 1.3}
+            width = 3 if (source, kind) == (composite, MOST) else 1.3  # seen below |R|, which is R where none is < 0
+            style = {"color": colour, "linestyle": line, "linewidth": width}
             _band(upper, curve, "right", 100, seed, label=label, **style)
             _band(lower, curve, "margin", 100 / start, seed, **style)
             gone = 100 * curve.groupby("share")["energy"].mean()

@@ -251,7 +251,8 @@ def make(setting: Setting) -> Outcome:
     )
     resolution = drawing.resolution(explanations[UNSCALED], SPECTROGRAM)
     example = (
-        f"Relevance for the true gender before and after ({run.run}, weights {run.weights_sha256[:12]}, {composite}"
+        "Relevance for the true gender before and after, red for it and blue against it "
+        f"({run.run}, weights {run.weights_sha256[:12]}, {composite}"
         f"{f', {resolution}' if resolution else ''}). Examples; they do not say which of fundamental, harmonics and "
         "formants the network uses."
     )

@@ -228,7 +228,7 @@ def compare(
     geometry = geometry or study_geometry(data.shape)
     spectrogram = geometry is not None and geometry.is_spectrogram
     line = geometry is not None and not spectrogram
-    columns = min(3, 1 + len(relevances)) if spectrogram else 1
+    columns = min(2 if len(relevances) == 3 else 3, 1 + len(relevances)) if spectrogram else 1
     rows = -(-(spectrogram + len(relevances)) // columns)
     size = (4.75 * columns, 4.6 * rows + 0.4) if spectrogram else (9.5, (3.4 if line else 4.6) * rows + 0.4)
     figure = Figure(figsize=size, dpi=110 if len(relevances) == 1 else 80, layout="constrained")

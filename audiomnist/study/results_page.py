@@ -40,13 +40,22 @@ VERDICTS = (
 )
 PAPER_SPLITS = {"digit": 5, "gender": 4}
 SHOWN_ROWS = 12  # of a table; the CSV beside it has all
-SHOWN_TABLES = {"table1": ["table1"], "corpus": ["summary"]}  # whose numbers are read rather than seen
+SHOWN_TABLES = {  # whose numbers are read rather than seen: experiment -> (table, its columns)
+    "table1": (
+        "table1",
+        [
+            *("network", "task", "accuracy", "low", "high", "paper_mean", "paper_std", "difference"),
+            *("splits", "speakers", "recordings"),
+        ],
+    ),
+    "corpus": ("summary", ["quantity", "ours", "paper"]),
+}
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; color: #222; }
 img { max-width: 100%; } figure { margin: 1.5em 0; } figcaption { color: #555; font-size: 90%; }
 table { border-collapse: collapse; margin: 1em 0; } td, th { padding: 0.2em 0.8em; border-bottom: 1px solid #ccc;
-text-align: left; } .not-reproduced { color: #a00; }
+text-align: left; } .table { overflow-x: auto; } a { overflow-wrap: anywhere; } .not-reproduced { color: #a00; }
 .reproduced { color: #070; } .undecided, .not-applicable { color: #555; } .check { color: #555; font-style: italic; }
 audio { height: 2em; vertical-align: middle; }
 """
@@ -65,8 +74,13 @@ class Section:
         """What was concluded, before it is judged beside the other sections."""
         return [Conclusion.from_record(record) for record in self.record["conclusions"]]
 
-    def table(self, stem: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / f"{stem}.csv").head(SHOWN_ROWS)
+    @property
+    def shown(self) -> list[list[str]]:
+        """The rows of its table that is shown, the head first; none where no table is."""
+        if self.name not in SHOWN_TABLES:
+            return []
+        stem, columns = SHOWN_TABLES[self.name]
+        return _rows(pd.read_csv(self.folder / f"{stem}.csv")[columns].head(SHOWN_ROWS))
 
 
 def sections(output: Path) -> list[Section]:
@@ -197,9 +211,8 @@ def markdown(output: Path, setting: Setting) -> str:
     for section in found:
         record = section.record
         lines += ["", f"## {record['title']}", ""]
-        for stem in SHOWN_TABLES.get(section.name, ()):
-            head, *body = _rows(section.table(stem))
-            lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)] + [""]
+        if rows := section.shown:
+            lines += [f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])] + [""]
         lines += [f"- {text}" for text in record["findings"]]
         lines += [
             f"- **{verdict.capitalize()}**: {one.statement} ({evidence})"
@@ -221,6 +234,11 @@ def _made_from(record: dict) -> str:
     return f"Version {made_from['version']}, code {made_from['code'][:12]}, seed {made_from['seed']}."
 
 
+def _table(rows: list[str]) -> str:
+    """A table of rows of cells, which scrolls by itself where it is wider than the window."""
+    return '<div class="table"><table>' + "".join(f"<tr>{row}</tr>\n" for row in rows) + "</table></div>"
+
+
 def _embedded(path: Path, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
@@ -232,19 +250,17 @@ def page(output: Path, setting: Setting) -> str:
     verdicts = judged(found)
     parts = [f"<h1>{TITLE}</h1><p>The study: {e(PAPER)}.</p><p>{e(VERDICTS)}</p><h2>{DIFFERENCES}</h2><ul>"]
     parts += [f"<li>{e(text)}</li>" for text in differences(setting)]
-    parts.append(f"</ul><h2>{PARTS}</h2><table><tr><th>in the paper</th><th>here</th></tr>")
+    rows = ["<th>in the paper</th><th>here</th>"]
     for part, name, files in parts_of_the_paper(found):
         links = ", ".join(f'<a href="{name}/{e(file)}">{e(file)}</a>' if name else e(file) for file in files)
-        parts.append(f"<tr><td>{e(part)}</td><td>{links}</td></tr>")
-    parts.append("</table>")
+        rows.append(f"<td>{e(part)}</td><td>{links}</td>")
+    parts.append(f"</ul><h2>{PARTS}</h2>{_table(rows)}")
     for section in found:
         record = section.record
         parts.append(f'<h2 id="{section.name}">{e(record["title"])}</h2>')
-        for stem in SHOWN_TABLES.get(section.name, ()):
-            head, *body = _rows(section.table(stem))
-            parts.append("<table><tr>" + "".join(f"<th>{e(c)}</th>" for c in head) + "</tr>")
-            parts += ["<tr>" + "".join(f"<td>{e(c)}</td>" for c in row) + "</tr>" for row in body]
-            parts.append("</table>")
+        if rows := section.shown:
+            head, *body = ["".join(f"<td>{e(cell)}</td>" for cell in row) for row in rows]
+            parts.append(_table([head.replace("td>", "th>"), *body]))
         parts.append("<ul>")
         parts += [f"<li>{e(text)}</li>" for text in record["findings"]]
         for one, verdict, evidence in verdicts[section.name]:
@@ -265,8 +281,9 @@ def page(output: Path, setting: Setting) -> str:
         parts.append(f'<p class="check">Files: {links}. {_made_from(record)}</p>')
     body = "\n".join(parts)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title><style>{STYLE}</style>'
-        f"</head><body>\n{body}\n</body></html>\n"
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{TITLE}</title>'
+        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
 
 

@@ -261,6 +261,8 @@ def test_the_paper_s_claims_are_one_family_on_the_page_and_green_is_only_what_is
     green = re.search(r"([^{}]*)\{ color: #070; \}", results_page.STYLE)[1].split()
     assert green == [".reproduced"]
     assert "p = 0.03, after Holm 0.18 (8 tests of the paper&#x27;s claims)" in page and ", because x" in page
+    assert 'name="viewport"' in page  # else a telephone shows it as if its window were wide
+    assert page.count("<table>") == page.count('<div class="table"><table>') == 1  # nor does a table make it wide
     markdown = results_page.markdown(tmp_path, Setting())
     assert "- **Undecided**: two (" in markdown and "- **Reproduced**: three (" in markdown
 
