@@ -370,8 +370,10 @@ def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
     def run(chosen: list[str], limit: float, source: bytes) -> tuple[str, float]:
         wanted = tree.folder.with_suffix(".json")
         wanted.write_text(json.dumps(chosen))
-        named = list(dict.fromkeys(test.split("::")[0] for test in chosen))
-        only = {} if chosen is recorded else {"MUTATION_TESTS": str(wanted)}
+        named, only = recorded, {}
+        if chosen is not recorded:
+            named = list(dict.fromkeys(test.split("::")[0] for test in chosen))
+            only = {"MUTATION_TESTS": str(wanted)}
         try:
             path.write_bytes(source)
             return tree.run(named, limit, PYTHONDONTWRITEBYTECODE="1", **only, **study)
@@ -555,7 +557,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="which mutants (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60, help="after which no mutant is begun (default: 60)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
-    parser.add_argument("--tests", nargs="+", metavar="PATH", help="with again: these files of tests alone")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="with again: these tests alone")
     options = parser.parse_args(arguments)
     if unknown := set(options.package) - set(PACKAGES):
         parser.error(f"package: expected some of {', '.join(PACKAGES)}, got {', '.join(sorted(unknown))}")
