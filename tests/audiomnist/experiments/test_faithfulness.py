@@ -240,6 +240,29 @@ def test_the_forest_plot_shows_scores_and_their_ends():
     assert [line.get_ydata()[0] for line in axes.lines if line.get_color() == "0.9"] == [0.5, 1.5, 2.5, 3.5]
 
 
+def test_margins_of_every_network_have_a_scale_of_their_own(monkeypatch):
+    monkeypatch.setattr(faithfulness, "DRAWS", 20)
+    orders = [("c", kind) for kind in faithfulness.SHOWN] + [
+        (source, faithfulness.MOST) for source in faithfulness.BASELINES
+    ]
+    curves = pd.DataFrame(
+        {
+            "network": network, "task": "t", "split": 0, "units": MAIN[0], "replacement": MAIN[1], "source": source,
+            "kind": kind, "speaker": speaker, "share": share, "right": 1 - share, "energy": share,
+            "margin": 2 - steep * share,
+        }
+        for network, steep in (("AlexNet", 1), ("AudioNet", 100))
+        for source, kind in orders
+        for speaker in ("a", "b")
+        for share in (0.0, 0.1, 0.3)
+    )  # fmt: skip
+    figure = faithfulness.draw_curves(faithfulness.Measured(curves, pd.DataFrame()), "c", 0)
+    upper, lower = figure.axes[:2], figure.axes[2:4]
+    assert upper[0].get_ylim() == upper[1].get_ylim() == (0, 103)
+    assert [axes.get_ylim()[0] < -1000 for axes in lower] == [False, True]
+    assert lower[1].lines[0].get_ydata() == pytest.approx([100, -400, -1400])  # percent of the margin of the whole
+
+
 def curves_of(network, start):
     """`Measured.curves` of the main variant and another one: what is known of each kind falls in its own way."""
     rows = []
@@ -279,26 +302,3 @@ def test_the_curves_show_answers_margin_and_energy_of_the_main_variant():
         for number, line in enumerate(second.lines, start=1):
             np.testing.assert_allclose(line.get_ydata(), [100 * share / number for share in (0, 0.1, 0.5)])
             assert line.get_linestyle() == ":"
-
-
-def test_margins_of_every_network_have_a_scale_of_their_own(monkeypatch):
-    monkeypatch.setattr(faithfulness, "DRAWS", 20)
-    orders = [("c", kind) for kind in faithfulness.SHOWN] + [
-        (source, faithfulness.MOST) for source in faithfulness.BASELINES
-    ]
-    curves = pd.DataFrame(
-        {
-            "network": network, "task": "t", "split": 0, "units": MAIN[0], "replacement": MAIN[1], "source": source,
-            "kind": kind, "speaker": speaker, "share": share, "right": 1 - share, "energy": share,
-            "margin": 2 - steep * share,
-        }
-        for network, steep in (("AlexNet", 1), ("AudioNet", 100))
-        for source, kind in orders
-        for speaker in ("a", "b")
-        for share in (0.0, 0.1, 0.3)
-    )  # fmt: skip
-    figure = faithfulness.draw_curves(faithfulness.Measured(curves, pd.DataFrame()), "c", 0)
-    upper, lower = figure.axes[:2], figure.axes[2:4]
-    assert upper[0].get_ylim() == upper[1].get_ylim() == (0, 103)
-    assert [axes.get_ylim()[0] < -1000 for axes in lower] == [False, True]
-    assert lower[1].lines[0].get_ydata() == pytest.approx([100, -400, -1400])  # percent of the margin of the whole
