@@ -1,14 +1,15 @@
 """Do the tests notice? One small change to the code at a time, and the tests that reach it: red, or a survivor.
 
     python -m benchmarks.mutation measure [PACKAGE ...] [--sample 60] [--seed 0] [--minutes 60] [--jobs 2]
-    python -m benchmarks.mutation again [PACKAGE ...]     the survivors only, after tests were added
+    python -m benchmarks.mutation again [PACKAGE ...] [--tests PATH ...]   the survivors only, after tests were added
     python -m benchmarks.mutation show [PACKAGE ...]      the survivors as diffs
     python -m benchmarks.mutation write                   docs/reliability.md from the results
 
 Results lie in benchmarks/mutation.json. `measure` draws `--sample` mutants of each package with a seed; a mutant is
 known by its package, file, function and change, so its result outlives lines that move. The tests of its package that
-called its function run, quickest first; if these are green, those that start processes, in which nobody looks, as far
-as 120 s go. Tests that need the original Caffe or a GPU, or are marked slow, take no part: the score is a lower bound.
+called its function (outside functions: any of its file) run, quickest first; if these are green, those that start
+processes, in which nobody looks, as far as 120 s go. Tests that need the original Caffe or a GPU, or are marked slow,
+take no part: the score is a lower bound.
 A mutant that does not end is noticed too: in three times the time that the same tests took without it, measured once
 more beside it before it counts, for the machine may be busy with something else.
 
@@ -79,6 +80,7 @@ PACKAGES = {
     "recording": (["audiomnist/recording/*.py"], ["tests/audiomnist/recording"]),
 }  # fmt: skip
 EVERYWHERE = ["tests/test_values.py", "tests/audiomnist/test_options.py"]  # tests that concern every package
+STUDIED = {"study", "experiments", "explain"}  # the small study is made by no code of theirs: once for all mutants
 GENERATED = {"caffe_proto/caffe_pb2.py"}
 ELSEWHERE = 120  # seconds of tests that start processes of their own, where it is not seen what they reach
 LEFT_OUT = "not bvlc and not cuda and not slow"
@@ -274,9 +276,28 @@ class Tree:
         outcome = "timeout" if done["status"] is None else "passed" if done["status"] in (0, 5) else "failed"
         return outcome, done["seconds"]
 
+    def study(self, package: str) -> dict[str, str]:
+        """For tests of a package in STUDIED: variables that name the small study, made where it is not whole."""
+        if package not in STUDIED:
+            return {}
+        place = self.folder.with_suffix(".study")
+        variables = {"MUTATION_STUDY": str(place)}
+        if not place.exists() or stamps(place) != self.stamps:  # a mutant may have written into it
+            shutil.rmtree(place, ignore_errors=True)
+            outcome, _ = self.run(["tests/test_small_study.py", "-k", "silence"], 3600, **variables)
+            if outcome != "passed":
+                raise SystemExit(f"the small study: expected tests that pass, got {outcome}:\n{self.log.read_text()}")
+            self.stamps = stamps(place)
+        return variables
+
     def end(self) -> None:
         self.server.stdin.close()
         self.server.wait()
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    """{path: when it was last changed} of everything in a folder."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def calls(package: str, tree: Tree) -> dict:
@@ -297,7 +318,8 @@ def calls(package: str, tree: Tree) -> dict:
     CALLS.mkdir(parents=True, exist_ok=True)
     fresh = [name for name, path in kept.items() if not path.exists()]
     if fresh:
-        outcome, _ = tree.run(fresh, 3600, MUTATION_RECORD=str(tree.folder.with_suffix(".calls")))
+        kept_calls = str(tree.folder.with_suffix(".calls"))
+        outcome, _ = tree.run(fresh, 3600, MUTATION_RECORD=kept_calls, **tree.study(package))
     else:
         outcome, _ = tree.run([*kept, "--collect-only"], 3600)  # compiles the tests, which runs with mutants do not do
     if outcome != "passed":
@@ -313,9 +335,12 @@ def calls(package: str, tree: Tree) -> dict:
 
 def chosen_tests(mutant: Mutant, recorded: dict) -> Iterator[list[str]]:
     """The tests that reach the mutant, file by file, what takes least first; then those where nobody sees it."""
-    place = f"{mutant.file}:{mutant.scope}"
+    place = f"{mutant.file}:{mutant.scope or ''}"  # outside functions: tests that call any of its file
+    same = place.__eq__ if mutant.scope else lambda call: call.startswith(place)
     by_time = sorted(recorded, key=lambda test: recorded[test]["seconds"])
-    reaching = [test for test in by_time if not mutant.scope or place in recorded[test]["calls"]]
+    reaching = [test for test in by_time if any(map(same, recorded[test]["calls"]))]
+    if not mutant.scope:
+        reaching += [test for test in by_time if test.split("::")[0] in EVERYWHERE and test not in reaching]
     yield by_file(reaching, recorded)
     others, spent = [], 0.0
     for test in by_time:
@@ -334,27 +359,33 @@ def by_file(tests: list[str], recorded: dict) -> list[str]:
 
 
 def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
-    """Apply the mutant to the tree, run the tests that reach it and then the others, and put the file back."""
+    """Apply the mutant to the tree, run the tests that reach it and then the others, and put the file back.
+
+    Where `recorded` is a list, these are the tests.
+    """
     path = tree.folder / mutant.file
     original, stamp = path.read_bytes(), path.stat()
+    study = tree.study(package)
 
     def run(chosen: list[str], limit: float, source: bytes) -> tuple[str, float]:
         wanted = tree.folder.with_suffix(".json")
         wanted.write_text(json.dumps(chosen))
         named = list(dict.fromkeys(test.split("::")[0] for test in chosen))
+        only = {} if chosen is recorded else {"MUTATION_TESTS": str(wanted)}
         try:
             path.write_bytes(source)
-            return tree.run(named, limit, MUTATION_TESTS=str(wanted), PYTHONDONTWRITEBYTECODE="1")
+            return tree.run(named, limit, PYTHONDONTWRITEBYTECODE="1", **only, **study)
         finally:
             path.write_bytes(original)
             os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
 
     begun, result, reached = time.monotonic(), "survived", None
-    for chosen in chosen_tests(mutant, recorded):
+    for chosen in [recorded] if isinstance(recorded, list) else chosen_tests(mutant, recorded):
         reached = len(chosen) if reached is None else reached
         if not chosen:
             continue
-        outcome, _ = run(chosen, 60 + 3 * sum(recorded[test]["seconds"] for test in chosen), mutant.apply(original))
+        limit = 300 if chosen is recorded else 60 + 3 * sum(recorded[test]["seconds"] for test in chosen)
+        outcome, _ = run(chosen, limit, mutant.apply(original))
         if outcome == "timeout":
             _, seconds = run(chosen, 3600, original)
             outcome, _ = run(chosen, 60 + 3 * seconds, mutant.apply(original))
@@ -367,11 +398,17 @@ def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
 
 
 def measure(
-    chosen: dict[str, list[Mutant]], jobs: int, minutes: float, results: dict[str, dict], seed: int | None
+    chosen: dict[str, list[Mutant]],
+    jobs: int,
+    minutes: float,
+    results: dict[str, dict],
+    seed: int | None,
+    tests: list[str] | None = None,
 ) -> None:
     """Judge the mutants, packages in turn so that an early end leaves a part of each; they go to `results`.
 
-    `seed` is that of the sample; None tries survivors again, whose first result is kept beside the new one.
+    `seed` is that of the sample; None tries survivors again, whose first result is kept beside the new one. `tests`:
+    these alone, and not those that reach a mutant.
     """
     with tempfile.TemporaryDirectory(prefix="mutation") as name, contextlib.ExitStack() as stack:
         trees: Queue[Tree] = Queue()
@@ -390,7 +427,7 @@ def measure(
         with ThreadPoolExecutor(jobs) as pool:
             recorded = {}
             for package in chosen:  # one after the other: some have their tests in common
-                recorded[package] = with_tree(calls, package)
+                recorded[package] = tests or with_tree(calls, package)
                 print(f"{package}: {len(recorded[package])} tests", file=sys.stderr, flush=True)
 
             end = time.monotonic() + 60 * minutes
@@ -400,6 +437,7 @@ def measure(
                 if time.monotonic() > end:
                     return
                 found = with_tree(judge, mutant, package, recorded[package])
+                results.update(load())  # another measurement may have written meanwhile
                 before = results.get(found["key"], {})
                 found["seed"] = before["seed"] if seed is None else seed
                 found["at first"] = before["at first"] if seed is None else found["result"]
@@ -517,6 +555,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="which mutants (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60, help="after which no mutant is begun (default: 60)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="with again: these files of tests alone")
     options = parser.parse_args(arguments)
     if unknown := set(options.package) - set(PACKAGES):
         parser.error(f"package: expected some of {', '.join(PACKAGES)}, got {', '.join(sorted(unknown))}")
@@ -535,7 +574,14 @@ def main(arguments: list[str] | None = None) -> int:
             left = {key for key in survivors if not equivalent(key)}
             chosen = {p: [m for file in files(p) for m in mutants(file) if m.key in left] for p in packages}
         seed = options.seed if options.what == "measure" else None
-        measure({p: found for p, found in chosen.items() if found}, options.jobs, options.minutes, results, seed)
+        measure(
+            {p: found for p, found in chosen.items() if found},
+            options.jobs,
+            options.minutes,
+            results,
+            seed,
+            options.tests,
+        )
     return 0
 
 

@@ -3,6 +3,7 @@
 MUTATION_RECORD=FILE  write {test: {"seconds": s, "calls": ["file:line", ...]}}; what a fixture calls counts for every
                       test that uses it. What other processes do is not seen; a test that starts one calls "a process".
 MUTATION_TESTS=FILE   run the tests that this JSON list names, in its order.
+MUTATION_STUDY=DIR    the fixture small_study is this folder, which is made where it is missing.
 """
 
 import json
@@ -16,6 +17,7 @@ import pytest
 
 ROOT = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 RECORD, TESTS = os.environ.get("MUTATION_RECORD"), os.environ.get("MUTATION_TESTS")
+STUDY = os.environ.get("MUTATION_STUDY")
 STARTED = "a process"
 STARTS = {("subprocess.py", "_execute_child"), ("process.py", "start")}
 by_fixture: dict[str, set] = {}
@@ -52,14 +54,28 @@ def calls_of(work):
         current = before
 
 
+if STUDY:
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_fixture_setup(fixturedef, request):
+        if fixturedef.argname == "small_study":
+            if not os.path.exists(STUDY):
+                from tests.small_study import make_study
+
+                make_study(Path(STUDY))
+            fixturedef.cached_result = Path(STUDY), fixturedef.cache_key(request), None
+            return Path(STUDY)
+        return None
+
+
 if RECORD:
 
     def pytest_sessionstart():
         threading.settrace(note)
         sys.settrace(note)
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(fixturedef, request):
+    @pytest.hookimpl(wrapper=True, specname="pytest_fixture_setup")
+    def record_of_fixture(fixturedef, request):
         return (yield from calls_of(by_fixture.setdefault(fixturedef.argname, set()).update))
 
     @pytest.hookimpl(wrapper=True)

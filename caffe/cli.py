@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -27,14 +28,50 @@ from caffe_proto import CaffeFileError, caffe_pb2, net_state, read_net, read_sol
 FATAL_STATUS = 134  # what a shell sees of BVLC Caffe's abort
 INTERRUPTED_STATUS = 130  # what a shell sees of BVLC Caffe's end by Ctrl-C before training or outside it
 ACTIONS = {}
-USAGE = """command line brew
-usage: caffe <command> <args>
+COMMANDS = {  # name -> (what it does, examples)
+    "train": (
+        "train or finetune a model",
+        (
+            "caffe train -solver=solver.prototxt",
+            "caffe train -solver=solver.prototxt -snapshot=snapshots/X_iter_500.solverstate",
+            "caffe train -solver=solver.prototxt -weights=X.caffemodel -gpu=0",
+        ),
+    ),
+    "test": ("score a model", ("caffe test -model=test.prototxt -weights=X.caffemodel -iterations=60",)),
+    "device_query": ("show GPU diagnostic information", ("caffe device_query -gpu=all",)),
+    "time": ("benchmark model execution time", ("caffe time -model=train.prototxt -phase=TRAIN -iterations=10",)),
+}
+USAGE = "command line brew\nusage: caffe <command> <args>\n\ncommands:\n" + "\n".join(
+    f"  {name:15} {what}" for name, (what, _) in COMMANDS.items()
+)
+EFFECTS = ("snapshot", "stop", "none")
 
-commands:
-  train           train or finetune a model
-  test            score a model
-  device_query    show GPU diagnostic information
-  time            benchmark model execution time"""
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of the command line: its default, what it means, and the commands that read it."""
+
+    name: str
+    default: str | int
+    text: str
+    commands: tuple[str, ...]
+    metavar: str = "FILE"
+    choices: tuple[str, ...] | None = None
+
+
+FLAGS = (
+    Flag("gpu", "", "GPU ids separated by commas, or all; without it: CPU", tuple(COMMANDS), "IDS"),
+    Flag("solver", "", "the solver definition", ("train",)),
+    Flag("model", "", "the model definition", ("test", "time")),
+    Flag("phase", "", "network phase, TRAIN or TEST", ("time",), "PHASE"),
+    Flag("level", 0, "network level", ("train", "test", "time"), "N"),
+    Flag("stage", "", "network stages separated by commas", ("train", "test", "time"), "NAMES"),
+    Flag("snapshot", "", "the solver state to resume from", ("train",)),
+    Flag("weights", "", "weights to finetune from (separated by commas), or to score", ("train", "test")),
+    Flag("iterations", 50, "number of iterations", ("test", "time"), "N"),
+    Flag("sigint_effect", "stop", "on SIGINT: snapshot, stop or none", ("train",), "ACTION", EFFECTS),
+    Flag("sighup_effect", "snapshot", "on SIGHUP: snapshot, stop or none", ("train",), "ACTION", EFFECTS),
+)
 
 
 def action(
@@ -54,32 +91,33 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(1)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all flags; every flag's default stands in its help."""
+def make_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all flags, as the original takes them with every command; its help shows those that `command`
+    reads, or, without one, all of them with the commands that do."""
+    what, examples = COMMANDS.get(command, ("", ()))
     parser = _Parser(
         prog="caffe",
-        usage=USAGE,
+        usage=f"caffe {command} [flags]\n\n{what}" if what else USAGE,
+        epilog="\n  ".join(["examples:", *examples]) if examples else "caffe <command> --help describes one.",
         add_help=False,
         allow_abbrev=False,
         prefix_chars="-",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", nargs="*", help=argparse.SUPPRESS)
-
-    def flag(name, default, text, **more):
-        parser.add_argument(f"-{name}", f"--{name}", default=default, help=text, **more)
-
-    flag("gpu", "", "GPU ids separated by commas, or 'all'; empty: CPU")
-    flag("solver", "", "train: the solver definition")
-    flag("model", "", "test, time: the model definition")
-    flag("phase", "", "time: network phase (TRAIN or TEST)")
-    flag("level", 0, "network level", type=int)
-    flag("stage", "", "network stages separated by commas")
-    flag("snapshot", "", "train: the solver state to resume from")
-    flag("weights", "", "train: weights to finetune from, separated by commas; test: the weights to score")
-    flag("iterations", 50, "test, time: number of iterations", type=int)
-    flag("sigint_effect", "stop", "train: action on SIGINT", choices=("snapshot", "stop", "none"))
-    flag("sighup_effect", "snapshot", "train: action on SIGHUP", choices=("snapshot", "stop", "none"))
+    for flag in FLAGS:
+        text = flag.text if what or len(flag.commands) == len(COMMANDS) else f"{', '.join(flag.commands)}: {flag.text}"
+        parser.add_argument(
+            f"-{flag.name}",
+            f"--{flag.name}",
+            default=flag.default,
+            type=type(flag.default),
+            choices=flag.choices,
+            metavar=flag.metavar,
+            help=argparse.SUPPRESS
+            if what and command not in flag.commands
+            else text + (f" (default: {flag.default})" if flag.default != "" else ""),
+        )
     parser.add_argument("-version", "--version", action="store_true", help="show the version and stop")
     parser.add_argument("-help", "--help", action="store_true", help="show the flags and stop")
     return parser
@@ -93,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"caffe version {__version__}")
         return 0
     if flags.help:
-        parser.print_help()
+        make_parser(flags.command[0] if len(flags.command) == 1 else None).print_help()
         return 1
     if len(flags.command) != 1:
         parser.print_help(sys.stderr)

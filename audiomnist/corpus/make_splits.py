@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from audiomnist.arguments import number
 from audiomnist.corpus.layout import CorpusError, scan
 from audiomnist.corpus.metadata import GENDERS, META_NAME, check_metadata, gender_of, read_metadata
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, Splits, load_splits
@@ -85,8 +86,10 @@ def write_splits(corpus: Path, meta_path: Path, folds: int, seed: int) -> Splits
 def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
     """Add the options for making splits to a command's parser."""
     what = "write splits.json with K folds"
-    parser.add_argument("--make-splits", type=int, metavar="K", required=required, help=what)
-    parser.add_argument("--seed", type=int, default=0, help="decides which speaker comes into which fold (default: 0)")
+    parser.add_argument("--make-splits", type=number, metavar="K", required=required, help=what)
+    parser.add_argument(
+        "--seed", type=number, default=0, help="decides which speaker comes into which fold (default: 0)"
+    )
 
 
 def describe(splits: Splits) -> str:

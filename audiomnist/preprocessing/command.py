@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from audiomnist.arguments import positive
+from audiomnist.arguments import number, positive
 from audiomnist.corpus.corrections import (
     NONE,
     Corrections,
@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--meta", "-m", type=Path, help=f"metadata of the speakers (None: {META_NAME} in the source)")
     add("--splits", type=Path, help=f"splits (None: {SPLITS_NAME} in the source, else AudioMNIST's)")
     add("--jobs", type=positive, default=available_cores(), help="processes")
-    add("--seed", type=int, default=DEFAULT_SEED, help="of the random positions in the padded second")
+    add("--seed", type=number, default=DEFAULT_SEED, help="of the random positions in the padded second")
     add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
     add_corrections_option(parser)
     options = parser.parse_args(arguments)

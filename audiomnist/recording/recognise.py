@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from audiomnist.arguments import number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, load_splits
 from audiomnist.door import door
@@ -183,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
     p.add_argument("--runs", type=Path, default=HOME / "runs", metavar="DIR", help="trained runs")
     p.add_argument("--task", default="digit", help="of the runs")
-    p.add_argument("--split", type=int, default=0, help="of the runs")
+    p.add_argument("--split", type=number, default=0, help="of the runs")
     p.add_argument("--splits", type=Path, default=OFFICIAL_SPLITS, metavar="FILE", help="splits that name the classes")
     p.add_argument("--wav", type=Path, nargs="+", metavar="FILE", help="recordings, instead of the microphone")
     p.add_argument("--device", metavar="NAME", help="the microphone, by index or pattern")

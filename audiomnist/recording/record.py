@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from audiomnist.arguments import real_number, whole_number
+from audiomnist.arguments import number, real_number, whole_number
 from audiomnist.door import door
 from audiomnist.places import HOME
 from audiomnist.recording.plan import DIGITS, MAX_REPETITIONS, Prompt, series_count
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add("--new", action="store_true", help="begin a new session although another is unfinished")
     repetitions = whole_number(1, MAX_REPETITIONS)
     add("--repetitions", type=repetitions, metavar="N", help=f"of each digit (default: {REPETITIONS})")
-    add("--seed", type=int, metavar="N", help="of the order of the digits (default: drawn, and kept in the log)")
+    add("--seed", type=number, metavar="N", help="of the order of the digits (default: drawn, and kept in the log)")
     seconds = real_number(0.2, 60)
     add("--seconds", type=seconds, default=1.0, metavar="S", help="that a digit is shown (default: %(default)s)")
     add("--pause", type=seconds, default=1.0, metavar="S", help="between two series (default: %(default)s)")

@@ -31,8 +31,8 @@ OPTIONS = {
         --pattern text ={digit}_{speaker}_{repetition}.wav
         --speakers path
         --trim
-        --make-splits integer
-        --seed integer =0
+        --make-splits from 0
+        --seed from 0 =0
     """,
     "validate": """
         corpus path
@@ -54,8 +54,8 @@ OPTIONS = {
         corpus path
         --meta -m path
         --force
-        --make-splits integer needed
-        --seed integer =0
+        --make-splits from 0 needed
+        --seed from 0 =0
     """,
     "permute-labels": """
         source path
@@ -68,7 +68,7 @@ OPTIONS = {
         --meta -m path
         --splits path
         --jobs from 1 =CORES
-        --seed integer =0
+        --seed from 0 =0
         --skip-invalid
         --corrections path x? alone=HOME/data/corrections.json
     """,
@@ -152,7 +152,7 @@ OPTIONS = {
         --continue text x? alone=
         --new
         --repetitions from 1
-        --seed integer
+        --seed from 0
         --seconds seconds =1.0
         --pause seconds =1.0
         --device text
@@ -176,7 +176,7 @@ OPTIONS = {
     "recognise": """
         --runs path =HOME/runs
         --task text =digit
-        --split integer =0
+        --split from 0 =0
         --splits path =HOME/data/splits.json
         --wav path x+
         --device text

@@ -106,7 +106,10 @@ def test_survivors_tried_again_leave_the_score_and_an_interrupted_sample_goes_on
     assert mutation.main(["measure", "--sample", "14", "--jobs", "1"]) == 0
     then = mutation.load()
     assert len(first) == 5 and len(then) == 14 and all(then[key] == row for key, row in first.items())
-    assert mutation.main(["again", "--jobs", "1"]) == 0
+    assert mutation.main(["again", "--jobs", "1", "--tests", "tests/test_small.py"]) == 0
+    assert mutation.load().keys() == then.keys()
+    assert all(row["result"] == then[key]["result"] for key, row in mutation.load().items())
+    assert mutation.main(["again", "--jobs", "1", "--tests", "tests/test_more.py"]) == 0
     after = mutation.load()
     assert {k: r["at first"] for k, r in after.items()} == {k: r["result"] for k, r in then.items()}
     assert {k for k, r in after.items() if r["result"] == "survived"} == {"small.py:within: 2 -> 3"}
@@ -123,6 +126,9 @@ def test_a_mutant_that_never_ends_is_told_from_a_slow_machine(small, monkeypatch
 
     class Tree:
         folder = small
+
+        def study(self, package):
+            return {}
 
         def run(self, arguments, limit, **variables):
             asked.append((limit, (small / "small.py").read_text(encoding="utf-8") == CODE))

@@ -252,3 +252,33 @@ def test_ctrl_c_outside_training_is_no_traceback(here):
     rest = process.stderr.read()
     assert process.wait() == 130
     assert "Traceback" not in rest and "Interrupted." in rest
+
+
+def flags_in(text):
+    return set(re.findall(r"(?<=[ ,])-([a-z]\w*)", text))
+
+
+@pytest.mark.parametrize("command", ["train", "test", "time", "device_query"])
+def test_the_help_of_a_command_has_its_flags_alone(command, capsys):
+    """As docs/engine.md section 5 has them, and with examples that use no other."""
+    table = (Path(__file__).parents[2] / "docs" / "engine.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`-.*?`) \|.*?\| ([^|]*?) \| [^|]*\|$", table, re.MULTILINE)
+    wanted = {
+        flag for names, users in rows if users == "all" or command in users.split(", ")
+        for flag in re.findall(r"`-(\w+)`", names)
+    }  # fmt: skip
+    assert cli.main([command, "--help"]) == 1
+    said = capsys.readouterr().out
+    described, _, examples = said.partition("examples:")
+    assert flags_in(described.partition("options:")[2]) == wanted | {"version", "help"}
+    assert f"caffe {command} -" in examples and flags_in(examples) <= wanted
+    assert "(default: )" not in said
+
+
+def test_the_help_of_all_says_which_command_reads_a_flag(capsys):
+    assert cli.main(["--help"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--solver FILE train: the solver definition" in said
+    assert "--iterations N test, time: number of iterations (default: 50)" in said
+    assert "--gpu IDS GPU ids separated by commas" in said
+    assert "(default: )" not in said

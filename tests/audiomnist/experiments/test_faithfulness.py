@@ -36,10 +36,10 @@ def small(monkeypatch):
 
 
 def test_the_predicted_class_is_explained_and_followed_or_the_true_one_if_asked(run, small):
-    recordings = run.read(run.listed())
+    recordings = run.read([run.listed()[k] for k in (0, 1, 4, 6)])  # of each gender one that is right and one wrong
     forward = run.network.forward
     scores, labels = forward(recordings.data), recordings.labels[:, 1]
-    assert 0 < np.mean(scores.argmax(axis=1) == labels) < 1  # else the two could not be told apart
+    assert (scores.argmax(axis=1) == labels).tolist() == [True, False, True, False]
     for of_label, target in ((False, scores.argmax(axis=1)), (True, labels)):
         keys, found = faithfulness.measure_batch(run, recordings, forward, of_label)
         at = keys.index((*MAIN, "epsilon_plus", MOST))
@@ -64,9 +64,12 @@ def test_every_variant_has_each_composites_score_and_the_main_one_all_orders(run
 
 
 def test_batches_do_not_show_and_the_seed_does(run, small, monkeypatch):
+    three = run.listed()[2:5]
+    monkeypatch.setattr(run, "listed", lambda limit=None: three)
     whole = faithfulness.measure_run(run, None, None)
-    monkeypatch.setattr(faithfulness, "AT_ONCE", 4)
+    monkeypatch.setattr(faithfulness, "AT_ONCE", 2)
     parts = faithfulness.measure_run(run, None, None)
+    assert len(parts.scores["recording"].unique()) == 3
     pd.testing.assert_frame_equal(whole.scores, parts.scores, rtol=1e-4, atol=1e-5)
     run.setting = dataclasses.replace(run.setting, seed=1)
     other = faithfulness.measure_run(run, None, None)
@@ -228,6 +231,13 @@ def test_the_forest_plot_shows_scores_and_their_ends():
     np.testing.assert_allclose(ends, table[["score_low", "score_high"]])
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["good", "as good", "bad", "amplitude", "random"]
+    assert axes.get_yticks().tolist() == [4, 3, 2, 1, 0] and axes.get_ylim() == (-0.5, 4.5)  # the first on top
+    for marks in axes.containers:  # each beside the name of its source, and apart from the other variants'
+        beside = [names[4 - round(y)] for y in marks.lines[0].get_ydata()]
+        assert beside in (table["source"].tolist(), table.dropna(subset=["beyond_energy"])["source"].tolist(), [])
+    heights = [marks.lines[0].get_ydata()[0] % 1 for marks in axes.containers if len(marks.lines[0].get_ydata())]
+    assert len(set(np.round(heights, 3))) == len(heights) == 2
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_color() == "0.9"] == [0.5, 1.5, 2.5, 3.5]
 
 
 def test_margins_of_every_network_have_a_scale_of_their_own(monkeypatch):
@@ -251,3 +261,44 @@ def test_margins_of_every_network_have_a_scale_of_their_own(monkeypatch):
     assert upper[0].get_ylim() == upper[1].get_ylim() == (0, 103)
     assert [axes.get_ylim()[0] < -1000 for axes in lower] == [False, True]
     assert lower[1].lines[0].get_ydata() == pytest.approx([100, -400, -1400])  # percent of the margin of the whole
+
+
+def curves_of(network, start):
+    """`Measured.curves` of the main variant and another one: what is known of each kind falls in its own way."""
+    rows = []
+    kinds = [("c", kind) for kind in (MOST, faithfulness.MAGNITUDE, MATCHED, RIVAL, LEAST)]
+    for number, (source, kind) in enumerate([*kinds, ("amplitude", MOST), ("random", MOST)], start=1):
+        for variant in VARIANTS:
+            for speaker in range(3):
+                for share in (0.0, 0.1, 0.5):
+                    known = 1 - share * number / 10 if variant == MAIN else 0.0
+                    rows.append(
+                        {"network": network, "task": "t", "split": 0, "units": variant[0], "replacement": variant[1],
+                         "source": source, "kind": kind, "speaker": f"{speaker}", "recording": "r", "share": share,
+                         "right": known, "margin": start * known, "energy": share / number}
+                    )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_the_curves_show_answers_margin_and_energy_of_the_main_variant():
+    """In the order of the frame, not of the alphabet; the margin in percent of that of whole recordings."""
+    frame = pd.concat([curves_of("Zebra", 4.0), curves_of("Ape", 2.0)], ignore_index=True)
+    figure = faithfulness.draw_curves(faithfulness.Measured(frame, pd.DataFrame()), "c", 0)
+    names = ["most relevant first", "largest |R| first", "random of equal energy", "relevant for the rival first",
+             "least relevant first", "largest amplitude first", "random"]  # fmt: skip
+    uppers, seconds = figure.axes[:2], [axes for axes in figure.axes if axes.get_ylabel().startswith("energy")]
+    assert [axes.get_title() for axes in uppers] == ["Zebra, t", "Ape, t"] and len(seconds) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    for upper, lower in zip(figure.axes[:2], figure.axes[2:4], strict=True):
+        for number, (name, percent) in enumerate(zip(names, upper.lines, strict=True), start=1):
+            assert percent.get_label() == name
+            wanted = [100 * (1 - share * number / 10) for share in (0, 0.1, 0.5)]
+            for line in (percent, lower.lines[number - 1]):
+                np.testing.assert_allclose(line.get_xdata(), [0, 10, 50])
+                np.testing.assert_allclose(line.get_ydata(), wanted)
+        assert upper.get_ylim() == (0, 103)
+    for second in figure.axes[4:]:
+        assert second.get_ylim() == (0, 103)
+        for number, line in enumerate(second.lines, start=1):
+            np.testing.assert_allclose(line.get_ydata(), [100 * share / number for share in (0, 0.1, 0.5)])
+            assert line.get_linestyle() == ":"

@@ -102,6 +102,7 @@ def test_the_picture_holds_the_speakers_the_means_and_the_paper():
     panels = [axes for axes in table1.draw(answers).axes if axes.axison]
     titles = ["AlexNet (spectrogram), digit", "AudioNet (waveform), digit", "AudioNet (waveform), gender"]
     assert [axes.get_title() for axes in panels] == titles
+    assert len({axes.get_ylim() for axes in panels}) == 1  # one scale for what is compared
     for axes, (network, task) in zip(panels, table1.groups(answers), strict=True):
         own = table1.of(answers, network, task)
         means = own.groupby(["split", "speaker"])["right"].mean()

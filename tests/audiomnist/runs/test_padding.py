@@ -94,7 +94,7 @@ def test_every_recording_counts_once_in_a_test(run, preprocessed, monkeypatch):
     folder, weights = run
     arguments = ["test", f"-model={folder / 'test.prototxt'}", f"-weights={weights}", "-iterations=3"]
     with open(folder / "test.log", "wb") as log:
-        subprocess.run([*Engine.find().words, *arguments], cwd=preprocessed[0], stderr=log, check=True)
+        subprocess.run([*Engine.find().command, *arguments], cwd=preprocessed[0], stderr=log, check=True)
     check_log(run, preprocessed, folder / "test.log")
 
 

@@ -195,7 +195,7 @@ def test_the_demos_corpus_is_six_repetitions_of_sixty_speakers(tmp_path, monkeyp
 
 @pytest.fixture
 def steps(tmp_path, monkeypatch):
-    """`carry_out` with every step replaced by one that says that it was done: (call, what was done, what fails)."""
+    """`execute` with every step replaced by one that says that it was done: (call, what was done, what fails)."""
     done, failing = [], []
     (tmp_path / "pre").mkdir()
     (tmp_path / "pre/splits.json").write_bytes((HOME / "data/splits.json").read_bytes())
@@ -233,7 +233,7 @@ def test_a_call_is_carried_out_step_by_step(steps, capsys):
     call = parse(
         [*steps.words, *["--seed", "5", "--gpu", "1", "--jobs", "2", "--tf32", "--skip-invalid", "all", "digit", "4"]]
     )
-    assert train_test.carry_out(call) == 0
+    assert train_test.execute(call) == 0
     runs = [RunName(network, "digit", 4) for network in ("AlexNet", "AudioNet")]
     assert steps.done == [
         (runs, call.data, call.preprocessed, 5, True),
@@ -247,7 +247,7 @@ def test_a_call_is_carried_out_step_by_step(steps, capsys):
 
 def test_the_demo_makes_its_recordings_first_and_draws_last(steps, capsys):
     call = parse([*steps.words, "--demo"])
-    assert train_test.carry_out(call) == 0
+    assert train_test.execute(call) == 0
     assert steps.done[0] == ("demo", call.data)
     assert steps.done[-2:] == ["pictures AlexNet_digit_0", "pictures AudioNet_digit_0"]
     assert f"pictures    {steps.runs}/*/heatmaps\n" in capsys.readouterr().out
@@ -264,7 +264,7 @@ def test_the_demo_makes_its_recordings_first_and_draws_last(steps, capsys):
 )
 def test_what_is_not_done_is_named_and_the_rest_is_done(steps, capsys, failing, not_done, summaries, pictures):
     steps.failing += failing
-    assert train_test.carry_out(parse([*steps.words, "--demo"])) == 1
+    assert train_test.execute(parse([*steps.words, "--demo"])) == 1
     said = capsys.readouterr()
     assert said.err.splitlines()[-1] == f"train_test.sh: not done: {not_done}"
     assert steps.done.count([str(steps.runs)]) == summaries
@@ -274,10 +274,10 @@ def test_what_is_not_done_is_named_and_the_rest_is_done(steps, capsys, failing, 
 
 def test_without_inputs_and_recordings_there_are_three_ways_on(steps, capsys):
     (steps.folder / "pre/splits.json").unlink()
-    assert train_test.carry_out(parse(steps.words)) == 1
+    assert train_test.execute(parse(steps.words)) == 1
     assert steps.done == [] and capsys.readouterr().err.count("\n") == 4
     make_corpus(steps.folder / "data")
-    assert train_test.carry_out(parse([*steps.words, "AlexNet", "digit", "0"])) == 0
+    assert train_test.execute(parse([*steps.words, "AlexNet", "digit", "0"])) == 0
 
 
 def test_the_door_reads_the_command_line_and_hears_sigterm(steps, monkeypatch, capsys):

@@ -304,6 +304,7 @@ def test_preparing_makes_the_lists_that_miss_one(small_study, tmp_path, monkeypa
     missing = preprocessed / "AudioNet_gender_0_test.txt"
     text = missing.read_bytes()
     missing.unlink()
+    monkeypatch.setattr("audiomnist.runs.prepare.available_cores", lambda: 1)  # other processes take longer to start
     setting = Setting(small_study / "data", preprocessed, small_study / "runs")
     runs = [RunName(network, task, 0) for network in NETWORKS for task in ("digit", "gender")]
     study.prepare(setting, runs, demo=False, skip_invalid=False)
