@@ -255,9 +255,10 @@ class Tree:
                 shutil.copy2(ROOT / name, folder / name)
         # a mutant has another time stamp than its original, which gets its own back: what is compiled stays valid
         compileall.compile_dir(folder, quiet=1)
+        variables = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONPATH": str(folder)}
         self.server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("mutation_server.py")], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+            [sys.executable, "-m", "benchmarks.mutation_server"], cwd=folder, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, env=os.environ | variables,
         )  # fmt: skip
 
     def run(self, arguments: list[str], limit: float, **variables: str) -> tuple[str, float]:
@@ -265,10 +266,9 @@ class Tree:
         temporary = self.folder.with_suffix(".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        variables = {"PYTHONPATH": str(self.folder), "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(temporary)} | variables
+        variables = {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(temporary)} | variables
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "benchmarks.mutation_plugin", "-m", LEFT_OUT]
-        job = {"folder": str(self.folder), "arguments": [*options, *arguments], "limit": limit, "log": str(self.log),
-               "variables": variables}  # fmt: skip
+        job = {"arguments": [*options, *arguments], "limit": limit, "log": str(self.log), "variables": variables}
         self.server.stdin.write(json.dumps(job) + "\n")
         self.server.stdin.flush()
         done = json.loads(self.server.stdout.readline())
@@ -370,8 +370,10 @@ def judge(mutant: Mutant, package: str, recorded: dict, tree: Tree) -> dict:
     def run(chosen: list[str], limit: float, source: bytes) -> tuple[str, float]:
         wanted = tree.folder.with_suffix(".json")
         wanted.write_text(json.dumps(chosen))
-        named = list(dict.fromkeys(test.split("::")[0] for test in chosen))
-        only = {} if chosen is recorded else {"MUTATION_TESTS": str(wanted)}
+        named, only = recorded, {}
+        if chosen is not recorded:
+            named = list(dict.fromkeys(test.split("::")[0] for test in chosen))
+            only = {"MUTATION_TESTS": str(wanted)}
         try:
             path.write_bytes(source)
             return tree.run(named, limit, PYTHONDONTWRITEBYTECODE="1", **only, **study)
@@ -480,15 +482,20 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     return (share + spread / 2 - half) / (1 + spread), (share + spread / 2 + half) / (1 + spread)
 
 
-def table_row(title: str, rows: list[dict]) -> str:
-    """One line of the page's table."""
+def is_left(row: dict, known: set[str]) -> bool:
+    """Has it survived, is it another program, and is it still a mutant of the code (`known`)?"""
+    return row["result"] == "survived" and not equivalent(row["key"]) and row["key"] in known
+
+
+def table_row(title: str, rows: list[dict], known: set[str]) -> str:
+    """One line of the page's table; `known` as in `is_left`."""
     tried = [row for row in rows if not equivalent(row["key"])]
     noticed = sum(row["at first"] != "survived" for row in tried)
     low, high = wilson(noticed, len(tried))
     cells = [
         len(tried), noticed, sum(row["at first"] == "timeout" for row in tried),
         f"{100 * noticed / max(len(tried), 1):.0f} % ({100 * low:.0f} to {100 * high:.0f})",
-        len(rows) - len(tried), sum(row["result"] == "survived" for row in tried),
+        len(rows) - len(tried), sum(is_left(row, known) for row in tried),
     ]  # fmt: skip
     return f"| {title} | {' | '.join(map(str, cells))} |"
 
@@ -514,16 +521,16 @@ def page(results: dict[str, dict]) -> str:
     of = defaultdict(list)
     for row in results.values():
         of[row["package"], row["seed"]].append(row)
-    for package in PACKAGES:
-        everything = sum(len(mutants(file)) for file in files(package))
-        lines += [
-            table_row(f"{package} ({everything}) | {seed}", of[p, seed]) for p, seed in sorted(of) if p == package
-        ]
+    everything = {package: [m.key for file in files(package) for m in mutants(file)] for package in PACKAGES}
+    known = {key for keys in everything.values() for key in keys}
+    for package, keys in everything.items():
+        own = [(seed, rows) for (name, seed), rows in sorted(of.items()) if name == package]
+        lines += [table_row(f"{package} ({len(keys)}) | {seed}", rows, known) for seed, rows in own]
     for seed in sorted({seed for _, seed in of}):
         rows = [row for row in results.values() if row["seed"] == seed]
-        lines.append(table_row(f"**all** | {seed}", rows))
+        lines.append(table_row(f"**all** | {seed}", rows, known))
     lines += ["", "## What is left", ""]
-    left = [row for row in results.values() if row["result"] == "survived" and not equivalent(row["key"])]
+    left = [row for row in results.values() if is_left(row, known)]
     in_order = sorted(left, key=lambda row: (list(PACKAGES).index(row["package"]), row["key"]))
     lines += [f"- `{row['key']}`, in `{row['line']}`" for row in in_order] or ["Nothing."]
     lines += ["", "## Equivalent", ""]
@@ -555,7 +562,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="which mutants (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60, help="after which no mutant is begun (default: 60)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
-    parser.add_argument("--tests", nargs="+", metavar="PATH", help="with again: these files of tests alone")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="with again: these tests alone")
     options = parser.parse_args(arguments)
     if unknown := set(options.package) - set(PACKAGES):
         parser.error(f"package: expected some of {', '.join(PACKAGES)}, got {', '.join(sorted(unknown))}")

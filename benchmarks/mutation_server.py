@@ -1,8 +1,8 @@
 """Runs pytest again and again for benchmarks/mutation.py, each time in a fork: libraries are imported once for all.
 
-A line of JSON on stdin is a job: {"folder": a tree, "arguments": those of pytest, "limit": s, "log": a file,
-"variables": of the environment}; a line on stdout answers it: {"status": pytest's, or null after the limit,
-"seconds": s}. Whatever the tests started ends with them. Nothing of the project is imported here: it is what changes.
+A line of JSON on stdin is a job: {"arguments": those of pytest, "limit": s, "log": a file, "variables": of the
+environment}; a line on stdout answers it: {"status": pytest's, or null after the limit, "seconds": s}. Whatever the
+tests started ends with them. Nothing of the project is imported here: it is what changes. It is started in the tree.
 """
 
 import contextlib
@@ -32,7 +32,6 @@ for name in ("resample", "amplitude_to_db"):
 def in_fork(job):
     """pytest's run of a job, in a process of its own, which ends with it."""
     os.setsid()
-    os.chdir(job["folder"])
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
@@ -40,7 +39,6 @@ def in_fork(job):
     os.environ.update(job["variables"])
     tempfile.tempdir = None
     sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in job["variables"]
-    sys.path[0] = job["folder"]  # in place of this file's
     sys.argv = ["pytest", *job["arguments"]]
     status = pytest.main(job["arguments"])
     sys.stdout.flush()

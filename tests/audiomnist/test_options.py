@@ -256,6 +256,7 @@ def parser_of(name, monkeypatch):
 @pytest.mark.parametrize("command", OPTIONS)
 def test_the_options_of_a_command(command, monkeypatch):
     parser = parser_of(command, monkeypatch)
+    assert parser.description and parser.description.strip(), "what the command does"
     lines = [described(action) for action in parser._actions if action.dest != "help"]
     for group in parser._mutually_exclusive_groups:
         names = [action.option_strings[0] for action in group._group_actions]

@@ -54,8 +54,8 @@ def small(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "benchmarks").mkdir()
-    plugin = mutation.ROOT / "benchmarks/mutation_plugin.py"
-    (tmp_path / "benchmarks/mutation_plugin.py").write_bytes(plugin.read_bytes())
+    for name in ("mutation_plugin.py", "mutation_server.py"):
+        (tmp_path / "benchmarks" / name).write_bytes((mutation.ROOT / "benchmarks" / name).read_bytes())
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow\n    bvlc\n    cuda\n")
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     monkeypatch.setattr(mutation, "ROOT", tmp_path)

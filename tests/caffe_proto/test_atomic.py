@@ -134,6 +134,21 @@ def test_a_path_without_a_folder(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_link_with_the_name_of_a_leftover_stays(tmp_path):
+    """No writer leaves a link: this one is somebody's, and so is what it leads to."""
+    mine, folder = tmp_path / "mine", tmp_path / "folder"
+    mine.write_text("precious")
+    folder.mkdir()
+    link = folder / ".0123abcd-4567cdef.part"
+    link.symlink_to(mine)
+    remove_leftovers(folder)
+    assert link.is_symlink() and mine.read_text() == "precious"
+    link.unlink()
+    link.write_text("of a killed writer")
+    remove_leftovers(folder)
+    assert list(folder.iterdir()) == []
+
+
 def test_leftovers_of_killed_writers_go_and_nothing_else(tmp_path):
     (tmp_path / "speaker").mkdir()
     path, other = tmp_path / "speaker/a.hdf5", tmp_path / "speaker/b.hdf5"

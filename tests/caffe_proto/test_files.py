@@ -1,10 +1,10 @@
-"""Weights read from files that h5py and protobuf wrote."""
+"""Weights read from files that h5py and protobuf wrote, and arrays as protobuf has them."""
 
 import h5py
 import numpy as np
 import pytest
 
-from caffe_proto import CaffeFileError, caffe_pb2, read_weights
+from caffe_proto import CaffeFileError, array_to_blobproto, caffe_pb2, read_weights
 
 
 def test_hdf5_weights_by_layer_and_index(tmp_path):
@@ -46,3 +46,13 @@ def test_weights_that_are_not_finite_are_counted(tmp_path, value, count):
         file["data/ip/1"] = np.r_[np.ones(5 - count), [value] * count]
     with pytest.raises(CaffeFileError, match=f"w.h5: layer ip: blob 1: .*{count} of 5 that are NaN or infinite"):
         read_weights(str(path))
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 4095, 4096, 600_000])  # around the lengths that take a byte more
+def test_an_array_as_a_blob_is_what_protobuf_itself_makes_of_it(count):
+    values = np.random.default_rng(count).standard_normal((count, 1))
+    found = array_to_blobproto(values, diff=-values[::-1])
+    wanted = caffe_pb2.BlobProto(data=values.ravel().tolist(), diff=(-values[::-1]).ravel().tolist())
+    wanted.shape.dim.extend([count, 1])
+    assert found == wanted and found.SerializeToString() == wanted.SerializeToString()
+    assert not array_to_blobproto(values).diff
