@@ -83,7 +83,9 @@ def judge(conclusions: Mapping[str, Sequence[Conclusion]]) -> dict[str, list[tup
     adjusted = {}
     for name, family in families.items():
         tests = len(CLAIMS) if name == PAPER else len(family)
-        said = f"{tests} tests of the paper's claims" if name == PAPER else f"{tests} further tests of this experiment"
+        said = f"{tests} test{'s' * (tests != 1)} of " + (
+            "the paper's claims" if name == PAPER else "our own questions"
+        )
         for one, p in zip(family, holm((one.estimate.p for one in family), tests).tolist(), strict=True):
             adjusted[id(one)] = p, said
     none = (None, "")

@@ -228,8 +228,8 @@ def test_an_experiment_s_conclusions_are_judged_as_one_family_and_survive_being_
     assert verdicts(judged) == {"a": expected}
     assert one(0.03).verdict() == "reproduced"  # alone
     assert judged["a"][0][1] == (
-        "2.00 points (95 % interval 1.00 to 3.00); claimed: above 0 points; p = 0.03, after Holm 0.06 (4 further tests "
-        "of this experiment); 60 speakers, 5 splits"
+        "2.00 points (95 % interval 1.00 to 3.00); claimed: above 0 points; p = 0.03, after Holm 0.06 (4 tests of our "
+        "own questions); 60 speakers, 5 splits"
     )
     assert judged["a"][3][1].endswith("5 splits, because it is the demo")
     for conclusion in [*family, one(0.03, claim=CLAIMS[0])]:
