@@ -19,10 +19,10 @@ NOT_DONE = "not reproduced, because this experiment has no results here"
 
 
 def outcome(output, name, **changes):
-    """An experiment's folder; of the table 14 rows, a whole number, a fraction, nothing and a word each."""
+    """An experiment's folder; of the table 14 rows: a whole number, a fraction, nothing, one not shown, and a word."""
     folder = output / name
     folder.mkdir(parents=True)
-    rows = [{"split_number": k, "mean": k / 8, "none": None, "word": f"<{k}>"} for k in range(14)]
+    rows = [{"split_number": k, "mean": k / 8, "none": None, "more": k, "word": f"<{k}>"} for k in range(14)]
     pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
     for file in (*FIGURES, *SOUNDS):
         (folder / file).write_bytes(file.encode())
@@ -39,6 +39,8 @@ def outcome(output, name, **changes):
 def output(tmp_path, monkeypatch):
     """Results of two experiments, a third whose files are not all written; nothing else differs but two sentences."""
     monkeypatch.setattr(results_page, "differences", lambda setting: ["one & two", "three"])
+    shown = {"table1": ("table1", ["split_number", "mean", "none", "word"])}
+    monkeypatch.setattr(results_page, "SHOWN_TABLES", shown)
     outcome(tmp_path, "audible_heatmaps")
     outcome(tmp_path, "table1", figures={})
     folder = outcome(tmp_path, "waveform_relevance")
