@@ -16,7 +16,7 @@ QUIET = -1000.0  # dB
 
 
 class Middle:
-    """Every draw is the middle of its range; noise is `noise`."""
+    """Every draw is the middle of its range, of a normal one a quarter deviation more; noise is `noise`."""
 
     def __init__(self, noise=0.0):
         self.noise = noise
@@ -26,7 +26,7 @@ class Middle:
         return middle if size is None else np.full(size, middle)
 
     def normal(self, mean, deviation):
-        return mean
+        return mean + deviation / 4
 
     def standard_normal(self, size):
         return np.full(size, self.noise)
@@ -57,7 +57,7 @@ def test_a_take_is_the_sound_between_margins_at_the_speakers_level():
     assert take.dtype == np.int16
     wanted = np.r_[np.zeros(MARGIN), word * 10000, np.zeros(MARGIN)]
     np.testing.assert_allclose(take, wanted, rtol=0, atol=1)
-    assert voice.asked == ("one", "en+m3", {"pitch": 50, "rate": 150, "intonation": 40})
+    assert voice.asked == ("one", "en+m3", {"pitch": 51, "rate": 150, "intonation": 42})
 
 
 def test_a_longer_tract_is_a_shorter_and_higher_word():
@@ -115,6 +115,20 @@ def test_a_take_that_preprocessing_would_refuse_is_spoken_again_up_to_eight_time
         assert rate == SAMPLE_RATE
         np.testing.assert_array_equal(samples, speech(too_long, 0.95, SAMPLE_RATE))
     assert asked == [("four", attempt) for attempt in range(min(too_long + 1, 8))]
+
+
+def test_a_synthesiser_is_asked_for_all_of_a_word_and_may_say_nothing():
+    asked = []
+    made = object.__new__(Synthesiser)
+    made.blocks = [np.ones(3)]  # of the word before
+    made.library = SimpleNamespace(
+        espeak_SetVoiceByName=lambda name: asked.append(name), espeak_SetParameter=lambda *words: asked.append(words),
+        espeak_Synth=lambda *words: asked.append(words), espeak_Synchronize=lambda: None,
+    )  # fmt: skip
+    assert made.say("six", "en+m3", 50, 150, 40).shape == (0,)
+    text, size, *rest = asked.pop()
+    assert (text, size.value, rest) == (b"six", 4, [0, 0, 0, 1, None, None])  # from 0 to the end, as UTF-8
+    assert asked == [b"en+m3", (1, 150, 0), (3, 50, 0), (4, 40, 0)]  # rate, pitch and range of speak_lib.h
 
 
 def test_a_synthesiser_ends_and_its_folder_may_be_gone(tmp_path):
