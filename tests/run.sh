@@ -4,10 +4,11 @@
 # Usage: tests/run.sh [--quick] [PYTEST ARGUMENT]...
 #
 # Prepares the environment (an active one that has everything, else .venv in the repository), lints Python and bash, and
-# runs pytest with the given arguments; without any, all tests. --quick leaves out what is marked slow. Two workers share
-# the files of tests, each with one thread, unless the arguments say how many (-n 0: none, -n 4) or ask for the terminal
-# (-s, --pdb). Comparisons with the original BVLC Caffe run where it is installed (tests/bvlc.sh --install); where it is
-# not, a line at the end says so. TESTS_LIMIT (seconds, default 3600) ends a run that does not end.
+# runs pytest with the given arguments; without any, all tests. --quick leaves out what is marked slow and the live
+# comparisons with the original. Two workers share the files of tests, each with one thread, unless the arguments say how
+# many (-n 0: none, -n 4) or ask for the terminal (-s, --pdb). Comparisons with the original BVLC Caffe run where it is
+# installed (tests/bvlc.sh --install); where it is not, a line at the end says so. TESTS_LIMIT (seconds, default 3600)
+# ends a run that does not end.
 #
 # Examples: tests/run.sh --quick
 #           tests/run.sh tests/audiomnist/runs/test_models.py -k solver
@@ -62,7 +63,7 @@ main() {
             exit 0
             ;;
         --quick)
-            options+=(-m "not slow")
+            options+=(-m "not slow and not bvlc")
             shift
             ;;
     esac

@@ -50,7 +50,7 @@ from audiomnist.study.setting import Setting
 from audiomnist.study.statistics import contrast, described, estimate, estimate_known
 from audiomnist.study.trained import Recordings, TrainedRun, trained_runs
 
-LIMIT = 12  # recordings of a run, by default: some 200 passes over each
+LIMIT = 10  # recordings of a run, by default: some 200 passes over each
 AT_ONCE = 16  # recordings that are measured together, and kept together when a long experiment is stopped
 MAIN = ("blocks", "interpolation")
 VARIANTS = (MAIN, ("blocks", "silence"), ("values", "interpolation"), ("values", "silence"))
