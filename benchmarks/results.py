@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import platform
 import re
 import sys
@@ -30,6 +29,7 @@ from scipy.stats import ttest_ind
 from audiomnist.corpus.layout import scan
 from audiomnist.corpus.metadata import META_NAME, read_metadata
 from audiomnist.experiments.training_curves import VALIDATION_ACCURACY, read_curves
+from audiomnist.runs.engine import OWN
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import RECORD
 from audiomnist.runs.summary import collect, mean_and_deviation, percent
@@ -37,7 +37,8 @@ from audiomnist.study.outcome import RECORD as OUTCOME
 from audiomnist.study.setting import Setting
 from audiomnist.study.statistics import Estimate, estimate
 from audiomnist.study.trained import TrainedRun, trained_runs
-from caffe_proto import write_file
+from audiomnist.workers import available_cores
+from caffe_proto import read_solver, write_file
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results.json"
@@ -48,7 +49,7 @@ KEPT = {  # experiment -> those of its tables that go into the record
     "faithfulness": ("scores",),
     "sanity": ("verdicts",),
 }
-ENGINES = {"python -m caffe": "ours", "tests/bvlc.sh caffe": "BVLC Caffe 1.0"}  # as run.json has them, and as tables do
+ENGINES = {OWN: "ours", "tests/bvlc.sh caffe": "BVLC Caffe 1.0"}  # as run.json has them, and as tables do
 OURS, BVLC = ENGINES.values()
 DIGITS = 5  # significant, of numbers in the record
 
@@ -64,7 +65,7 @@ def machine() -> dict[str, object]:
         models = re.findall(r"^model name\s*:\s*(.*)$", file.read(), re.MULTILINE)
     return {
         "processor": models[0] if models else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
@@ -83,10 +84,10 @@ def describe(data: Path) -> dict[str, int]:
 
 def solver_of(run: TrainedRun) -> str:
     """ "quick" or "paper": whose solver trained the run, by the type that its solver.prototxt names."""
-    return "quick" if 'type: "Adam"' in (run.folder / "solver.prototxt").read_text(encoding="utf-8") else "paper"
+    return "paper" if read_solver(run.folder / "solver.prototxt").type == "SGD" else "quick"
 
 
-def record_run(run: TrainedRun, accuracy: float, loss: float, when: str) -> dict[str, object]:
+def record_run(run: TrainedRun, accuracy: float, loss: float) -> dict[str, object]:
     """One run: logged accuracy (0 to 1) and loss, right answers and recordings of each speaker, validation curve."""
     answers = run.answers()
     right = answers.groupby("speaker", sort=True)["right"].agg(["sum", "size"])
@@ -108,8 +109,6 @@ def record_run(run: TrainedRun, accuracy: float, loss: float, when: str) -> dict
         "validation": [[int(row.iteration), float(f"{row.value:.4g}")] for row in curve.itertuples()],
         "weights_sha256": run.weights_sha256[:16],
         "made_by": made["made_by"],
-        "machine": machine(),
-        "date": when,
     }
 
 
@@ -130,7 +129,7 @@ def _short(value: object) -> object:
 
 
 def record_experiments(results: Path) -> dict[str, dict]:
-    """{experiment: its setting, findings and the tables of `KEPT`} of a results folder."""
+    """{experiment: what made it, its setting and the tables of `KEPT`} of a results folder."""
     found = {}
     for name, stems in KEPT.items():
         path = results / name / OUTCOME
@@ -154,7 +153,7 @@ def load() -> dict[str, dict]:
 
 def record(options: argparse.Namespace) -> None:
     """Add runs and experiments to the record."""
-    everything, today = load(), date.today().isoformat()
+    everything, today = load(), {"machine": machine(), "date": date.today().isoformat()}
     own = everything.setdefault(options.name, {"title": "", "runs": [], "experiments": {}})
     own["title"] = options.title or own["title"]
     own |= {"recordings": describe(options.data)}
@@ -164,7 +163,7 @@ def record(options: argparse.Namespace) -> None:
         scores = {result.run: result for result in collect(folder)}
         for run in trained_runs(setting):
             if result := scores.get(str(run.run)):
-                one = record_run(run, result.accuracy, result.loss, today)
+                one = record_run(run, result.accuracy, result.loss) | today
                 runs[key(one)] = one
     own["runs"] = [runs[known] for known in sorted(runs)]
     if options.results:
@@ -206,9 +205,9 @@ def groups(runs: Sequence[dict], *names: str) -> Iterator[tuple[tuple, list[dict
     yield from found.items()
 
 
-def main_runs(runs: Sequence[dict], solver: str = "quick") -> list[dict]:
-    """The runs of our engine with seed 0: those of the study itself."""
-    return [run for run in runs if (run["engine"], run["solver"], run["seed"]) == (OURS, solver, 0)]
+def main_runs(runs: Sequence[dict]) -> list[dict]:
+    """The runs of our engine by the quick solver with seed 0."""
+    return [run for run in runs if (run["engine"], run["solver"], run["seed"]) == (OURS, "quick", 0)]
 
 
 def accuracy_of(runs: Sequence[dict]) -> Estimate:

@@ -75,15 +75,15 @@ def cover(count: int, largest: int = LARGEST_BATCH, least: int = LEAST_BATCH) ->
     return Batches(size, iterations, size * iterations - count)
 
 
-def count_listed(path: Path) -> int:
-    """The number of HDF5 files that a list names (Caffe separates them by white space). Raises RunError."""
+def read_list(path: Path) -> list[str]:
+    """The HDF5 files that a list names, one at least (Caffe separates them by white space). Raises RunError."""
     try:
-        count = len(path.read_text(encoding="utf-8").split())
+        names = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(path, "a list of preprocessed recordings", error) from None
-    if count == 0:
+    if not names:
         raise RunError(path, "at least one recording", "none")
-    return count
+    return names
 
 
 def label_fields(splits: Splits, task: str) -> dict[str, str]:
@@ -198,19 +198,19 @@ def open_run(run: RunName, preprocessed: Path, folder: Path, engine: str, traini
     """
     splits = load_splits(preprocessed / SPLITS_NAME)
     folder = folder.resolve()
-    counts = {part: count_listed(preprocessed / list_name(run, part)) for part in PARTS}
-    texts = render(run, splits, counts, folder, **asdict(training))
-    for part in EVALUATED:
-        if padding := cover(counts[part]).padding:
-            names = (preprocessed / list_name(run, part)).read_text(encoding="utf-8").split()
-            texts[padded_list(part)] = "\n".join(names + [padding_name(run)] * padding) + "\n"
+    listed = {part: read_list(preprocessed / list_name(run, part)) for part in PARTS}
+    texts = render(run, splits, {part: len(names) for part, names in listed.items()}, folder, **asdict(training))
+    batches = {part: cover(len(listed[part])) for part in EVALUATED}
+    padded = [part for part in EVALUATED if batches[part].padding]
+    for part in padded:
+        texts[padded_list(part)] = "\n".join(listed[part] + [padding_name(run)] * batches[part].padding) + "\n"
     made = origin(run, preprocessed, engine)
     if not check_origin(folder, texts, made):
-        if any(padded_list(part) in texts for part in EVALUATED):
+        if padded:
             write_padding(run, preprocessed, len(splits.columns))
         write_run(folder, texts, made)
     step, file = progress(folder, run.network, solver_value(texts["solver.prototxt"], "max_iter"))
-    return State(step, file, cover(counts["test"]).iterations)
+    return State(step, file, batches["test"].iterations)
 
 
 @door("render")

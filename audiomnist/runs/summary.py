@@ -59,7 +59,7 @@ def read_test_log(path: Path) -> dict[str, float]:
     if not padded.exists():
         return scores
     rows = padded.read_text(encoding="utf-8").split()
-    padding = sum(row == rows[-1] for row in rows)
+    padding = rows.count(rows[-1])
     counts = {len(found) for found in batches.values()}
     if len(counts) != 1 or len(rows) % max(counts):
         raise RunError(path, f"lines of all batches of {padded.name}", f"{max(counts)} of them for {len(rows)} rows")

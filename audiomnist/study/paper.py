@@ -21,7 +21,7 @@ from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.metadata import META_NAME, read_metadata
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, PARTS, Splits, load_splits
 from audiomnist.places import TABLES
-from audiomnist.runs.render import count_listed, render
+from audiomnist.runs.render import read_list, render
 from audiomnist.runs.run_folder import list_name
 from audiomnist.study.setting import Setting
 from audiomnist.study.trained import TrainedRun
@@ -92,7 +92,7 @@ def other_corpus(data: Path) -> str | None:
 
 def other_training(run: TrainedRun) -> str | None:
     """How a run was trained otherwise than the paper's solver and templates say, or None."""
-    counts = {part: count_listed(run.setting.preprocessed / list_name(run.run, part)) for part in PARTS}
+    counts = {part: len(read_list(run.setting.preprocessed / list_name(run.run, part))) for part in PARTS}
     solver = read_solver(run.folder / "solver.prototxt")
     texts = render(
         run.run, run.splits, counts, run.trained_in, snapshot=int(solver.snapshot), seed=int(solver.random_seed)

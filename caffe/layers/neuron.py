@@ -220,18 +220,18 @@ class Power(Neuron):
         return dy * (y / self.base(x)) * slope
 
 
+def check_base(layer: Layer, base: float) -> None:
+    """Refuse a base of Exp or Log that is neither positive nor -1, which means e."""
+    layer.check(base == -1 or base > 0, "base must be strictly positive", "a base > 0, or -1 for e", f"{base:g}")
+
+
 @register
 class Exp(Neuron):
     """base ^ (shift + scale * x); base -1 is e."""
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.exp_param
-        self.check(
-            param.base == -1 or param.base > 0,
-            "base must be strictly positive",
-            "a base > 0, or -1 for e",
-            f"{param.base:g}",
-        )
+        check_base(self, param.base)
         log_base = 1.0 if param.base == -1 else math.log(param.base)
         self.inner = log_base * param.scale
         self.outer = math.exp(log_base * param.shift)
@@ -251,12 +251,7 @@ class Log(Neuron):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.log_param
-        self.check(
-            param.base == -1 or param.base > 0,
-            "base must be strictly positive",
-            "a base > 0, or -1 for e",
-            f"{param.base:g}",
-        )
+        check_base(self, param.base)
         self.check(param.base != 1, "a base other than 1, whose logarithm cannot divide", "1")
         self.factor = 1.0 if param.base == -1 else 1.0 / math.log(param.base)
         self.scale, self.shift = param.scale, param.shift

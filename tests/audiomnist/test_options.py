@@ -16,6 +16,18 @@ KINDS = {
     "text": TRIED, "seconds": (None, None, 1.0, 1.5, None), "else": (None, None, None, None, None),
 }  # fmt: skip
 
+# of the study and of every experiment
+SETTING = """
+        --data path =HOME/data
+        --preprocessed path =HOME/preprocessed_data
+        --runs path =HOME/runs
+        --output path =HOME/results
+        --limit from 0
+        --seed from 0 =0
+        --composite epsilon_plus|...|toolbox_104 x+ =epsilon_plus,2 others,epsilon_alpha2_beta1_flat
+        --engine caffe|numpy =caffe
+        --keep-relevance"""
+
 # of each command; =default, alone=value where an option is given without one
 OPTIONS = {
     "demo-corpus": """
@@ -87,16 +99,8 @@ OPTIONS = {
     "summary": """
         runs path
     """,
-    "study": """
-        --data path =HOME/data
-        --preprocessed path =HOME/preprocessed_data
-        --runs path =HOME/runs
-        --output path =HOME/results
-        --limit from 0
-        --seed from 0 =0
-        --composite epsilon_plus|...|toolbox_104 x+ =epsilon_plus,2 others,epsilon_alpha2_beta1_flat
-        --engine caffe|numpy =caffe
-        --keep-relevance
+    "study": SETTING
+    + """
         --demo
         --quick
         --split text =all
@@ -185,16 +189,8 @@ OPTIONS = {
         --no-show
         --no-play
     """,
-    "table1": """
-        --data path =HOME/data
-        --preprocessed path =HOME/preprocessed_data
-        --runs path =HOME/runs
-        --output path =HOME/results
-        --limit from 0
-        --seed from 0 =0
-        --composite epsilon_plus|...|toolbox_104 x+ =epsilon_plus,2 others,epsilon_alpha2_beta1_flat
-        --engine caffe|numpy =caffe
-        --keep-relevance
+    "table1": SETTING
+    + """
         --gpu from 0
     """,
 }

@@ -145,6 +145,8 @@ def test_a_mutant_that_never_ends_is_told_from_a_slow_machine(small, monkeypatch
 def test_the_interval_of_wilson_is_that_of_scipy(count, total):
     wanted = binomtest(count, total).proportion_ci(method="wilson")
     assert mutation.wilson(count, total) == pytest.approx((wanted.low, wanted.high), abs=1e-6)
+    for end in (wanted.low, wanted.high):  # where the score test of that share is just not rejected
+        assert (count / total - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / total, abs=1e-6)
 
 
 def test_a_sample_is_a_function_of_the_seed():
