@@ -196,6 +196,7 @@ def test_the_conclusion_needs_more_than_amplitude_chance_and_energy(monkeypatch)
     verdicts = {}
     for one in faithfulness.conclusions(made_up(VALUES), [], setting):
         verdicts.setdefault(one.statement.split("(")[1].split(")")[0], []).append(one.verdict())
+    assert list(verdicts) == ["good", "as good", "bad"]  # in the order that was asked for
     assert verdicts["good"] == ["reproduced"] * 3  # by amplitude, at random, by parts of equal energy
     assert verdicts["as good"] == ["reproduced", "reproduced", "undecided"]
     assert verdicts["bad"] == ["not reproduced", "undecided", "reproduced"]
@@ -302,3 +303,34 @@ def test_the_curves_show_answers_margin_and_energy_of_the_main_variant():
         for number, line in enumerate(second.lines, start=1):
             np.testing.assert_allclose(line.get_ydata(), [100 * share / number for share in (0, 0.1, 0.5)])
             assert line.get_linestyle() == ":"
+
+
+def test_the_published_picture_has_a_row_for_each_network_and_a_column_for_each_domain():
+    """Means over the splits; networks and sources in the frame's order."""
+    values = {"time": 0.8, "frequency, 60 Hz": 0.6, "time-frequency": 0.4}
+    frame = pd.DataFrame(
+        {
+            "network": network, "task": "t", "split": split, "domain": domain, "source": source, "share": share,
+            "probability": top * (1 - share) * (1.5 - split) * (1 if source == "c" else 0.5), "area": top + split,
+        }
+        for network in ("Zebra", "Ape")
+        for domain, top in values.items()
+        for source in ("c", "amplitude")
+        for split in (0, 1)
+        for share in (0.0, 0.25, 0.5)
+    )  # fmt: skip
+    figure = faithfulness.draw_published(frame)
+    figure.draw_without_rendering()
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [
+        f"{network}, t: {d}" for network in ("Zebra", "Ape") for d in ("time", "frequency", "time-frequency")
+    ]
+    for axes, top in zip(figure.axes, [*values.values()] * 2, strict=True):
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+            f"c ({top + 0.5:.3f})", f"amplitude ({top + 0.5:.3f})",
+        ]  # fmt: skip
+        for line, factor in zip(axes.lines, (1, 0.5), strict=True):
+            np.testing.assert_allclose(line.get_xdata(), [0, 25, 50])
+            np.testing.assert_allclose(line.get_ydata(), [top * factor * (1 - share) for share in (0, 0.25, 0.5)])
+        assert axes.get_xlabel() == "set to zero, of all values (%)" and axes.get_ylim() == (0, 1.02)
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["mean probability of the true class"] * 2

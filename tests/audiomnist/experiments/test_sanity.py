@@ -198,7 +198,9 @@ def test_what_all_new_weights_leave_is_held_against_another_recording(monkeypatc
 
 
 def test_the_picture_shows_both_directions_and_the_null():
-    axes = sanity.draw_cascades(made_up(0.15, 0.1, 0.2)).axes[0]
+    figure = sanity.draw_cascades(made_up(0.15, 0.1, 0.2))
+    assert figure.get_figwidth() >= 7  # of one column: the legend below it is that wide
+    axes = figure.axes[0]
     down, up, null = (line.get_ydata() for line in axes.lines[:3])
     np.testing.assert_allclose(down, [1, 0.9, 0.15], atol=0.02)
     np.testing.assert_allclose(up, [1, 0.9, 0.15], atol=0.02)

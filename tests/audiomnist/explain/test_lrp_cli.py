@@ -333,6 +333,16 @@ def test_only_what_is_missing_is_explained(long_list, tmp_path, capsys, monkeypa
     assert call(capsys, *arguments)[0] == 0 and counted == [LONG]  # a finished run leaves no parts
 
 
+def test_a_list_that_is_one_part_keeps_no_parts(long_list, tmp_path, capsys, monkeypatch):
+    """Nothing could be continued: it would only be written twice."""
+    begun, real = [], cli.Progress
+    monkeypatch.setattr(cli, "Progress", lambda *arguments: begun.append(arguments) or real(*arguments))
+    for at_once, parts in ((LONG, 0), (LONG - 1, 1)):
+        monkeypatch.setattr(cli, "AT_ONCE", at_once)
+        assert call(capsys, *long_list, "--save", tmp_path / "relevance.hdf5")[0] == 0
+        assert len(begun) == parts
+
+
 def test_a_partial_folder_of_somebody_else_is_left_alone(long_list, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli, "AT_ONCE", 2)
     counted = count_explained(monkeypatch)
