@@ -5,6 +5,8 @@ alone is fitted, so that each network's answers to its test recordings are known
 what it answers to anything else, such as the same recordings changed, is as good as drawn.
 """
 
+import re
+
 import h5py
 import numpy as np
 
@@ -88,10 +90,20 @@ def inputs_of(preprocessed, run):
     return np.concatenate(data)
 
 
+def narrow(folder):
+    """Give the layers of a run's prototxts, but for the last, an eighth of their outputs: passes take a tenth of the
+    time, and everything else is as it was."""
+    for path in folder.glob("*.prototxt"):
+        wide = [int(number) for number in re.findall(r"num_output: (\d+)", path.read_text())]
+        outputs = iter([*(8 * -(-number // 64) for number in wide[:-1]), *wide[-1:]])
+        path.write_text(re.sub(r"num_output: \d+", lambda _: f"num_output: {next(outputs)}", path.read_text()))
+
+
 def make_run(folder, run, preprocessed, seed):
     """A run folder as `train_test.sh` leaves it, with drawn weights."""
     arguments = [run.network, run.task, str(run.split), "--preprocessed", str(preprocessed), "--run", str(folder)]
     assert render.main([*arguments, "--max-iter", str(ITERATIONS), "--engine", "made up"]) == 0
+    narrow(folder)
     stem = folder / "snapshots" / f"{run.network}_iter_{ITERATIONS}"
     net = caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST)
     draw_weights(net, seed)

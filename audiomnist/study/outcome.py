@@ -120,15 +120,14 @@ def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
 
 
 def read_outcome(folder: Path) -> dict:
-    """The record of an experiment's outcome. Raises ExperimentError, also where it names files outside its folder."""
+    """The record of an experiment's outcome, which may be unfinished. Raises ExperimentError."""
     path, what = folder / RECORD, "the record of an experiment's outcome"
     try:
-        record = read_record(path, what, files=list, conclusions=list)
+        record = read_record(path, what, files=list)
     except CaffeFileError as error:
         raise ExperimentError.at("", error) from None
-    for name in record["files"]:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise ExperimentError(path, "names of files in its folder", repr(name))
+    if not all(isinstance(name, str) for name in record["files"]):
+        raise ExperimentError(path, what, f"'files' that are {record['files']!r:.60}")
     return record
 
 
@@ -152,7 +151,8 @@ def earlier_files(folder: Path) -> list[str]:
             expected = "an empty folder, or one with an earlier outcome"
             raise ExperimentError(folder, expected, f"{other} and no {RECORD}")
         return []
-    own = [name for name in read_outcome(folder)["files"] if Path(name).suffix in KINDS]
+    listed = read_outcome(folder)["files"]
+    own = [name for name in listed if Path(name).name == name and Path(name).suffix in KINDS]
     return [name for name in own if (folder / name).is_file() or (folder / name).is_symlink()]
 
 

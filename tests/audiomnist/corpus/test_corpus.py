@@ -103,7 +103,7 @@ def test_a_corpus_that_is_none():
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "No such file"),
+        (None, "no such file"),
         (b"{'01': 1}", "invalid JSON"),
         (b"[1]", "a JSON list"),
         (b'{"01": "male"}', "got speaker 01 with 'male'"),

@@ -93,6 +93,7 @@ def test_what_is_measured_of_a_batch(run, monkeypatch):
         np.testing.assert_allclose(rows["contrast"], cosine(relevance, rival), atol=1e-6)
         before, after = (sanity.histogram_entropy(np.abs(values)) for values in (relevance, other))
         np.testing.assert_allclose(rows["complexity_rise"], (after - before) / before)
+        np.testing.assert_allclose(rows["complexity"], before)
 
 
 def test_a_network_of_permuted_labels_is_found_beside_the_runs(run, tmp_path):

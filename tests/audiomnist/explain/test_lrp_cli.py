@@ -529,7 +529,7 @@ def test_composite_files(tmp_path):
         ('default = {rule = "AlphaBeta", alpha = 3}', "alpha - beta = 1"),
         ("defaults = 3", "expected the keys name, default, .*, got 'defaults'"),
         ("types = 3", "types: expected a table, got 3"),
-        ("default = ", "expected valid TOML or JSON, got "),
+        ("default = ", "expected a composite as TOML or JSON, got "),
     ],
 )
 def test_wrong_composite_files(tmp_path, text, message):
@@ -565,8 +565,8 @@ def bad_files(folder):
     return {
         "nan.hdf5": "expected finite numbers, got",
         "shape.hdf5": "expected data of shape (N, 2, 12, 13)",
-        "empty.hdf5": "expected a dataset data, got none",
-        "text.hdf5": "expected numbers",
+        "empty.hdf5": "expected a preprocessed recording, got no dataset data (but nothing)",
+        "text.hdf5": "got data of type object",
         "broken.hdf5": "got no readable HDF5 file",
         "missing.hdf5": "no such file",
         "notes.txt": "extensions .hdf5, .h5, .wav, got .txt",
