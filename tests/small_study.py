@@ -19,6 +19,7 @@ from caffe_proto import caffe_pb2, read_solver, write_message
 from tests.small_corpus import make_corpus
 
 RUNS = [RunName(network, task, 0) for network in NETWORKS for task in ("digit", "gender")]
+SEEDS = (0, 28, 2, 3)  # the second, of AlexNet on gender: scaled axes change its answers by clear margins
 ITERATIONS = 20
 DIGITS = range(4)
 # What each network answers to its test recordings: digits 0 to 3 by speaker 05, who is male, then by 06, who is female.
@@ -96,7 +97,8 @@ def narrow(folder):
     for path in folder.glob("*.prototxt"):
         wide = [int(number) for number in re.findall(r"num_output: (\d+)", path.read_text())]
         outputs = iter([*(8 * -(-number // 64) for number in wide[:-1]), *wide[-1:]])
-        path.write_text(re.sub(r"num_output: \d+", lambda _: f"num_output: {next(outputs)}", path.read_text()))
+        parts = re.split(r"(?<=num_output: )\d+", path.read_text())
+        path.write_text("".join(text + str(next(outputs, "")) for text in parts))
 
 
 def make_run(folder, run, preprocessed, seed):
@@ -121,7 +123,7 @@ def make_study(folder):
     make_corpus(folder / "data", digits=DIGITS)
     source, destination = folder / "data", folder / "preprocessed"
     assert command.main(["-src", str(source), "-dst", str(destination), "--jobs", "1"]) == 0
-    for seed, run in enumerate(RUNS):
+    for run, seed in zip(RUNS, SEEDS, strict=True):
         (folder / "runs" / str(run)).mkdir(parents=True)
         make_run(folder / "runs" / str(run), run, destination, seed)
     return folder

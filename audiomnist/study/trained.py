@@ -18,7 +18,7 @@ from audiomnist.explain.results import file_hash
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import RECORD, RunName, list_name, origin, progress, read_list, run_record
 from audiomnist.study.setting import ExperimentError, Setting
-from caffe_proto import CaffeFileError, read_solver
+from caffe_proto import CaffeFileError, UserError, read_solver
 from caffe_proto.hdf5 import open_hdf5
 from lrp import Network
 
@@ -70,8 +70,8 @@ class TrainedRun:
         preprocessed = self.setting.preprocessed
         try:
             now = origin(self.run, preprocessed, self.engine)["recordings"]
-        except (OSError, ValueError) as error:
-            raise ExperimentError(preprocessed, f"the lists of {self.run}", error) from None
+        except UserError as error:
+            raise ExperimentError.at("", error) from None
         changed = [part for part in PARTS if self.recordings.get(part) != now[part]]
         if changed:
             expected = f"the recordings that {self.folder} was made from"

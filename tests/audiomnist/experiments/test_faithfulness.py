@@ -142,12 +142,12 @@ def test_scores_by_hand():
 
 
 def made_up(values, noise=0.02, network="AudioNet", splits=(0, 1)):
-    """`Measured.scores` of the main variant: {source: (score by split, beyond energy)}, eight speakers a split."""
+    """`Measured.scores` of the main variant: {source: (score by split, beyond energy)}, six speakers a split."""
     rng = np.random.default_rng(0)
     rows = []
     for source, (by_split, beyond) in values.items():
         for split in splits:
-            for speaker in range(8):
+            for speaker in range(6):
                 for take in range(3):
                     rows.append(
                         {
@@ -182,9 +182,9 @@ def test_ranks_have_ties_and_means_count_every_split():
     assert table["rank"].to_dict() == {"good": 1, "as good": 1, "amplitude": 3, "bad": 4, "random": 4}
     assert table.loc["good", "score"] == pytest.approx(0.4, abs=0.01)
     assert table.loc["good", "score_low"] < 0.4 < table.loc["good", "score_high"]
-    assert np.isnan(table.loc["random", "beyond_energy"]) and table.loc["bad", "speakers"] == 16
+    assert np.isnan(table.loc["random", "beyond_energy"]) and table.loc["bad", "speakers"] == 12
     (sentence,) = faithfulness.findings(table.reset_index())
-    assert "48 recordings of 16 speakers" in sentence
+    assert "36 recordings of 12 speakers" in sentence
     by_rank = sentence.split("tie: ")[1].split(" Beyond energy")[0].split("; ")
     names = [{part.rpartition(" [")[0].rpartition(" ")[0] for part in tied.split(" = ")} for tied in by_rank]
     assert names == [{"good", "as good"}, {"amplitude"}, {"bad", "random"}]
