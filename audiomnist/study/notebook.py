@@ -12,6 +12,7 @@ Of an experiment that could not be made the four show nothing, so that a noteboo
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,6 +29,7 @@ from caffe_proto import UserError
 
 FOLDERS = ("data", "preprocessed", "runs")
 CONCLUSIONS = "The paper's conclusions, and what must hold for them"
+WIDTH = 100  # characters of a printed line
 INTERVAL = re.compile(r"\[-?[\d.]+, -?[\d.]+\]")
 
 
@@ -48,7 +50,7 @@ class Made:
 
         for stem, (figure, caption) in self.outcome.figures.items():
             display(figure)
-            print(f"{self.experiment.name}/{stem}.png: {caption}")
+            print(textwrap.fill(f"{self.experiment.name}/{stem}.png: {caption}", WIDTH))
 
     def sounds(self) -> None:
         """A player for every sound, under its caption and the name of its file."""
@@ -70,7 +72,8 @@ class Made:
         parts = {found: outcome.findings, CONCLUSIONS: claims, "To be checked in the paper": outcome.unverified}
         for head, texts in parts.items():
             if texts:
-                print("\n- ".join([f"{head}:", *texts]), end="\n\n")
+                wrapped = (textwrap.fill(one, WIDTH, initial_indent="- ", subsequent_indent="  ") for one in texts)
+                print("\n".join([f"{head}:", *wrapped]), end="\n\n")
 
 
 def demo_command(experiment: Experiment) -> str:
