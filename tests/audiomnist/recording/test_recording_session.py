@@ -22,7 +22,7 @@ from audiomnist.recording.prompter import LEAD, TAIL, Prompter, Timing, View, lo
 from audiomnist.recording.questions import AnswerError, check_answers, taken_aliases
 from audiomnist.recording.session import Session, SessionError, find_session
 from audiomnist.recording.sound import Capture, Device, SoundError, choose_device
-from audiomnist.recording.terminal import run_terminal
+from audiomnist.recording.terminal import Painter, run_terminal
 from audiomnist.signal.wav import read_wav, wav_bytes
 from caffe_proto import atomic
 
@@ -473,6 +473,18 @@ def test_pictures_fit_and_show_the_active_digit():
     assert all(0 < part.y < 1 and (isinstance(part, Bar) or 0 < part.x < 1) for part in parts)
     shown = " ".join(t.text for t in picture(View("consent", "a", "long " * 100, "Y")))
     assert shown.split() == ["a", *["long"] * 100, "Y"]
+
+
+@pytest.mark.parametrize(
+    "terminal, no_colour, colours, clears", [(True, "", 1, 1), (True, "1", 0, 1), (False, "", 0, 0)]
+)
+def test_colours_are_for_terminals_and_for_who_wants_them(terminal, no_colour, colours, clears, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    out = io.StringIO()
+    out.isatty = lambda: terminal
+    Painter(out).draw(View("series", digits=(3, 7), active=1))
+    assert ("\x1b[1;32m>7<\x1b[0m" in out.getvalue()) == colours and ">7<" in out.getvalue()
+    assert ("\r\x1b[K" in out.getvalue()) == clears
 
 
 def test_the_terminal_stops_where_its_input_ends():
