@@ -55,7 +55,7 @@ def in_short(found: Sequence[Any], verbose: bool = False) -> list[str]:
             lines.append(str(one))
         elif one is group[0]:
             places = f"{len(group)} times ({', '.join(other.where for other in group[:ALIKE])} ...)"
-            got = one.got if all(other.got == one.got for other in group) else f"{one.got} in {one.where}"
+            got = one.got if all(other.got == one.got for other in group) else f"for example {one.got}"
             lines.append(f"{replace(one, where=places, got=got)}; audiomnist validate --verbose lists all")
     return lines
 

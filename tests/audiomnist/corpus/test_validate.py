@@ -122,8 +122,8 @@ def test_what_is_alike_is_said_once_unless_all_is_asked_for(tmp_path, capsys):
         said[options] = capsys.readouterr().out.splitlines()
     expected = "expected 2 repetitions of 10 digits, got"
     assert [line for line in said[()] if expected in line] == [
-        f"warning: 6 times (01/, 02/, 03/ ...): {expected} 14 recordings missing (3_01_0, 3_01_1, 4_01_0 ...) in 01/; "
-        "audiomnist validate --verbose lists all"
+        f"warning: 6 times (01/, 02/, 03/ ...): {expected} for example 14 recordings missing (3_01_0, 3_01_1, "
+        "4_01_0 ...); audiomnist validate --verbose lists all"
     ]
     each = [line for line in said["--verbose",] if expected in line]
     assert [line.partition(":")[2].split(":")[0] for line in each] == [f" {speaker}/" for speaker in GENDERS]
