@@ -47,9 +47,9 @@ def small(path: Path, upper_half: bool = False) -> bytes:
         resized = picture.resize(size, Image.Resampling.LANCZOS)
         for colours in COLOURS:
             blob = io.BytesIO()
-            # the method that keeps the few pixels of a thin coloured line coloured
-            palette = resized.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-            palette.save(blob, format="png", optimize=True)
+            # a method that keeps the few pixels of a thin line coloured, and k-means so that grey stays grey
+            flat = resized.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+            flat.save(blob, format="png", optimize=True)
             if blob.tell() <= BYTES:
                 return blob.getvalue()
         width = width * 9 // 10
