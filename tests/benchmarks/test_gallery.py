@@ -118,3 +118,6 @@ def test_the_committed_page_shows_all_its_pictures_and_is_small():
     files = {path.name: path.stat().st_size for path in (ROOT / "docs/pictures/gallery").iterdir()}
     assert shown == set(files) and len(files) >= 9
     assert max(files.values()) <= 60_000 and sum(files.values()) < 1_000_000
+    for name in re.findall(r"\[notebook\]\(\.\./notebooks/(\S+)\)", page):
+        asked = nbformat.read(ROOT / "notebooks" / name, as_version=4).cells[0].source.split("\n\n")[1]
+        assert asked in page, f"{name} asks otherwise by now: make the gallery again"
