@@ -75,8 +75,9 @@ def chosen_corrections(options: argparse.Namespace) -> Corrections:
 
 def add_corpus_options(parser: argparse.ArgumentParser) -> None:
     """CORPUS, --meta and --corrections, for commands that read one corpus."""
-    parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
-    parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
+    add = parser.add_argument
+    add("corpus", type=Path, metavar="CORPUS", help="folder with a folder for each speaker")
+    add("--meta", "-m", type=Path, metavar="FILE", help=f"metadata (default: {META_NAME} in the corpus)")
     add_corrections_option(parser)
 
 

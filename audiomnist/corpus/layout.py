@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from caffe_proto import CaffeFileError, UserError, sentence, texts
 
@@ -32,6 +33,30 @@ class Defect:
 
     def __str__(self) -> str:
         return sentence(self.where, self.expected, self.got)
+
+
+ALIKE = 3  # defects that expect the same and are told of one by one; of more there is one line for all
+
+
+def in_short(found: Sequence[Any], verbose: bool = False) -> list[str]:
+    """A line for each defect or finding, in their order; of more than `ALIKE` that expect the same, one line in place
+    of the first: how many, where the first ones are, and what the first got. verbose: a line for each, however many.
+
+    found: `Defect`s, or other frozen values with where, expected and got, and maybe a level.
+    """
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for one in found:
+        groups.setdefault((getattr(one, "level", ""), one.expected), []).append(one)
+    lines = []
+    for one in found:
+        group = groups[getattr(one, "level", ""), one.expected]
+        if verbose or len(group) <= ALIKE:
+            lines.append(str(one))
+        elif one is group[0]:
+            places = f"{len(group)} times ({', '.join(other.where for other in group[:ALIKE])} ...)"
+            got = one.got if all(other.got == one.got for other in group) else f"for example {one.got}"
+            lines.append(f"{replace(one, where=places, got=got)}; audiomnist validate --verbose lists all")
+    return lines
 
 
 @dataclass(frozen=True, order=True)

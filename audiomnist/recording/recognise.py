@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiomnist.arguments import number
+from audiomnist.arguments import command_parser, number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, load_splits
 from audiomnist.door import door
@@ -178,21 +178,34 @@ def from_microphone(options: argparse.Namespace, explain) -> None:
         microphone.close()
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "recognise.py",
+        "Say a digit, see both networks' answers and why.",
+        "python recording_scripts/recognise.py --runs demo/runs --device 'RODE*'",
+        "python recording_scripts/recognise.py --runs demo/runs --wav notebooks/one_recording/seven.wav --no-play",
+    )
+    add = p.add_argument
+    add("--runs", type=Path, default=HOME / "runs", metavar="DIR", help="trained runs (default: runs/)")
+    add("--task", default="digit", metavar="TASK", help="of the runs (default: %(default)s)")
+    add("--split", type=number, default=0, metavar="SPLIT", help="of the runs (default: %(default)s)")
+    add("--splits", type=Path, default=OFFICIAL_SPLITS, metavar="FILE",
+        help="splits that name the classes (default: AudioMNIST's)")  # fmt: skip
+    add("--wav", type=Path, nargs="+", metavar="FILE", help="recordings, instead of the microphone")
+    add("--device", metavar="NAME", help='the microphone, by index or pattern such as "RODE*" (default: the system\'s)')
+    add("--composite", choices=COMPOSITES, default=DEFAULT, metavar="NAME",
+        help=f"of {', '.join(COMPOSITES)} (default: %(default)s)")  # fmt: skip
+    add("--output", type=Path, default=HOME / "recognised", metavar="DIR",
+        help="pictures and sounds (default: recognised/)")  # fmt: skip
+    add("--no-show", action="store_true", help="write the pictures, but do not show them")
+    add("--no-play", action="store_true", help="do not play the explanations")
+    return p
+
+
 @door("recognise.py")
 def main(arguments: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="recognise.py", description="Say a digit, see both networks' answers and why.",
-                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
-    p.add_argument("--runs", type=Path, default=HOME / "runs", metavar="DIR", help="trained runs")
-    p.add_argument("--task", default="digit", help="of the runs")
-    p.add_argument("--split", type=number, default=0, help="of the runs")
-    p.add_argument("--splits", type=Path, default=OFFICIAL_SPLITS, metavar="FILE", help="splits that name the classes")
-    p.add_argument("--wav", type=Path, nargs="+", metavar="FILE", help="recordings, instead of the microphone")
-    p.add_argument("--device", metavar="NAME", help="the microphone, by index or pattern")
-    p.add_argument("--composite", choices=COMPOSITES, default=DEFAULT, help="rules of the explanation")
-    p.add_argument("--output", type=Path, default=HOME / "recognised", metavar="DIR", help="pictures and sounds")
-    p.add_argument("--no-show", action="store_true", help="write the pictures, but do not show them")
-    p.add_argument("--no-play", action="store_true", help="do not play the explanations")
-    options = p.parse_args(arguments)
+    options = parser().parse_args(arguments)
 
     def explain(wav: bytes, name: str) -> None:
         answers = recognise(networks, wav, name, options.composite, classes)

@@ -533,6 +533,18 @@ def test_which_views_wait_for_a_key(view, waits):
     assert bool(painter.waits) is waits
 
 
+@pytest.mark.parametrize(
+    "terminal, no_colour, colours, clears", [(True, "", 1, 1), (True, "1", 0, 1), (False, "", 0, 0)]
+)
+def test_colours_are_for_terminals_and_for_who_wants_them(terminal, no_colour, colours, clears, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    out = io.StringIO()
+    out.isatty = lambda: terminal
+    Painter(out).draw(View("series", digits=(3, 7), active=1))
+    assert ("\x1b[1;32m>7<\x1b[0m" in out.getvalue()) == colours and ">7<" in out.getvalue()
+    assert ("\r\x1b[K" in out.getvalue()) == clears
+
+
 def test_the_terminal_stops_where_its_input_ends():
     read, write = os.pipe()
     os.write(write, b"y")
