@@ -1,16 +1,16 @@
 """One HTML page, complete in itself, to look at and listen to explanations.
 
 Every recording comes with its relevance for every class under every composite (8 bits a value), its sound, and its
-audible heatmaps; the page switches between them. The script is in report.html.
+audible heatmaps; the page switches between them (viewer.js).
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from audiomnist.explain import audible, drawing
 from audiomnist.explain.inputs import Recording, named, sound
+from audiomnist.explain.page import document, part
 from audiomnist.signal.geometry import Geometry
 from caffe_proto import write_file
 from lrp.baselines import explain, read_method
@@ -25,8 +26,8 @@ from lrp.composites import Composite, find_composite
 from lrp.errors import LRPError
 from lrp.network import Network
 
-PAGE = Path(__file__).with_name("report.html")
-PLACE = "/*DATA*/"
+TITLE = "Relevance report"
+START = 'view(document.getElementById("relevance"), JSON.parse(document.getElementById("data").textContent));\n'
 LARGEST = 200 * 2**20  # bytes of a page that a browser still opens willingly
 
 
@@ -126,17 +127,18 @@ class Report:
         """Write the page, whole or not at all; returns its path."""
         if not self.entries:
             raise LRPError(self.folder, "at least one recording for a report", "none")
+        about = f"{self.network.model} with {self.network.weights_file}; {len(self.entries)} explained"
+        body = f"""<main>
+<h1>{TITLE}</h1>
+<p class="quiet">{html.escape(about)}</p>
+<div id="relevance"></div>
+</main>
+{part("viewer.html")}"""
         first = self.entries[0]
-        data = {
-            "about": f"{self.network.model} with {self.network.weights_file}: {len(self.entries)} recordings. Red "
-            "speaks for the class, blue against it; audible heatmaps play relu(R) * x.",
-            "classes": list(next(iter(first["explanations"].values()))),
-            "rules": first["rules"],
-            "recordings": self.entries,
-        }
-        # no NaN, which is no JSON: the page would stay empty; no <, so that no name can end the script element
-        text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+        classes = list(next(iter(first["explanations"].values())))
+        data = {"classes": classes, "rules": first["rules"], "recordings": self.entries}
+        page = document(TITLE, body, [part("viewer.js"), START], data)
         os.makedirs(self.folder, exist_ok=True)
         path = os.path.join(self.folder, "index.html")
-        write_file(path, PAGE.read_text(encoding="utf-8").replace(PLACE, text))
+        write_file(path, page)
         return path
