@@ -30,6 +30,7 @@ setup(
     package_data={
         "audiomnist.data": ["*.json"],
         "audiomnist.explain": ["*.html", "*.css", "*.js"],
+        "audiomnist.recording": ["*.html", "*.js"],
         "caffe_proto": ["*.proto"],
     }
     | {f"audiomnist.models.{network}": ["*.prototxt", "*.json"] for network in NETWORKS},

@@ -10,7 +10,7 @@ import base64
 import html
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,13 @@ def _place(shape: tuple[int, ...], geometry: Geometry) -> dict[str, Any]:
         return {"start": 0.0, "end": shape[2] / geometry.sample_rate, "hertz": None}
     start, end, *hertz = geometry.extent(*shape[1:])
     return {"start": start, "end": end, "hertz": hertz}
+
+
+def contents(entries: Sequence[dict[str, Any]], classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What viewer.js shows, as a JSON value, of at least one of `Report.entry`'s; classes: their names, or none."""
+    rules, explanations = entries[0]["rules"], entries[0]["explanations"]
+    numbers = list(next(iter(explanations.values())))
+    return {"classes": list(classes) or numbers, "rules": rules, "recordings": list(entries)}
 
 
 class Report:
@@ -134,10 +141,7 @@ class Report:
 <div id="relevance"></div>
 </main>
 {part("viewer.html")}"""
-        first = self.entries[0]
-        classes = list(next(iter(first["explanations"].values())))
-        data = {"classes": classes, "rules": first["rules"], "recordings": self.entries}
-        page = document(TITLE, body, [part("viewer.js"), START], data)
+        page = document(TITLE, body, [part("viewer.js"), START], contents(self.entries))
         os.makedirs(self.folder, exist_ok=True)
         path = os.path.join(self.folder, "index.html")
         write_file(path, page)

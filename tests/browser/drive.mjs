@@ -12,7 +12,9 @@ try {
   page.setDefaultTimeout(20000);
   page.on("request", request => requests.push(request.url()));
   page.on("pageerror", error => complaints.push(String(error)));
-  page.on("console", message => { if (message.type() === "error") complaints.push(message.text()); });
+  page.on("console", message => {  // but for answers that are refusals, which are the page's to tell
+    if (message.type() === "error" && !message.text().startsWith("Failed to load")) complaints.push(message.text());
+  });
   await page.goto(url);
 
   // what would keep somebody from using the page: axe's serious and critical findings
