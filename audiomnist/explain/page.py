@@ -5,6 +5,7 @@ page.css and page.js serve every page, viewer.html and viewer.js those that show
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 from collections.abc import Iterable
@@ -17,6 +18,16 @@ CLOSED = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-
 def part(name: str) -> str:
     """The text of a file beside this one."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def embedded(data: bytes, kind: str) -> str:
+    """An address that holds a file of that kind ("image/png")."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def player(wav: bytes, name: str) -> str:
+    """The browser's own player of a WAV file, with a name for those who do not see what it stands under."""
+    return f'<audio controls aria-label="{html.escape(name)}" src="{embedded(wav, "audio/wav")}"></audio>'
 
 
 def document(title: str, body: str, scripts: Iterable[str] = (), data: object = None, policy: str = CLOSED) -> str:

@@ -3,7 +3,7 @@ function view(root, report) {
   root.replaceChildren(document.getElementById("viewer").content.cloneNode(true));
   const find = name => root.querySelector(name), choice = name => find(`[name=${name}]`);
   const canvas = find("canvas"), pen = canvas.getContext("2d"), [whole, relevant] = root.querySelectorAll("audio");
-  const frame = {left: 72, top: 10, right: 84, bottom: 42};
+  const frame = {left: 80, top: 10, right: 84, bottom: 42};
   let size, plot;
 
   const recording = () => report.recordings[choice("recording").value];

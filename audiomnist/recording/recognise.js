@@ -1,4 +1,5 @@
 const element = id => document.getElementById(id), {seconds} = JSON.parse(element("data").textContent);
+const PATIENCE = 5;  // s that a microphone may take to wake up
 
 // Why there is no sound, by the names that browsers give
 const REASONS = {
@@ -28,6 +29,7 @@ function wav(parts, rate) {
 
 // A few seconds of the microphone as a WAV file, without what browsers do to voices on the telephone
 async function listen() {
+  if (!navigator.mediaDevices) throw Error("microphone: expected a browser that gives it to this page, got one that does not");
   const audio = {channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false};
   const stream = await navigator.mediaDevices.getUserMedia({audio}), context = new AudioContext();
   try {
@@ -36,8 +38,9 @@ async function listen() {
     const parts = [];
     await context.resume();
     element("status").textContent = "listening: say it now";
-    await new Promise(done => {
+    await new Promise((done, failed) => {
       let count = 0;
+      setTimeout(failed, 1000 * (seconds + PATIENCE), Error("microphone: expected sound, got nothing from it"));
       recorder.port.onmessage = ({data}) => {
         parts.push(data);
         count += data.length;

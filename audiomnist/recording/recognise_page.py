@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from string import Template
 
 import numpy as np
 
@@ -89,11 +90,9 @@ def answers(wav: bytes, networks: dict[str, Network], classes: tuple[str, ...], 
 
 def page(networks: dict[str, Network], classes: tuple[str, ...]) -> str:
     """The page, before anything was said."""
-    words = {"NETWORKS": ", ".join(networks), "CLASSES": ", ".join(classes), "SECONDS": f"{LISTEN:g}"}
-    body = beside("recognise.html")
-    for name, text in words.items():
-        body = body.replace(name, html.escape(text))
-    body = f"{body}{part('viewer.html')}"
+    words = {"networks": ", ".join(networks), "classes": ", ".join(classes), "seconds": f"{LISTEN:g}"}
+    words = {name: html.escape(text) for name, text in words.items()}
+    body = Template(beside("recognise.html")).substitute(words) + part("viewer.html")
     return document(TITLE, body, [part("viewer.js"), beside("recognise.js")], {"seconds": LISTEN}, POLICY)
 
 

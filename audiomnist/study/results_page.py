@@ -6,7 +6,6 @@ tests of the paper's claims are judged together, whichever experiment they come 
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from audiomnist.explain.page import document
+from audiomnist.explain.page import document, embedded, player
 from audiomnist.preprocessing.lists import REJECTED
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.render import solver_value
@@ -242,10 +241,6 @@ def _table(rows: list[list[str]], name: str, kind: str) -> str:
     )
 
 
-def _embedded(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
 def _contents(found: list[Section]) -> str:
     """The list of contents; page.js keeps it in reach."""
     places = {"differences": DIFFERENCES, "parts": PARTS} | {one.name: one.record["title"] for one in found}
@@ -272,13 +267,13 @@ def _section(section: Section, verdicts: list[tuple[Conclusion, str, str]]) -> l
     for name, caption in record["figures"].items():
         what = e(f"{record['title']}: {Path(name).stem.replace('_', ' ')}")
         link = f'<a href="{section.name}/{_scalable(name)}">SVG</a>'
-        parts.append(f'<figure><img alt="{what}" src="{_embedded(section.folder / name, "image/png")}">')
+        source = embedded((section.folder / name).read_bytes(), "image/png")
+        parts.append(f'<figure><img alt="{what}" src="{source}">')
         parts.append(f"<figcaption>{e(caption)} ({link})</figcaption></figure>")
     for name, caption in record["sounds"].items():
         parts.append(f'<figure class="sound"><figcaption>{e(caption)}</figcaption>')
         parts.append('<div class="picture"><canvas width="640" height="72"></canvas></div>')
-        source = _embedded(section.folder / name, "audio/wav")
-        parts.append(f'<audio controls aria-label="{e(caption)}" src="{source}"></audio></figure>')
+        parts.append(f"{player((section.folder / name).read_bytes(), caption)}</figure>")
     files = [*record["tables"], *record["arrays"]]
     links = ", ".join(f'<a href="{section.name}/{name}">{name}</a>' for name in files)
     return [*parts, f'<p class="quiet">Files: {links}. {_made_from(record)}</p>']
