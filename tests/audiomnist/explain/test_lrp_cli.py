@@ -763,6 +763,14 @@ LOOK = """
     await page.waitForFunction(then => parseFloat(document.querySelector(".cursor").style.left) > then, before);
     await line.waitFor({state: "hidden"});  // at the end of the sound
     said.sounds.push(await sound.evaluate(one => [one.duration, one.ended]));
+    said.places = [];
+    for (const share of [0, 0.5, 1]) {
+      await sound.evaluate(async (one, share) => {
+        one.currentTime = 0.01 + 0.98 * share;
+        await new Promise(done => { one.addEventListener("seeked", done); });
+      }, share);
+      said.places.push(await place());
+    }
   }
   const session = await page.context().newCDPSession(page);
   said.seen = {};
@@ -810,6 +818,8 @@ def test_report_in_a_browser(audionet, tmp_path, capsys):
     assert "3_01_0.wav" in result["facts"] and "sum(R)/score" in result["facts"] and "ZPlus" in result["rules"]
     assert result["facts"] in result["label"] and "over the waveform" in result["label"]
     assert result["sounds"] == [[1, True]] * 2
+    first, middle, last = result["places"]  # of the picture's width, in percent: within the axes, evenly
+    assert middle - first == pytest.approx(last - middle, abs=0.01) and 5 < first < 15 and 85 < last < 95
     for eyes, picture in result["seen"].items():  # the middles of the bar's two halves: for and against
         colours = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
         red, blue = (colours.getpixel((colours.width - 69, round(share * colours.height))) for share in (0.25, 0.7))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.signal import resample_poly
+from scipy.signal import correlate, resample_poly
 
 from audiomnist.recording import recognise
 from audiomnist.recording.recognise_page import LARGEST, PageError, PageServer, answers, page
@@ -202,6 +202,7 @@ LOOK = """
   const said = {}, text = id => page.locator("#" + id).textContent();
   const done = () => page.waitForFunction(() => !document.getElementById("listen").ariaDisabled);
   const pressed = async () => { await page.keyboard.press("Enter"); await done(); };
+  page.once("request", request => { said.sent = request.postDataBuffer().toString("base64"); });
   await page.keyboard.press("Tab");
   await pressed();
   said.heard = [await text("status"), await text("problem")];
@@ -266,6 +267,12 @@ def test_the_page_hears_a_seven(server, tmp_path):
         steps = steps.replace(name, json.dumps(base64.b64encode(blob).decode()))
     said = look(server.address, steps, flags)
     assert said["heard"] == ["small hears: 7", ""] and said["first"].startswith("7") and said["focus"] == "listen"
+    with wave.open(io.BytesIO(base64.b64decode(said["sent"]))) as file:
+        rate, count = file.getframerate(), file.getnframes()  # the rate is that of the machine's loudspeakers
+        assert file.getparams()[:2] == (1, 2) and 2 * rate <= count < 2.1 * rate
+        sent = resample_poly(np.frombuffer(file.readframes(count), "<i2").astype(float), 48000, rate)
+    likeness = correlate(sent, spoken(0, 0), "full", "fft")
+    assert likeness.max() > 0.9 * np.sum(spoken(0, 0) ** 2)  # as loud as it was; a busy machine may lose some
     assert said["coloured"] == [True, True] and said["played"]
     assert said["mistakes"] == [] and said["windows"] == [[[], 0]] * 4
     assert [problem.split(", got ")[0] for problem in said["problems"]] == [

@@ -177,6 +177,11 @@ LOOK = """
   const before = await place();
   await page.waitForFunction(then => parseFloat(document.querySelectorAll(".cursor")[2].style.left) > then, before);
   await line.waitFor({state: "hidden"});
+  await page.locator("audio").nth(2).evaluate(async sound => {
+    sound.currentTime = 0.25;  // of one second
+    await new Promise(done => { sound.addEventListener("seeked", done); });
+  });
+  said.place = await place();
   said.windows = [];
   for (const width of [1280, 390]) for (const colorScheme of ["light", "dark"]) {
     await page.setViewportSize({width, height: 800});
@@ -220,5 +225,6 @@ def test_the_page_in_a_browser(output):
         [down, ["a10", "a9", "Ä", "<9>"]],
     ]
     assert said["large"] == [1500, 1500, "Title of audible_heatmaps & more: a"]
+    assert said["place"] == pytest.approx(25, abs=0.01)
     assert said["closed"] == [False, "enlarge", False]
     assert said["windows"] == [[[], 0, True]] * 4 and said["followed"] == [True, False]
