@@ -200,7 +200,7 @@ LOOK = """
 
 @pytest.mark.slow
 def test_the_page_in_a_browser(output):
-    rows = {"mean": [3, -1.5, 20, 0.25], "none": [None, "b", "a", None], "word": ["<9>", "a10", "a9", "Ä"]}
+    rows = {"mean": [3, -1.5, -20, 0.25], "none": [None, "b", "a", None], "word": ["<9>", "a10", "a9", "Ä"]}
     pd.DataFrame(rows | {"split_number": range(4)}).to_csv(output / "table1" / "table1.csv")
     for file in FIGURES:
         Image.new("RGB", (1500, 400), "orange").save(output / "audible_heatmaps" / file)
@@ -217,8 +217,8 @@ def test_the_page_in_a_browser(output):
     assert [name for name, seen in said["stops"] if not seen] == []
     up, down = ["ascending"], ["descending"]
     assert said["sorted"] == [
-        [up, ["-1.50", "0.25", "3", "20"]],
-        [down, ["20", "3", "0.25", "-1.50"]],
+        [up, ["-20", "-1.50", "0.25", "3"]],
+        [down, ["3", "0.25", "-1.50", "-20"]],
         [up, ["a", "b", "", ""]],
         [down, ["b", "a", "", ""]],
         [up, ["<9>", "Ä", "a9", "a10"]],
