@@ -11,6 +11,7 @@ import html
 import json
 import re
 import secrets
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -114,6 +115,11 @@ class PageServer(ThreadingHTTPServer):
         self.place = f"/{secrets.token_urlsafe(16)}/"
         script = "text/javascript; charset=utf-8"
         self.files = {"": ("text/html; charset=utf-8", text), "recorder.js": (script, beside("recorder.js"))}
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that went away while it was answered is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def address(self) -> str:

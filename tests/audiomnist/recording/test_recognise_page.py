@@ -5,9 +5,11 @@ import http.client
 import io
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 import wave
 from pathlib import Path
 
@@ -147,6 +149,29 @@ def test_a_seven_is_heard_and_explained(server, rate):
     for sound in (one["sound"], *(explained[name]["sound"] for name in DIGITS)):
         with wave.open(io.BytesIO(base64.b64decode(sound))) as file:
             assert (file.getframerate(), file.getnframes()) == (8000, 8000)
+
+
+def test_a_browser_that_goes_away_leaves_no_traceback(capfd):
+    asked, gone, before = threading.Event(), threading.Event(), threading.active_count()
+
+    def answer(blob):
+        asked.set()
+        assert gone.wait(30)
+        return ["x" * 10**7]  # more than what fits into a socket on its way
+
+    with PageServer("", answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        with socket.create_connection(server.server_address) as connection:
+            request = f"POST {server.place} HTTP/1.0\r\nHost: {server.host}\r\nContent-Length: 1\r\n\r\nx"
+            connection.sendall(request.encode())
+            assert asked.wait(30)
+        gone.set()
+        while threading.active_count() > before + 1:
+            time.sleep(0.01)
+        server.shutdown()
+        thread.join()
+    assert capfd.readouterr().err == ""
 
 
 def run(*arguments):
