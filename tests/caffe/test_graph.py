@@ -85,6 +85,7 @@ def run(device, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(folder)
         monkeypatch.setenv("CAFFE_CUDA_GRAPH", "1" if graphs else "0")
         monkeypatch.setenv("CAFFE_HDF5_DEVICE_MB", str(megabytes if graphs else 0))  # plain: batches from the host
+        monkeypatch.setenv("CAFFE_PYTHON_LAYERS", "1")  # one of the nets has a layer of this module
         read_environment()
         param = text_format.Parse(solver, caffe_pb2.SolverParameter())
         capsys.readouterr()

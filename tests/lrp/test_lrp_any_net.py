@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from test_lrp_network import inputs, layer
 
+from caffe_proto import caffe_pb2
 from lrp import COMPOSITES, METHODS, Network, explain
+from lrp.linear import read_inner_product
 
 ROOT = Path(__file__).resolve().parents[2]
 DOORS = {"__main__.py", "view.py"}  # to sound and pictures; opened when somebody walks through
 MODULES = sorted(path for path in (ROOT / "lrp").rglob("*.py") if path.name not in DOORS)
 ALLOWED = {"numpy", "caffe_proto", "lrp"}
-OPTIONAL = {"threadpoolctl", "tomllib", "tomli"}  # tomllib, as tomli, is a dependency before Python 3.11
+OPTIONAL = {"threadpoolctl"}
 
 
 def imported(tree):
@@ -102,3 +104,15 @@ def test_occlusion_of_a_table_by_hand(tmp_path):
     network, x = Network(str(tmp_path / "net.prototxt"), weights), np.array([[1.0, -1.0, 0.5, 2.0]])
     found = explain(network, x, "occlusion", 0, np.float64)
     np.testing.assert_allclose(found.relevance, [[1, -2, 1.5, 8]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("axes", [(), (1,), (1, 1), (1, 1, 1)])
+def test_weights_of_old_files_have_leading_axes_of_one(axes, transpose):
+    """As files of before 2014 have them: num and channels of 1."""
+    param = caffe_pb2.LayerParameter(name="ip", type="InnerProduct")
+    param.inner_product_param.num_output, param.inner_product_param.transpose = 2, transpose
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+    stored = (weight.T if transpose else weight).reshape(*axes, *(weight.T if transpose else weight).shape)
+    read = read_inner_product(param, [stored, np.array([10, 20], np.float32)], "ip")
+    assert read.weights.tolist() == [[0, 1, 2], [3, 4, 5]] and read.bias.tolist() == [10, 20]

@@ -146,6 +146,24 @@ def test_occlusion_by_hand(network):
         np.testing.assert_allclose(found[0, :, half], drop, rtol=1e-9)
 
 
+class Weighted(Identity):
+    """Its scores are sums of the input with weights."""
+
+    def forward(self, x, dtype=np.float32, workers=None):
+        return x.reshape(len(x), -1) @ np.random.default_rng(1).standard_normal((x[0].size, 2))
+
+
+def test_occlusion_has_windows_of_a_fourteenth_that_overlap_by_half():
+    x = np.random.default_rng(0).standard_normal((1, 1, 28, 56))
+    plain, asked = (
+        METHODS["occlusion"](Weighted(), x, 0, np.float64, **given).relevance
+        for given in ({}, {"size": (2, 4), "stride": (1, 2)})
+    )
+    np.testing.assert_array_equal(plain, asked)
+    for other in ({"size": (2, 4), "stride": (1, 1)}, {"size": (2, 3), "stride": (1, 2)}):
+        assert not np.array_equal(plain, METHODS["occlusion"](Weighted(), x, 0, np.float64, **other).relevance)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_takes_every_target(network, name):
     x = small_input()

@@ -169,3 +169,17 @@ def test_errors():
     ):
         with pytest.raises(LRPError, match=message):
             call()
+
+
+def test_a_sample_that_the_authors_addend_makes_zero_carries_nothing():
+    """Their c = R / (x + 1e-6) has no value there; everything else is as without that sample's relevance."""
+    rng = np.random.default_rng(0)
+    x, R = rng.normal(size=(2, 16))
+    x[5] = -1e-6
+    silent = R.copy()
+    silent[5] = 0
+    for _ in range(3):  # memory that was somebody else's before
+        found = dft.stdft_relevance(x, R, "rectangle", 4, 4, "full")
+        np.testing.assert_allclose(found, dft.stdft_relevance(x, silent, "rectangle", 4, 4, "full"), rtol=1e-12)
+        np.full(1000, 7.0)
+    assert np.isfinite(found).all() and np.abs(found).max() > 0.1

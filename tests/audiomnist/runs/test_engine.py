@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from audiomnist.runs.engine import interrupt_on_sigterm
+from audiomnist.runs.engine import Engine, interrupt_on_sigterm
 
 
 @pytest.fixture
@@ -38,3 +38,13 @@ def test_a_thread_leaves_sigterm_alone(sigterm):
     thread.start()
     thread.join()
     assert not failed and signal.getsignal(signal.SIGTERM) is sigterm
+
+
+def test_a_program_that_is_gone_has_no_gpu(tmp_path):
+    program = tmp_path / "caffe"
+    for text, found in (("#!/bin/sh\nexit 0\n", True), ("#!/bin/sh\nexit 1\n", False)):
+        program.write_text(text)
+        program.chmod(0o755)
+        assert Engine((str(program),), "", {}).has_gpu(tmp_path) is found
+    program.unlink()
+    assert Engine((str(program),), "", {}).has_gpu(tmp_path) is False
