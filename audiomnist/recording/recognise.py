@@ -81,7 +81,7 @@ def load_networks(runs: Path, task: str, split: int) -> dict[str, Network]:
             found[name] = Network(str(folder / "deploy.prototxt"), str(models[-1][1]))
     if not found:
         folders = " or ".join(f"{name}_{task}_{split}" for name in NETWORKS)
-        raise LRPError(runs, f"a snapshot in {folders} (train_test.sh makes them)", "none")
+        raise LRPError(runs, f"a snapshot in {folders} (train_test.sh makes them), or --network", "none")
     return found
 
 
