@@ -37,9 +37,21 @@ COMMANDS = {  # name -> (what it does, examples)
             "caffe train -solver=solver.prototxt -weights=X.caffemodel -gpu=0",
         ),
     ),
-    "test": ("score a model", ("caffe test -model=test.prototxt -weights=X.caffemodel -iterations=60",)),
-    "device_query": ("show GPU diagnostic information", ("caffe device_query -gpu=all",)),
-    "time": ("benchmark model execution time", ("caffe time -model=train.prototxt -phase=TRAIN -iterations=10",)),
+    "test": (
+        "score a model",
+        (
+            "caffe test -model=test.prototxt -weights=X.caffemodel -iterations=60",
+            "caffe test -model=test.prototxt -weights=snapshots/X_iter_500.caffemodel.h5 -gpu=0",
+        ),
+    ),
+    "device_query": ("show GPU diagnostic information", ("caffe device_query -gpu=0", "caffe device_query -gpu=all")),
+    "time": (
+        "benchmark model execution time",
+        (
+            "caffe time -model=train.prototxt -phase=TRAIN -iterations=10",
+            "caffe time -model=deploy.prototxt -phase=TEST -gpu=0",
+        ),
+    ),
 }
 USAGE = "command line brew\nusage: caffe <command> <args>\n\ncommands:\n" + "\n".join(
     f"  {name:15} {what}" for name, (what, _) in COMMANDS.items()
@@ -94,11 +106,12 @@ class _Parser(argparse.ArgumentParser):
 def make_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser of all flags, as the original takes them with every command; its help shows those that `command`
     reads, or, without one, all of them with the commands that do."""
-    what, examples = COMMANDS.get(command, ("", ()))
+    what, examples = COMMANDS.get(command, ("", [own[0] for _, own in COMMANDS.values()]))
+    more = [] if what else ["\ncaffe <command> --help describes one."]
     parser = _Parser(
         prog="caffe",
         usage=f"caffe {command} [flags]\n\n{what}" if what else USAGE,
-        epilog="\n  ".join(["examples:", *examples]) if examples else "caffe <command> --help describes one.",
+        epilog="\n".join(["examples:", *(f"  {example}" for example in examples), *more]),
         add_help=False,
         allow_abbrev=False,
         prefix_chars="-",
@@ -149,12 +162,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CaffeError, CaffeFileError) as error:
         glog.fatal(str(error))
         return FATAL_STATUS
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
         glog.fatal(f"not enough memory: {error}")
         return FATAL_STATUS
     except KeyboardInterrupt:
         glog.error("Interrupted.")
         return INTERRUPTED_STATUS
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory is short, on the host (for which torch has no kind of error) or on a GPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def keep_memory() -> None:

@@ -130,7 +130,7 @@ def test_the_commands_work_from_any_folder(installed, tmp_path):
 def test_every_sub_command_has_a_help(installed, tmp_path):
     usage = run(installed, tmp_path, "audiomnist")[0]
     listed = [line.split()[0] for line in usage.splitlines() if line.startswith("  ") and "  " in line.strip()]
-    experiments = usage.split("a command too:\n")[1].split("\n")[0].split()
+    experiments = usage.split("a command too:\n")[1].split("\n\n")[0].split()
     assert len(listed) > 10 and len(experiments) >= 8
     code = "import sys; from audiomnist.cli import main\nfor name in sys.argv[1:]:\n"
     code += "    try: main([name, '--help'])\n    except SystemExit as end: assert end.code == 0, name\n"

@@ -25,7 +25,7 @@ import numpy as np
 import scipy.signal
 from tqdm import tqdm
 
-from audiomnist.arguments import positive, whole_number
+from audiomnist.arguments import command_parser, positive, whole_number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.make_splits import MIN_FOLDS, make_splits
 from audiomnist.corpus.metadata import GENDERS, META_NAME
@@ -35,6 +35,7 @@ from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, to_int16, wav_bytes
 from audiomnist.workers import available_cores, context, die_with_parent
 from caffe_proto.atomic import make_folder, remove_leftovers, write_file
+from caffe_proto.texts import read_record
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLE_RATE = 48000  # Hz, as AudioMNIST
@@ -236,19 +237,16 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     """Make the corpus, or complete it; returns the number of recordings. Raises CorpusError, WriteError."""
     mine = {"format": FORMAT, "seed": seed, "speakers": count, "repetitions": repetitions}
     manifest = destination / MANIFEST
-    try:
-        theirs = json.loads(manifest.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        theirs = None
-        if destination.is_dir() and any(p.name != SPLITS_NAME for p in destination.iterdir()):
-            raise CorpusError(destination, "an empty folder or a demo corpus", "a folder with other files") from None
-    except (OSError, ValueError):
-        raise CorpusError(manifest, "the manifest of an earlier run", "a file that cannot be read as one") from None
+    theirs = None
+    if manifest.exists():
+        theirs = read_record(manifest, "the manifest of an earlier run", repetitions=int)
+    elif destination.is_dir() and any(p.name != SPLITS_NAME for p in destination.iterdir()):
+        raise CorpusError(destination, "an empty folder or a demo corpus", "a folder with other files")
     if theirs == {**mine, "complete": True}:
         return repetitions * len(WORDS) * count
     if theirs is not None:
         comparable = {key: theirs.get(key) for key in ("format", "seed", "speakers")}
-        if any(comparable[key] != mine[key] for key in comparable) or theirs.get("repetitions", 0) > repetitions:
+        if any(comparable[key] != mine[key] for key in comparable) or theirs["repetitions"] > repetitions:
             raise CorpusError(destination, f"a corpus made with {mine}, or another folder", f"one made with {theirs}")
     if importlib.util.find_spec("espeakng_loader") is None:
         raise CorpusError("espeakng-loader", "it to be installed (pip install espeakng-loader)", "no such package")
@@ -276,19 +274,33 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     return made
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "audiomnist demo-corpus",
+        "Make a corpus of synthetic speakers in AudioMNIST's form.",
+        "audiomnist demo-corpus demo/data",
+        "audiomnist demo-corpus small --speakers 10 --repetitions 2 --seed 1",
+    )
+    add = p.add_argument
+    speakers = whole_number(2 * MIN_FOLDS, SPEAKERS)
+    add("destination", type=Path, metavar="DESTINATION", help="folder to make it in")
+    add(
+        "--repetitions",
+        type=positive,
+        default=6,
+        metavar="N",
+        help="of each digit by each speaker (default: %(default)s)",
+    )
+    add("--speakers", type=speakers, default=SPEAKERS, metavar="N", help="how many (default: %(default)s)")
+    add("--seed", type=whole_number(), default=0, metavar="N", help="of speakers and takes (default: %(default)s)")
+    add("--jobs", type=positive, default=available_cores(), metavar="N", help="processes (default: all cores)")
+    return p
+
+
 @door("demo-corpus", "the same command makes it whole")
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="audiomnist demo-corpus",
-        description="Make a corpus of synthetic speakers in AudioMNIST's form.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("destination", type=Path, help="folder to make it in")
-    parser.add_argument("--repetitions", type=positive, default=6, help="of each digit by each speaker")
-    parser.add_argument("--speakers", type=whole_number(2 * MIN_FOLDS, SPEAKERS), default=SPEAKERS, help="how many")
-    parser.add_argument("--seed", type=whole_number(), default=0, help="of speakers and takes")
-    parser.add_argument("--jobs", type=positive, default=available_cores(), help="processes")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     made = make_corpus(options.destination, options.repetitions, options.speakers, options.seed, options.jobs)
     print(f"{made} recordings of {options.speakers} speakers in {options.destination}")
     return 0

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from audiomnist.arguments import command_parser
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.make_splits import add_arguments, describe, write_splits
 from audiomnist.corpus.metadata import META_NAME, read_metadata
@@ -157,18 +158,32 @@ def import_corpus(
     return len(files), log
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "audiomnist import-corpus",
+        "Import a folder of spoken digits (by default FSDD's) as a corpus.",
+        "audiomnist import-corpus free-spoken-digit-dataset/recordings FSDD --make-splits 6",
+        "audiomnist import-corpus mine corpus --pattern '{speaker}/{digit}_{repetition}.wav' --speakers mine.json",
+    )
+    add = p.add_argument
+    add("source", type=Path, metavar="SOURCE", help="folder with the recordings")
+    add("destination", type=Path, metavar="DESTINATION", help="folder to make")
+    add(
+        "--pattern",
+        default=FSDD_PATTERN,
+        metavar="PATTERN",
+        help=f"of the paths in the source (default: {FSDD_PATTERN})",
+    )
+    add("--speakers", type=Path, metavar="FILE", help="JSON: name -> metadata (default: FSDD's six)")
+    add("--trim", action="store_true", help="cut silence from both ends, and say how much")
+    add_arguments(p, required=False)
+    return p
+
+
 @door("import-corpus")
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="audiomnist import-corpus", description="Import a folder of spoken digits (by default FSDD's) as a corpus."
-    )
-    parser.add_argument("source", type=Path, help="folder with the recordings")
-    parser.add_argument("destination", type=Path, help="folder to make")
-    parser.add_argument("--pattern", default=FSDD_PATTERN, help=f"of the paths in the source (default: {FSDD_PATTERN})")
-    parser.add_argument("--speakers", type=Path, metavar="FILE", help="JSON: name -> metadata (default: FSDD's six)")
-    parser.add_argument("--trim", action="store_true", help="cut silence from both ends, and say how much")
-    add_arguments(parser, required=False)
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     speakers = read_metadata(options.speakers) if options.speakers else FSDD_SPEAKERS
     count, log = import_corpus(options.source, options.destination, options.pattern, speakers, options.trim)
     for line in log:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from caffe_proto import UserError, sentence
+from caffe_proto import CaffeFileError, UserError, sentence, texts
 
 DIGITS = tuple("0123456789")
 # speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
@@ -33,6 +33,30 @@ class Defect:
 
     def __str__(self) -> str:
         return sentence(self.where, self.expected, self.got)
+
+
+ALIKE = 3  # defects that expect the same and are told of one by one; of more there is one line for all
+
+
+def in_short(found: Sequence[Any], verbose: bool = False) -> list[str]:
+    """A line for each defect or finding, in their order; of more than `ALIKE` that expect the same, one line in place
+    of the first: how many, where the first ones are, and what the first got. verbose: a line for each, however many.
+
+    found: `Defect`s, or other frozen values with where, expected and got, and maybe a level.
+    """
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for one in found:
+        groups.setdefault((getattr(one, "level", ""), one.expected), []).append(one)
+    lines = []
+    for one in found:
+        group = groups[getattr(one, "level", ""), one.expected]
+        if verbose or len(group) <= ALIKE:
+            lines.append(str(one))
+        elif one is group[0]:
+            places = f"{len(group)} times ({', '.join(other.where for other in group[:ALIKE])} ...)"
+            got = one.got if all(other.got == one.got for other in group) else f"for example {one.got}"
+            lines.append(f"{replace(one, where=places, got=got)}; audiomnist validate --verbose lists all")
+    return lines
 
 
 @dataclass(frozen=True, order=True)
@@ -108,13 +132,9 @@ def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
 def read_json(path: Path, what: str) -> object:
     """The content of a JSON file; `what` says in an error what was expected. Raises CorpusError."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CorpusError(path, what, error.strerror or error) from None
-    except UnicodeDecodeError:
-        raise CorpusError(path, what, "bytes that are no UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise CorpusError(path, what, f"invalid JSON (line {error.lineno}: {error.msg})") from None
+        return texts.read_json(path, what)
+    except CaffeFileError as error:
+        raise CorpusError.at("", error) from None
 
 
 def plain(value: object) -> str:

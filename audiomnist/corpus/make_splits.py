@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from audiomnist.arguments import number
+from audiomnist.arguments import command_parser, number
 from audiomnist.corpus.layout import CorpusError, scan
 from audiomnist.corpus.metadata import GENDERS, META_NAME, check_metadata, gender_of, read_metadata
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, Splits, load_splits
@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
     what = "write splits.json with K folds"
     parser.add_argument("--make-splits", type=number, metavar="K", required=required, help=what)
     parser.add_argument(
-        "--seed", type=number, default=0, help="decides which speaker comes into which fold (default: 0)"
+        "--seed", type=number, default=0, metavar="N", help="decides which speaker comes into which fold (default: 0)"
     )
 
 
@@ -101,16 +101,25 @@ def describe(splits: Splits) -> str:
     return "\n".join(lines)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "audiomnist make-splits",
+        "Make speaker-disjoint splits, balanced by gender, for a corpus.",
+        "audiomnist make-splits recordings/corpus --make-splits 5",
+        "audiomnist make-splits recordings/corpus --make-splits 4 --seed 1 --force",
+    )
+    add = p.add_argument
+    add("corpus", type=Path, metavar="CORPUS", help="folder with a folder for each speaker")
+    add("--meta", "-m", type=Path, metavar="FILE", help=f"metadata (default: {META_NAME} in the corpus)")
+    add("--force", action="store_true", help=f"replace the {SPLITS_NAME} that is there")
+    add_arguments(p, required=True)
+    return p
+
+
 @door("make-splits")
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="audiomnist make-splits", description="Make speaker-disjoint splits, balanced by gender, for a corpus."
-    )
-    parser.add_argument("corpus", type=Path, help="folder with a folder for each speaker")
-    parser.add_argument("--meta", "-m", type=Path, help=f"metadata (default: {META_NAME} in the corpus)")
-    parser.add_argument("--force", action="store_true", help=f"replace the {SPLITS_NAME} that is there")
-    add_arguments(parser, required=True)
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     target = options.corpus / SPLITS_NAME
     if target.exists() and not options.force:
         raise CorpusError(target, "no such file, or --force to replace it", "one")

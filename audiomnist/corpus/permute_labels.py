@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiomnist.arguments import number
+from audiomnist.arguments import command_parser, number
 from audiomnist.corpus.layout import CorpusError, Recording, scan
 from audiomnist.corpus.metadata import META_NAME, read_metadata
 from audiomnist.corpus.splits import SPLITS_NAME
@@ -70,10 +70,15 @@ def permute(source: Path, destination: Path, seed: int) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(prog="audiomnist permute-labels", description=__doc__.split("\n")[0])
-    p.add_argument("source", type=Path, help="a corpus")
-    p.add_argument("destination", type=Path, help="the folder to make")
-    p.add_argument("--seed", type=number, default=0, help="default: %(default)s")
+    p = command_parser(
+        "audiomnist permute-labels",
+        __doc__.split("\n")[0],
+        "audiomnist permute-labels data data_permuted",
+        "audiomnist permute-labels demo/data demo/data_permuted --seed 1",
+    )
+    p.add_argument("source", type=Path, metavar="SOURCE", help="a corpus")
+    p.add_argument("destination", type=Path, metavar="DESTINATION", help="folder to make")
+    p.add_argument("--seed", type=number, default=0, metavar="N", help="of the order (default: %(default)s)")
     return p
 
 

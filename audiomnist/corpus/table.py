@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from audiomnist.arguments import command_parser
 from audiomnist.corpus.attributes import age_of, spellings
 from audiomnist.corpus.corrections import (
     NONE,
@@ -123,17 +124,26 @@ def draw_corpus(table: pd.DataFrame):
     return figure
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "audiomnist corpus-table",
+        "A corpus as a table (CSV) and as a picture (PNG).",
+        "audiomnist corpus-table demo/data --figure corpus.png",
+        "audiomnist corpus-table data --corrections --csv corpus.csv",
+    )
+    add_corpus_options(p)
+    p.add_argument("--figure", type=Path, metavar="FILE", help="PNG to draw")
+    p.add_argument("--csv", type=Path, metavar="FILE", help="CSV to write")
+    return p
+
+
 @door("corpus-table")
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="audiomnist corpus-table", description="A corpus as a table (CSV) and as a picture (PNG)."
-    )
-    add_corpus_options(parser)
-    parser.add_argument("--figure", type=Path, help="PNG to draw")
-    parser.add_argument("--csv", type=Path, help="CSV to write")
-    options = parser.parse_args(arguments)
+    p = parser()
+    options = p.parse_args(arguments)
     if not (options.figure or options.csv):
-        parser.error("expected --figure, --csv or both, got neither")
+        p.error("expected --figure, --csv or both, got neither")
     table = corpus_table(options.corpus, options.meta, chosen_corrections(options))
     if table.empty:
         raise CorpusError(options.corpus, f"recordings {GRAMMAR}", "none")

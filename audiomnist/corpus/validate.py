@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from audiomnist.arguments import positive
+from audiomnist.arguments import command_parser, positive
 from audiomnist.corpus.attributes import AGES, age_of, spellings
 from audiomnist.corpus.corrections import (
     NONE,
@@ -28,7 +28,7 @@ from audiomnist.corpus.corrections import (
     is_audiomnist,
     load_corrections,
 )
-from audiomnist.corpus.layout import DIGITS, GRAMMAR, CorpusError, Defect, Recording, scan
+from audiomnist.corpus.layout import DIGITS, GRAMMAR, CorpusError, Defect, Recording, in_short, scan
 from audiomnist.corpus.metadata import GENDERS, META_NAME, check_metadata, gender_of, read_metadata
 from audiomnist.corpus.splits import PARTS, Splits, check_splits, find_splits, load_splits
 from audiomnist.door import door
@@ -287,29 +287,42 @@ def describe(numbers: Mapping) -> str:
     return "\n".join([*lines, *(f"corrected: {line}" for line in numbers["corrected"])])
 
 
-def report(*arguments, as_json: bool = False, **options) -> int:
+def report(*arguments, as_json: bool = False, verbose: bool = False, **options) -> int:
     """Print what `validate` finds (see there) and the numbers of the corpus; returns the number of errors."""
     findings, numbers = validate(*arguments, **options)
     errors = sum(finding.level == "error" for finding in findings)
     if as_json:
         print(json.dumps({**numbers, "errors": errors, "findings": [asdict(f) for f in findings]}, indent=1))
     else:
-        print("\n".join([*map(str, findings), describe(numbers)]))
+        print("\n".join([*in_short(findings, verbose), describe(numbers)]))
         print(f"{errors} errors, {len(findings) - errors} warnings")
     return errors
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "audiomnist validate",
+        "Check a corpus of spoken digits; exit code 1 when it has errors.",
+        "audiomnist validate data --corrections",
+        "audiomnist validate recordings/corpus --repetitions 50 --verbose",
+        "audiomnist validate demo/data --json",
+    )
+    add_corpus_options(p)
+    add = p.add_argument
+    splits = "splits (default: splits.json in the corpus, else AudioMNIST's)"
+    add("--splits", type=Path, metavar="FILE", help=splits)
+    repetitions = "of each digit by each speaker (default: all there are)"
+    add("--repetitions", type=positive, metavar="N", help=repetitions)
+    add("--jobs", type=positive, default=available_cores(), metavar="N", help="processes (default: all cores)")
+    add("--json", action="store_true", help="findings and numbers as JSON, all of them")
+    add("--verbose", action="store_true", help="a line for every finding, however many are alike")
+    return p
+
+
 @door("validate")
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="audiomnist validate", description="Check a corpus of spoken digits; exit code 1 when it has errors."
-    )
-    add_corpus_options(parser)
-    parser.add_argument("--splits", type=Path, help="splits (default: splits.json in the corpus, else AudioMNIST's)")
-    parser.add_argument("--repetitions", type=positive, help="of each digit by each speaker (default: all there are)")
-    parser.add_argument("--jobs", type=positive, default=available_cores(), help="processes (default: all cores)")
-    parser.add_argument("--json", action="store_true", help="findings and numbers as JSON")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     errors = report(
         options.corpus,
         options.meta,
@@ -318,5 +331,6 @@ def main(arguments: list[str] | None = None) -> int:
         options.repetitions,
         chosen_corrections(options),
         as_json=options.json,
+        verbose=options.verbose,
     )
     return 1 if errors else 0

@@ -204,18 +204,21 @@ def measure(runs: list[TrainedRun]) -> Measured:
     """Every run with every composite of the setting and every one of `BASELINES`."""
     similar, single = [], []
     splits = Counter((run.run.network, run.run.task) for run in runs)
-    for run in tqdm(runs, unit="run", desc="sanity", disable=None):
-        setting = run.setting
-        limit, count = extent(setting, splits[run.run.network, run.run.task])
-        methods = [*setting.composites, *BASELINES]
-        seeds = [setting.seed + k for k in range(count)]
-        permuted = permuted_run(run)
-        about = run.measured_from
-        for recordings in run.batches(limit, AT_ONCE):
-            found = measure_batch(run, recordings, methods, seeds, permuted)
-            for made, everything in zip(found, (similar, single), strict=True):
-                frame = pd.concat(made, ignore_index=True)
-                everything.append(pd.DataFrame(about, index=frame.index).join(frame))
+    extents = {run: extent(run.setting, splits[run.run.network, run.run.task]) for run in runs}
+    total = sum(len(run.listed(limit)) for run, (limit, _) in extents.items())
+    with tqdm(total=total, unit="recording", desc="sanity", disable=None) as bar:
+        for run, (limit, count) in extents.items():
+            setting = run.setting
+            methods = [*setting.composites, *BASELINES]
+            seeds = [setting.seed + k for k in range(count)]
+            permuted = permuted_run(run)
+            about = run.measured_from
+            for recordings in run.batches(limit, AT_ONCE):
+                found = measure_batch(run, recordings, methods, seeds, permuted)
+                for made, everything in zip(found, (similar, single), strict=True):
+                    frame = pd.concat(made, ignore_index=True)
+                    everything.append(pd.DataFrame(about, index=frame.index).join(frame))
+                bar.update(len(recordings.names))
     return Measured(pd.concat(similar, ignore_index=True), pd.concat(single, ignore_index=True))
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import audiomnist.explain
 import audiomnist.signal
 import lrp
-from audiomnist.arguments import positive
+from audiomnist.arguments import command_parser, positive
 from audiomnist.door import door
 from audiomnist.explain import audible, drawing
 from audiomnist.explain.command import how, labels
@@ -45,6 +45,12 @@ from lrp.network import Network
 
 DTYPES = ("float32", "float64")
 AT_ONCE = 16  # recordings of a list that make a part
+SMALL = "--model notebooks/one_recording/deploy.prototxt --weights notebooks/one_recording/small.caffemodel"
+DEMO = (
+    "--model demo/runs/AlexNet_digit_0/deploy.prototxt "
+    "--weights demo/runs/AlexNet_digit_0/snapshots/AlexNet_iter_300.caffemodel "
+    "--list demo/preprocessed/AlexNet_digit_0_test.txt"
+)
 
 
 def _target(text: str) -> str | int:
@@ -57,32 +63,40 @@ def _target(text: str) -> str | int:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(prog="lrp", description="Relevance of recordings for a trained network.")
-    p.add_argument("--model", required=True, metavar="FILE", help="deploy prototxt")
-    p.add_argument("--weights", required=True, metavar="FILE", help="caffemodel, binary or HDF5")
-    source = p.add_mutually_exclusive_group(required=True)
+    p = command_parser(
+        "lrp",
+        "Relevance of recordings for a trained network.",
+        f"lrp {SMALL} --input notebooks/one_recording/seven.wav --output seven.png",
+        f"lrp {SMALL} --input notebooks/one_recording/seven.wav --target 1 --audible one.wav",
+        f"lrp {DEMO} --limit 10 --composite epsilon_plus epsilon_plus_flat --report report",
+    )
+    group = p.add_argument_group("what is explained")
+    group.add_argument("--model", required=True, metavar="FILE", help="deploy prototxt")
+    group.add_argument("--weights", required=True, metavar="FILE", help="caffemodel, binary or HDF5")
+    source = group.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", metavar="FILE", help="preprocessed HDF5 file or WAV file")
     source.add_argument(
         "--list",
         metavar="FILE",
         help="text file with one such file a line, relative to the list; a stopped run continues",
     )
-    p.add_argument("--limit", type=positive, metavar="N", help="only the first N recordings of the list")
-    p.add_argument(
+    group.add_argument("--limit", type=positive, metavar="N", help="only the first N recordings of the list")
+    group.add_argument(
         "--target",
         type=_target,
         default="predicted",
         metavar="K",
         help="class to explain: its number, predicted, or label (default: %(default)s)",
     )
-    p.add_argument(
+    group.add_argument(
         "--label-column",
         type=int,
         metavar="N",
         help="column of the labels that --target label reads (default: 1, the gender, for networks of two "
         "classes, else 0, the digit)",
     )
-    p.add_argument(
+    group = p.add_argument_group("how")
+    group.add_argument(
         "--composite",
         type=how,
         nargs="+",
@@ -92,19 +106,23 @@ def parser() -> argparse.ArgumentParser:
         f" composites: {', '.join(COMPOSITES)}; baselines: {', '.join(METHODS)}, with settings as captions print them: "
         "'smoothgrad(samples=50, noise=0.2)')",
     )
-    p.add_argument("--absorbed", action="store_true", help="also say what biases and stabilisers absorbed, by layer")
-    p.add_argument("--seed", type=int, default=0, help="of a WAV file's position in its second (default: %(default)s)")
-    p.add_argument("--dtype", choices=DTYPES, default="float32", help="precision (default: %(default)s)")
-    p.add_argument("--save", metavar="FILE", help="write relevance, input, score, prediction, target to HDF5")
-    p.add_argument("--output", metavar="FILE", help="picture (.png, .svg, .pdf); with --list a folder for pictures")
-    p.add_argument("--audible", metavar="FILE", help="audible heatmap (.wav); with --list a folder for them")
-    p.add_argument(
+    add = group.add_argument
+    add("--absorbed", action="store_true", help="also say what biases and stabilisers absorbed, by layer")
+    position = "of a WAV file's position in its second (default: %(default)s)"
+    add("--seed", type=int, default=0, metavar="N", help=position)
+    add("--dtype", choices=DTYPES, default="float32", help="precision (default: %(default)s)")
+    group = p.add_argument_group("what is written")
+    group.add_argument("--save", metavar="FILE", help="write relevance, input, score, prediction, target to HDF5")
+    group.add_argument("--output", metavar="FILE", help="picture (.png, .svg, .pdf); with --list a folder for pictures")
+    group.add_argument("--audible", metavar="FILE", help="audible heatmap (.wav); with --list a folder for them")
+    group.add_argument(
         "--formula",
         choices=audible.FORMULAS,
         default=audible.DEFAULT,
         help="what the audible heatmap plays (default: %(default)s)",
     )
-    p.add_argument("--report", metavar="DIR", help="write DIR/index.html: heatmaps, recordings and audible heatmaps")
+    report = "write DIR/index.html: heatmaps, recordings and audible heatmaps"
+    group.add_argument("--report", metavar="DIR", help=report)
     return p
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiomnist.arguments import number, positive
+from audiomnist.arguments import command_parser, number, positive
 from audiomnist.door import door
 from audiomnist.explain import command, drawing
 from audiomnist.explain.inputs import joined, named, read_list, read_recording
@@ -340,27 +340,38 @@ def draw(means: Sequence[Mean], shares: Sequence[float] = SHARES) -> Figure:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(prog="audiomnist deletion", description=__doc__.split("\n")[0])
-    p.add_argument("--model", required=True, metavar="FILE", help="deploy prototxt")
-    p.add_argument("--weights", required=True, metavar="FILE", help="caffemodel")
-    p.add_argument("--list", required=True, metavar="FILE", help="preprocessed HDF5 files, one a line")
-    p.add_argument("--limit", type=number, metavar="N", help="only the first N recordings (default, and 0: all)")
-    p.add_argument("--target", choices=("predicted", "label"), default="predicted", help="class (default: %(default)s)")
-    p.add_argument("--label-column", type=int, metavar="N", help="as for python -m lrp, with --target label")
-    p.add_argument("--units", choices=UNITS, default="blocks", help="what goes together (default: %(default)s)")
-    p.add_argument("--replacement", choices=REPLACEMENTS, default="interpolation", help="default: %(default)s")
-    p.add_argument("--seed", type=number, default=0, help="of the random orders (default: %(default)s)")
-    p.add_argument("--batch", type=positive, default=BATCH, metavar="N", help="recordings in memory at once")
-    p.add_argument(
-        "--composite",
-        type=command.how,
-        nargs="+",
-        default=[DEFAULT],
-        metavar="NAME",
-        help=f"composites, composite files or baselines (default: {DEFAULT})",
+    run = "demo/runs/AudioNet_digit_0"
+    demo = (
+        f"audiomnist deletion --model {run}/deploy.prototxt --weights {run}/snapshots/AudioNet_iter_500.caffemodel "
+        "--list demo/preprocessed/AudioNet_digit_0_test.txt --limit 20"
     )
-    p.add_argument("--output", metavar="FILE", help="picture of the curves")
-    p.add_argument("--save", metavar="FILE", help="table of the curves, CSV")
+    p = command_parser(
+        "audiomnist deletion",
+        __doc__.split("\n")[0],
+        f"{demo} --output curves.png",
+        f"{demo} --units values --replacement silence --composite epsilon_plus gradient --save curves.csv",
+    )
+    add = p.add_argument_group("what is looked at").add_argument
+    add("--model", required=True, metavar="FILE", help="deploy prototxt")
+    add("--weights", required=True, metavar="FILE", help="caffemodel, binary or HDF5")
+    add("--list", required=True, metavar="FILE", help="text file with one preprocessed HDF5 file a line")
+    add("--limit", type=number, metavar="N", help="only the first N recordings of the list (default, and 0: all)")
+    target = "class that is explained (default: %(default)s)"
+    add("--target", choices=("predicted", "label"), default="predicted", help=target)
+    column = "column of the labels that --target label reads (default: as lrp --help says)"
+    add("--label-column", type=int, metavar="N", help=column)
+    add = p.add_argument_group("how").add_argument
+    add("--units", choices=UNITS, default="blocks", help="what goes together (default: %(default)s)")
+    replacement = "what takes its place (default: %(default)s)"
+    add("--replacement", choices=REPLACEMENTS, default="interpolation", help=replacement)
+    add("--seed", type=number, default=0, metavar="N", help="of the random orders (default: %(default)s)")
+    batch = "recordings in memory at once (default: %(default)s)"
+    add("--batch", type=positive, default=BATCH, metavar="N", help=batch)
+    composites = f"composites, composite files or baselines (default: {DEFAULT})"
+    add("--composite", type=command.how, nargs="+", default=[DEFAULT], metavar="NAME", help=composites)
+    add = p.add_argument_group("what is written").add_argument
+    add("--output", metavar="FILE", help="picture of the curves")
+    add("--save", metavar="FILE", help="table of the curves, CSV")
     return p
 
 

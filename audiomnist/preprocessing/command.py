@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from audiomnist.arguments import number, positive
+from audiomnist.arguments import command_parser, number, positive
 from audiomnist.corpus.corrections import (
     NONE,
     Corrections,
@@ -19,7 +19,7 @@ from audiomnist.corpus.corrections import (
     correct_metadata,
     spoken_digits,
 )
-from audiomnist.corpus.layout import GRAMMAR, CorpusError, scan
+from audiomnist.corpus.layout import GRAMMAR, CorpusError, in_short, scan
 from audiomnist.corpus.metadata import META_NAME, check_metadata, read_metadata
 from audiomnist.corpus.splits import SPLITS_NAME, check_splits, find_splits, load_splits
 from audiomnist.door import door
@@ -44,6 +44,7 @@ def preprocess(
     seed: int = DEFAULT_SEED,
     skip_invalid: bool = False,
     corrections: Corrections = NONE,
+    verbose: bool = False,
 ) -> int:
     """Preprocess a whole corpus; returns the exit code. Raises CorpusError or WriteError when it cannot go on."""
     meta, corrected = correct_metadata(read_metadata(meta_path), corrections)
@@ -84,8 +85,8 @@ def preprocess(
         rows = [(r, row) for r, row in labels.items() if r in usable]
         split_defects, unusable = check_splits(splits, rows, meta)
         defects = sorted(defects, key=lambda d: d.where) + split_defects
-        for defect in defects:
-            print(defect, file=sys.stderr)
+        for line in in_short(defects, verbose):
+            print(line, file=sys.stderr)
         lost = len({name for defect in defects for name in defect.recordings})
         summary = f"{len(rows)} recordings in {destination}, {lost} rejected"
         (destination / REJECTED).unlink(missing_ok=True)
@@ -114,26 +115,39 @@ def check_space(destination: Path, work: list[Job], columns: int) -> None:
         raise WriteError(destination, f"{needed / 1e9:.1f} GB free on the disk", f"{free / 1e9:.1f} GB")
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "preprocessing_data.py",
+        "Recordings of spoken digits -> HDF5 inputs of AlexNet and AudioNet, and split lists.",
+        "python preprocessing_data.py -src data -dst preprocessed_data -m data/audioMNIST_meta.txt",
+        "python preprocessing_data.py --source recordings/corpus --destination my_inputs --skip-invalid --jobs 4",
+        "audiomnist preprocess --source demo/data --destination demo/preprocessed",
+    )
+    add = p.add_argument
+    add("--source", "-src", type=Path, default=HOME / "data", metavar="DIR", help="recordings (default: data/)")
+    destination = HOME / "preprocessed_data"
+    inputs = "the networks' inputs (default: preprocessed_data/)"
+    add("--destination", "-dst", type=Path, default=destination, metavar="DIR", help=inputs)
+    add("--meta", "-m", type=Path, metavar="FILE", help=f"metadata (default: {META_NAME} in the source)")
+    splits = f"splits (default: {SPLITS_NAME} in the source, else AudioMNIST's)"
+    add("--splits", type=Path, metavar="FILE", help=splits)
+    add("--jobs", type=positive, default=available_cores(), metavar="N", help="processes (default: all cores)")
+    seed = "of the random positions in the padded second (default: %(default)s)"
+    add("--seed", type=number, default=DEFAULT_SEED, metavar="N", help=seed)
+    add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
+    add_corrections_option(p)
+    add("--verbose", action="store_true", help="a line for every defect, however many are alike")
+    return p
+
+
 @door("preprocessing", "the same command continues")
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="preprocessing_data.py",
-        description="Recordings of spoken digits -> HDF5 inputs of AlexNet and AudioNet, and split lists.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--source", "-src", type=Path, default=HOME / "data", help="folder with a folder for each speaker")
-    add("--destination", "-dst", type=Path, default=HOME / "preprocessed_data", help="where the inputs go")
-    add("--meta", "-m", type=Path, help=f"metadata of the speakers (None: {META_NAME} in the source)")
-    add("--splits", type=Path, help=f"splits (None: {SPLITS_NAME} in the source, else AudioMNIST's)")
-    add("--jobs", type=positive, default=available_cores(), help="processes")
-    add("--seed", type=number, default=DEFAULT_SEED, help="of the random positions in the padded second")
-    add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
-    add_corrections_option(parser)
-    options = parser.parse_args(arguments)
+    p = parser()
+    options = p.parse_args(arguments)
     meta = options.meta or options.source / META_NAME
     if options.destination.resolve() == options.source.resolve():
-        parser.error(sentence("--destination", "another folder than the source's", options.destination))
+        p.error(sentence("--destination", "another folder than the source's", options.destination))
     return preprocess(
         options.source,
         options.destination,
@@ -143,4 +157,5 @@ def main(arguments: list[str] | None = None) -> int:
         options.seed,
         options.skip_invalid,
         chosen_corrections(options),
+        options.verbose,
     )

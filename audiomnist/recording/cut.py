@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from audiomnist.arguments import command_parser
 from audiomnist.corpus.metadata import META_NAME, gender_of, read_metadata
 from audiomnist.door import door
 from audiomnist.recording.plan import Prompt
@@ -195,17 +196,27 @@ def play_quietly(samples: np.ndarray) -> None:
         print(error, file=sys.stderr)
 
 
-@door("cut.py", "the same command goes on")
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="cut.py", description="Cut a session's takes into recordings of a corpus.")
-    add = parser.add_argument
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "cut.py",
+        "Cut a session's takes into recordings of a corpus.",
+        "python recording_scripts/cut.py recordings/sessions/20260131-120000 --auto",
+        "python recording_scripts/cut.py recordings/sessions/* --review --corpus recordings/corpus",
+    )
+    add = p.add_argument
     add("sessions", nargs="+", type=Path, metavar="SESSION", help="folder of a session")
     add("--corpus", type=Path, metavar="DIR", help="the corpus (default: corpus beside the folder of the sessions)")
-    how = parser.add_mutually_exclusive_group()
+    how = p.add_mutually_exclusive_group()
     how.add_argument("--auto", action="store_true", help="write what is sure and list the rest (default)")
     how.add_argument("--review", action="store_true", help="show the takes that hold something doubtful")
     add("--ask-again", action="store_true", help="what is not sure is to be recorded again (record.py --continue)")
-    options = parser.parse_args(arguments)
+    return p
+
+
+@door("cut.py", "the same command goes on")
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
     left = 0
     for folder in options.sessions:
         session = Session.load(folder)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiomnist.arguments import number, whole_number
+from audiomnist.arguments import command_parser, number, whole_number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, load_splits
 from audiomnist.door import door
@@ -193,27 +193,40 @@ def from_microphone(options: argparse.Namespace, explain) -> None:
         microphone.close()
 
 
-@door("recognise.py")
-def main(arguments: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="recognise.py", description="Say a digit, see both networks' answers and why.",
-                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
-    p.add_argument("--runs", type=Path, default=HOME / "runs", metavar="DIR", help="trained runs")
-    p.add_argument("--task", default="digit", help="of the runs")
-    p.add_argument("--split", type=number, default=0, help="of the runs")
-    p.add_argument(
-        "--network", type=Path, nargs=2, metavar=("DEPLOY", "WEIGHTS"), help="a network, instead of the runs"
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "recognise.py",
+        "Say a digit, see both networks' answers and why.",
+        "python recording_scripts/recognise.py --runs demo/runs --device 'RODE*'",
+        "python recording_scripts/recognise.py --runs demo/runs --wav notebooks/one_recording/seven.wav --no-play",
+        "python recording_scripts/recognise.py --page --network notebooks/one_recording/deploy.prototxt "
+        "notebooks/one_recording/small.caffemodel",
     )
-    p.add_argument("--splits", type=Path, default=OFFICIAL_SPLITS, metavar="FILE", help="splits that name the classes")
+    add = p.add_argument
+    add("--runs", type=Path, default=HOME / "runs", metavar="DIR", help="trained runs (default: runs/)")
+    add("--task", default="digit", metavar="TASK", help="of the runs (default: %(default)s)")
+    add("--split", type=number, default=0, metavar="SPLIT", help="of the runs (default: %(default)s)")
+    add("--network", type=Path, nargs=2, metavar=("DEPLOY", "WEIGHTS"), help="a network, instead of the runs")
+    add("--splits", type=Path, default=OFFICIAL_SPLITS, metavar="FILE",
+        help="splits that name the classes (default: AudioMNIST's)")  # fmt: skip
     source = p.add_mutually_exclusive_group()
     source.add_argument("--wav", type=Path, nargs="+", metavar="FILE", help="recordings, instead of the microphone")
     source.add_argument("--page", action="store_true", help="listen and show in the browser; nothing is written")
-    p.add_argument("--port", type=whole_number(0, 65535), default=0, help="of --page; 0: a free one")
-    p.add_argument("--device", metavar="NAME", help="the microphone, by index or pattern")
-    p.add_argument("--composite", choices=COMPOSITES, default=DEFAULT, help="rules of the explanation")
-    p.add_argument("--output", type=Path, default=HOME / "recognised", metavar="DIR", help="pictures and sounds")
-    p.add_argument("--no-show", action="store_true", help="write the pictures, but do not show them")
-    p.add_argument("--no-play", action="store_true", help="do not play the explanations")
-    options = p.parse_args(arguments)
+    add("--port", type=whole_number(0, 65535), default=0, metavar="N", help="of --page (default: a free one)")
+    add("--device", metavar="NAME", help='the microphone, by index or pattern such as "RODE*" (default: the system\'s)')
+    add("--composite", choices=COMPOSITES, default=DEFAULT, metavar="NAME",
+        help=f"of {', '.join(COMPOSITES)} (default: %(default)s)")  # fmt: skip
+    add("--output", type=Path, default=HOME / "recognised", metavar="DIR",
+        help="pictures and sounds (default: recognised/)")  # fmt: skip
+    add("--no-show", action="store_true", help="write the pictures, but do not show them")
+    add("--no-play", action="store_true", help="do not play the explanations")
+    return p
+
+
+@door("recognise.py")
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
 
     def show_page(address: str) -> None:
         print(address, flush=True)

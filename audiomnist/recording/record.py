@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from audiomnist.arguments import number, real_number, whole_number
+from audiomnist.arguments import command_parser, number, real_number, whole_number
 from audiomnist.door import door
 from audiomnist.places import HOME
 from audiomnist.recording.plan import DIGITS, MAX_REPETITIONS, Prompt, series_count
@@ -31,10 +31,17 @@ NEWEST = ""  # --continue without a name
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="record.py", description="Record one speaker of spoken digits.")
-    add = p.add_argument
+    """The options."""
+    p = command_parser(
+        "record.py",
+        "Record one speaker of spoken digits.",
+        "python recording_scripts/record.py --no-mic --repetitions 2",
+        "python recording_scripts/record.py --device 'RODE*'",
+        "python recording_scripts/record.py --continue --repetitions 60",
+    )
+    add = p.add_argument_group("the session").add_argument
     add("--recordings", type=Path, default=HOME / "recordings", metavar="DIR",
-        help="where sessions and the corpus are (default: %(default)s)")  # fmt: skip
+        help="where sessions and the corpus are (default: recordings/)")  # fmt: skip
     add("--corpus", type=Path, metavar="DIR", help="the corpus the speaker is for (default: corpus in the recordings)")
     add("--continue", dest="goes_on", nargs="?", const=NEWEST, metavar="NAME",
         help="continue the newest unfinished session, or the one of this name or alias")  # fmt: skip
@@ -45,13 +52,16 @@ def parser() -> argparse.ArgumentParser:
     seconds = real_number(0.2, 60)
     add("--seconds", type=seconds, default=1.0, metavar="S", help="that a digit is shown (default: %(default)s)")
     add("--pause", type=seconds, default=1.0, metavar="S", help="between two series (default: %(default)s)")
+    add = p.add_argument_group("the microphone").add_argument
     add("--device", metavar="NAME", help='the microphone, by index or pattern such as "RODE*" (default: the system\'s)')
     add("--list-devices", action="store_true", help="list the microphones and end")
     add("--no-mic", action="store_true", help="dry run: no microphone, and nothing is kept")
     add("--no-test", action="store_true", help="without level check and test take")
-    where = p.add_mutually_exclusive_group()
+    screen = p.add_argument_group("the screen")
+    where = screen.add_mutually_exclusive_group()
     where.add_argument("--terminal", action="store_true", help="in the terminal instead of a window")
     where.add_argument("--window", choices=WINDOWS, help="what the window is made with (default: Tk if there is one)")
+    add = screen.add_argument
     add("--full-screen", action="store_true", help="let the window fill the screen")
     add("--markers", type=Path, metavar="FILE",
         help="append a line (seconds, digit, repetition) to this file or pipe when a digit is shown")  # fmt: skip

@@ -47,7 +47,8 @@ class Painter:
     def __init__(self, out: TextIO):
         self.out, self.block, self.line = out, None, None
         self.waits = True  # whether the view on the screen waits for a key
-        self.colour = out.isatty()
+        self.terminal = out.isatty()
+        self.colour = self.terminal and not os.environ.get("NO_COLOR")  # as no-color.org has it
 
     def draw(self, view: View) -> None:
         self.waits = view.pause is None and view.stage != "series" and not (view.stage == "test" and view.progress)
@@ -61,7 +62,7 @@ class Painter:
         line = self._status(view)
         if line != self.line:
             self.line = line
-            start = CLEAR_LINE if self.colour else "\r"
+            start = CLEAR_LINE if self.terminal else "\r"
             print(start + line, end="", file=self.out, flush=True)
 
     def _wrap(self, text: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiomnist.arguments import number, positive
+from audiomnist.arguments import command_parser, number, positive
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, Splits, load_splits
 from audiomnist.door import door
 from audiomnist.preprocessing.store import hdf5_bytes
@@ -32,6 +32,7 @@ from audiomnist.runs.run_folder import (
     padded_list,
     padding_name,
     progress,
+    read_list,
     select,
     write_run,
 )
@@ -73,17 +74,6 @@ def cover(count: int, largest: int = LARGEST_BATCH, least: int = LEAST_BATCH) ->
     iterations = -(-count // largest)
     size = -(-count // iterations)
     return Batches(size, iterations, size * iterations - count)
-
-
-def read_list(path: Path) -> list[str]:
-    """The HDF5 files that a list names, one at least (Caffe separates them by white space). Raises RunError."""
-    try:
-        names = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(path, "a list of preprocessed recordings", error) from None
-    if not names:
-        raise RunError(path, "at least one recording", "none")
-    return names
 
 
 def label_fields(splits: Splits, task: str) -> dict[str, str]:
@@ -213,22 +203,32 @@ def open_run(run: RunName, preprocessed: Path, folder: Path, engine: str, traini
     return State(step, file, batches["test"].iterations)
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    p = command_parser(
+        "audiomnist render",
+        __doc__.split("\n", 1)[0],
+        "audiomnist render AlexNet digit 0 --preprocessed demo/preprocessed --run demo/runs/AlexNet_digit_0 --demo",
+        "audiomnist render AudioNet gender 3 --preprocessed preprocessed_data --run runs/AudioNet_gender_3 --seed 1",
+    )
+    add = p.add_argument
+    add("network", choices=list(NETWORKS), help="whose templates")
+    add("task", metavar="TASK", help="digit, gender, or another of the recordings' splits.json")
+    add("split", metavar="SPLIT", help="number of the split")
+    add("--preprocessed", type=Path, required=True, metavar="DIR", help="the networks' inputs")
+    add("--run", type=Path, required=True, metavar="DIR", help="run folder to write")
+    add("--max-iter", type=positive, metavar="N", help="training iterations (default: the solver's)")
+    add("--snapshot", type=positive, metavar="N", help="iterations between snapshots (default: the solver's)")
+    seed = "of initial weights, dropout and shuffling (default: %(default)s)"
+    add("--seed", type=number, default=DEFAULT_SEED, metavar="N", help=seed)
+    add("--demo", action="store_true", help="the demo's solver and fillers")
+    add("--engine", default=OWN, metavar="COMMAND", help="recorded: engines never mix (default: %(default)s)")
+    return p
+
+
 @door("render")
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="audiomnist render", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("network", choices=NETWORKS)
-    parser.add_argument("task")
-    parser.add_argument("split")
-    parser.add_argument("--preprocessed", type=Path, required=True, metavar="DIR", help="output of preprocessing")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run folder to write")
-    parser.add_argument("--max-iter", type=positive, metavar="N", help="training iterations (default: the solver's)")
-    parser.add_argument("--snapshot", type=positive, metavar="N", help="iterations between snapshots (default: same)")
-    parser.add_argument("--seed", type=number, default=DEFAULT_SEED, metavar="N", help="default: %(default)s")
-    parser.add_argument("--demo", action="store_true", help="the short demo's solver and fillers")
-    parser.add_argument(
-        "--engine", default=OWN, metavar="COMMAND", help="recorded: engines never mix (default: %(default)s)"
-    )
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     splits = load_splits(options.preprocessed / SPLITS_NAME)
     (run,) = select(splits, options.network, options.task, options.split)
     training = Training(options.demo, options.max_iter, options.snapshot, options.seed)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from audiomnist.arguments import command_parser
 from audiomnist.door import door
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import TEST_LOG, RunError, RunName, padded_list
@@ -122,11 +123,17 @@ def write_summary(results: list[Result], path: Path) -> None:
     write_file(path, table.getvalue())
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    examples = ("audiomnist summary runs", "audiomnist summary demo/runs")
+    p = command_parser("audiomnist summary", __doc__.split("\n", 1)[0], *examples)
+    p.add_argument("runs", type=Path, metavar="RUNS", help="folder of the runs")
+    return p
+
+
 @door("summary")
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="audiomnist summary", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="the folder of the runs")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     results = collect(options.runs)
     if not results:
         raise RunError(options.runs, "at least one tested run", "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
@@ -17,7 +18,7 @@ from audiomnist.runs import summary
 from audiomnist.runs.engine import Engine, interrupt_on_sigterm
 from audiomnist.runs.prepare import has_recordings, make_demo_corpus, prepare_inputs
 from audiomnist.runs.render import DEFAULT_SEED, Training
-from audiomnist.runs.run_folder import ALL, RunError, RunName, list_name, select, splits_of
+from audiomnist.runs.run_folder import ALL, RunError, RunName, list_name, read_list, select, splits_of
 from audiomnist.runs.runner import CPU, FAILURES, Runner
 from caffe_proto import UserError, sentence
 from caffe_proto.atomic import make_folder
@@ -52,6 +53,12 @@ not made again, an interrupted one continues from its last snapshot: after Ctrl-
   --paper             the whole study: all runs of both networks, then every table and figure of the paper and a page
                       of results in results/; --paper --help lists its options (--jobs N, --gpu 0,1, --demo, ...)
   --help              this text
+
+Examples:
+  ./train_test.sh --demo
+  ./train_test.sh AlexNet gender 2
+  ./train_test.sh --data FOLDER --preprocessed my_inputs --runs my_runs --quick all digit
+  ./train_test.sh --paper --gpu 0,1 --jobs 4
 
 Environment: CAFFE  the engine, any command that behaves like the `caffe` tool (default: the project's own), for
                     example CAFFE="tests/bvlc.sh caffe" for the original BVLC Caffe
@@ -157,12 +164,23 @@ def parse(arguments: Sequence[str]) -> Call | None:
     )  # fmt: skip
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options by name, for what completes commands; `parse` is what reads them."""
+    p = argparse.ArgumentParser(prog="./train_test.sh", description=USAGE.partition("\n")[0])
+    p.add_argument("selection", nargs="*", metavar="NETWORK [TASK [SPLIT]]")
+    for option in (*_FOLDERS, *_NUMBERS, "--gpu"):
+        p.add_argument(option, metavar="DIR" if option in _FOLDERS else "N")
+    for flag in _FLAGS:
+        p.add_argument(flag, action="store_true")
+    return p
+
+
 def explain_examples(runner: Runner, run: RunName) -> None:
     """Draw the relevance of some test recordings of a tested run. Raises one of FAILURES."""
     from audiomnist.explain import cli
 
     folder, weights = runner.folder(run), runner.state(run).file
-    listed = (runner.preprocessed / list_name(run, "test")).read_text(encoding="utf-8").split()
+    listed = read_list(runner.preprocessed / list_name(run, "test"))
     make_folder(folder / "heatmaps")
     for k in range(DEMO_PICTURES):
         file = listed[len(listed) * (27 * k % 100) // 100]  # in steps of 27 %: other speakers and other digits

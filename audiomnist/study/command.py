@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from audiomnist.arguments import number
+from audiomnist.arguments import command_parser, number
 from audiomnist.door import door
 from audiomnist.places import HOME
 from audiomnist.study import catalogue
@@ -15,16 +15,25 @@ from audiomnist.study.trained import ENGINES
 from lrp import COMPOSITES
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that make a `Setting`, except for its device."""
+def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The options that make a `Setting`, except for its device; returns the group of those of experiments."""
     default = Setting()
-    add = parser.add_argument
-    add("--data", type=Path, default=default.data, metavar="DIR", help="the recordings (default: data/)")
-    add("--preprocessed", type=Path, default=default.preprocessed, metavar="DIR", help="the networks' inputs")
-    add("--runs", type=Path, default=default.runs, metavar="DIR", help="the trained runs (default: runs/)")
-    add("--output", type=Path, default=HOME / "results", metavar="DIR", help="where results go (default: results/)")
-    add("--limit", type=number, metavar="N", help="test recordings of a run, at most; 0: all")
-    add("--seed", type=number, default=default.seed, help="of every random draw (default: %(default)s)")
+    add = parser.add_argument_group("folders").add_argument
+    add("--data", type=Path, default=default.data, metavar="DIR", help="recordings (default: data/)")
+    add(
+        "--preprocessed",
+        type=Path,
+        default=default.preprocessed,
+        metavar="DIR",
+        help="the networks' inputs (default: preprocessed_data/)",
+    )
+    add("--runs", type=Path, default=default.runs, metavar="DIR", help="trained runs (default: runs/)")
+    add("--output", type=Path, default=HOME / "results", metavar="DIR", help="results (default: results/)")
+    group = parser.add_argument_group("experiments")
+    add = group.add_argument
+    limit = "test recordings of a run, at most; 0: all (default: each experiment's own number)"
+    add("--limit", type=number, metavar="N", help=limit)
+    add("--seed", type=number, default=default.seed, metavar="N", help="of every random draw (default: %(default)s)")
     add(
         "--composite",
         nargs="+",
@@ -35,6 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--engine", choices=ENGINES, default=default.engine, help="computes class scores (default: %(default)s)")
     add("--keep-relevance", action="store_true", help="write the relevance behind the pictures as HDF5 too")
+    return group
 
 
 def read_setting(options: argparse.Namespace, gpu: int | None) -> Setting:
@@ -52,13 +62,19 @@ def read_setting(options: argparse.Namespace, gpu: int | None) -> Setting:
     )
 
 
+def parser(experiment: Experiment) -> argparse.ArgumentParser:
+    """The options of one experiment."""
+    program = f"audiomnist {catalogue.command_name(experiment.name)}"
+    demo = " ".join(f"--{name} demo/{name}" for name in ("data", "preprocessed", "runs"))
+    examples = (f"{program} {demo} --output demo/results", f"{program} --limit 100 --composite epsilon_plus --gpu 0")
+    p = command_parser(program, f"{experiment.title}.", *examples)
+    add_options(p).add_argument("--gpu", type=number, metavar="ID", help="device of the engine (default: the CPU)")
+    return p
+
+
 def main(experiment: Experiment, arguments: list[str] | None = None) -> int:
     """The command of one experiment: makes it and prints what it found and where it lies."""
-    name = catalogue.command_name(experiment.name)
-    parser = argparse.ArgumentParser(prog=f"audiomnist {name}", description=experiment.title)
-    add_options(parser)
-    parser.add_argument("--gpu", type=number, metavar="ID", help="device of the engine (default: the CPU)")
-    options = parser.parse_args(arguments)
+    options = parser(experiment).parse_args(arguments)
 
     @door(experiment.name)
     def make(_: list[str] | None) -> None:

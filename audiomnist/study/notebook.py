@@ -1,6 +1,6 @@
 """An experiment in a notebook: made, and shown piece by piece; where something is missing, one sentence says so.
 
-    made = make(table1.EXPERIMENT, root, data, preprocessed, runs, limit=10)
+    made = make(table1.EXPERIMENT, data=data, preprocessed=preprocessed, runs=runs, limit=10)
     made.table("table1")
     made.figures()
     made.sounds()
@@ -11,8 +11,11 @@ Of an experiment that could not be made the four show nothing, so that a noteboo
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,7 +25,13 @@ from audiomnist.explain.page import player
 from audiomnist.study.conclusion import judge
 from audiomnist.study.outcome import Experiment, Outcome
 from audiomnist.study.setting import ExperimentError, Setting
+from audiomnist.study.statistics import LEVEL
 from caffe_proto import UserError
+
+FOLDERS = ("data", "preprocessed", "runs")
+CONCLUSIONS = "The paper's conclusions, and what must hold for them"
+WIDTH = 100  # characters of a printed line
+INTERVAL = re.compile(r"\[-?[\d.]+, -?[\d.]+\]")
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Made:
 
         for stem, (figure, caption) in self.outcome.figures.items():
             display(figure)
-            print(f"{self.experiment.name}/{stem}.png: {caption}")
+            print(textwrap.fill(f"{self.experiment.name}/{stem}.png: {caption}", WIDTH))
 
     def sounds(self) -> None:
         """A player for every sound, under its caption and the name of its file."""
@@ -54,12 +63,18 @@ class Made:
 
     def findings(self) -> None:
         """Print what was found, which of the paper's conclusions hold here, and what is to be checked in the paper."""
-        checks = (f"To be checked: {text}" for text in self.outcome.unverified)
-        own = self.outcome.conclusions
-        judged = zip(own, judge({self.experiment.name: own})[self.experiment.name], strict=True)
-        verdicts = (f"{verdict.capitalize()}: {one.statement} ({evidence})" for one, (verdict, evidence) in judged)
-        for text in (*self.outcome.findings, *verdicts, *checks):
-            print(text)
+        outcome = self.outcome
+        found = "Found"
+        if any(INTERVAL.search(text) for text in outcome.findings):
+            found += f" (in square brackets: {100 * LEVEL:.0f} % intervals by speakers)"
+        name = self.experiment.name
+        judged = zip(outcome.conclusions, judge({name: outcome.conclusions})[name], strict=True)
+        claims = [f"{verdict.capitalize()}: {one.statement} ({evidence})." for one, (verdict, evidence) in judged]
+        parts = {found: outcome.findings, CONCLUSIONS: claims, "To be checked in the paper": outcome.unverified}
+        for head, texts in parts.items():
+            if texts:
+                wrapped = (textwrap.fill(one, WIDTH, initial_indent="- ", subsequent_indent="  ") for one in texts)
+                print("\n".join([f"{head}:", *wrapped]), end="\n\n")
 
 
 def demo_command(experiment: Experiment) -> str:
@@ -70,27 +85,27 @@ def demo_command(experiment: Experiment) -> str:
     return f"./train_test.sh --demo {network} {experiment.task} 0"
 
 
-def make(
-    experiment: Experiment,
-    root: str,
-    data: str,
-    preprocessed: str,
-    runs: str,
-    composites: list[str] | None = None,
-    **others: Any,
-) -> Made:
-    """The experiment made from the folders, which are relative to `root`; a missing input is printed as one sentence.
+def make(experiment: Experiment, **settings: Any) -> Made:
+    """The experiment made from folders relative to where Python works; a missing input is printed as one sentence.
 
-    composites: names of lrp's composites, None for the study's own. others: further fields of `Setting`.
+    settings: fields of `Setting`; folders as text, composites as a list of names.
     """
-    if composites is not None:
-        others["composites"] = tuple(composites)
-    setting = Setting.under(root, data, preprocessed, runs, **others)
     try:
-        return Made(experiment, experiment.make(setting))
+        return Made(experiment, experiment.make(_setting(settings)))
     except (ExperimentError, CorpusError) as error:
         command = demo_command(experiment)
         print(f"Nothing to show: {error}; `{command}` makes the demo's, the first cell names the folders of others.")
     except UserError as error:
         print(f"Nothing to show: {error}.")
     return Made(experiment, Outcome())
+
+
+def _setting(settings: dict[str, Any]) -> Setting:
+    """Raises UserError for a name that is none of the settings'."""
+    names = [field.name for field in fields(Setting) if field.name != "kept"]
+    for name in settings:
+        if name not in names:
+            raise UserError("settings", ", ".join(names), name)
+    folders = {name: Path(settings[name]).resolve() for name in FOLDERS if name in settings}
+    composites = {"composites": tuple(settings["composites"])} if "composites" in settings else {}
+    return Setting(**{**settings, **folders, **composites})

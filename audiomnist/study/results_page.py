@@ -7,7 +7,6 @@ tests of the paper's claims are judged together, whichever experiment they come 
 from __future__ import annotations
 
 import html
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from audiomnist.runs.render import solver_value
 from audiomnist.signal.inputs import PERCENTILE
 from audiomnist.study.catalogue import catalogue
 from audiomnist.study.conclusion import Conclusion, judge
-from audiomnist.study.outcome import RECORD
+from audiomnist.study.outcome import RECORD, read_outcome
 from audiomnist.study.paper import CLAIMS, PARTS_OF_THE_PAPER, is_demo
 from audiomnist.study.paper import TITLE as PAPER
 from audiomnist.study.setting import Setting
@@ -78,10 +77,10 @@ def sections(output: Path) -> list[Section]:
     """The outcomes that there are, in the catalogue's order."""
     found = []
     for name in catalogue():
-        path = output / name / RECORD
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        folder = output / name
+        record = read_outcome(folder) if (folder / RECORD).exists() else {}
         if "made_from" in record:  # else its files are not all written
-            found.append(Section(name, path.parent, record))
+            found.append(Section(name, folder, record))
     return found
 
 

@@ -36,12 +36,6 @@ class Setting:
     keep_relevance: bool = False
     kept: Path | None = None
 
-    @classmethod
-    def under(cls, root: str | Path, data: str, preprocessed: str, runs: str, **others) -> Setting:
-        """A setting whose folders are given relative to `root` (absolute ones stay as they are)."""
-        folders = (Path(root, folder).resolve() for folder in (data, preprocessed, runs))
-        return cls(*folders, **others)
-
     def recordings(self, default: int | None) -> int | None:
         """How many recordings of a run to look at, None for all, where an experiment's own default is `default`."""
         chosen = default if self.limit is None else self.limit

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from audiomnist.arguments import number, positive
+from audiomnist.arguments import command_parser, number, positive
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, SPLITS_NAME, find_splits, load_splits
 from audiomnist.door import door
 from audiomnist.places import HOME
@@ -93,9 +93,16 @@ def _devices(text: str) -> tuple[str, ...]:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="audiomnist study", description=__doc__.split("\n", 1)[0])
+    parser = command_parser(
+        "audiomnist study",
+        __doc__.split("\n", 1)[0],
+        "audiomnist study --demo --cpu",
+        "audiomnist study --data data --preprocessed preprocessed_data --runs runs --gpu 0,1 --jobs 4",
+        "audiomnist study --steps experiments --limit 100",
+    )
     add_options(parser)
-    add = parser.add_argument
+    training = parser.add_argument_group("runs")
+    add = training.add_argument
     add(
         "--demo",
         action="store_true",
@@ -107,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     add("--snapshot", type=positive, metavar="N", help="iterations between snapshots (default: the solver's)")
     add("--skip-invalid", action="store_true", help="preprocess without the defective recordings")
     add("--jobs", type=positive, metavar="N", help="runs at once (default: one for each device)")
-    device = parser.add_mutually_exclusive_group()
+    device = training.add_mutually_exclusive_group()
     device.add_argument(
         "--gpu",
         type=_devices,
@@ -117,7 +124,15 @@ def parser() -> argparse.ArgumentParser:
     )
     device.add_argument("--cpu", action="store_const", dest="gpu", const=(CPU,), help="no GPU")
     add("--tf32", action="store_true", help="let the GPU round products to TF32 (the results say so)")
-    add("--steps", nargs="+", choices=STEPS, default=list(STEPS), help="default: %(default)s")
+    add = parser.add_argument_group("what is done").add_argument
+    add(
+        "--steps",
+        nargs="+",
+        choices=STEPS,
+        default=list(STEPS),
+        metavar="STEP",
+        help=f"of {', '.join(STEPS)} (default: all)",
+    )
     add("--run-number", type=number, metavar="K", help="train only run K of --list")
     add("--list", action="store_true", help="print the runs, one a line with its number, and do nothing")
     return parser

@@ -54,6 +54,7 @@ OPTIONS = {
         --repetitions from 1
         --jobs from 1 =CORES
         --json
+        --verbose
     """,
     "corpus-table": """
         corpus path
@@ -83,6 +84,7 @@ OPTIONS = {
         --seed from 0 =0
         --skip-invalid
         --corrections path x? alone=HOME/data/corrections.json
+        --verbose
     """,
     "render": """
         network AlexNet|AudioNet

@@ -110,6 +110,40 @@ def test_numbers(tmp_path, capsys):
     assert "01/: 10 recordings too many (0_01_1, 1_01_1, 2_01_1 ...)" in lines(report, "warning")
 
 
+def test_what_is_alike_is_said_once_unless_all_is_asked_for(tmp_path, capsys):
+    """Six speakers lack seven digits each, one of them a further recording; two recordings are broken."""
+    make_corpus(tmp_path, repetitions=2, splits={"digit": [FOLD]})
+    (tmp_path / "03/1_03_1.wav").unlink()
+    for name in ("01/0_01_0.wav", "02/0_02_0.wav"):
+        (tmp_path / name).write_bytes(b"nothing")
+    said = {}
+    for options in ((), ("--verbose",)):
+        assert validate.main([str(tmp_path), "--jobs", "1", *options]) == 1
+        said[options] = capsys.readouterr().out.splitlines()
+    expected = "expected 2 repetitions of 10 digits, got"
+    assert [line for line in said[()] if expected in line] == [
+        f"warning: 6 times (01/, 02/, 03/ ...): {expected} for example 14 recordings missing (3_01_0, 3_01_1, "
+        "4_01_0 ...); audiomnist validate --verbose lists all"
+    ]
+    each = [line for line in said["--verbose",] if expected in line]
+    assert [line.partition(":")[2].split(":")[0] for line in each] == [f" {speaker}/" for speaker in GENDERS]
+    assert [line for line in said[()] if expected not in line] == [
+        line for line in said["--verbose",] if expected not in line
+    ]
+    assert sum(line.startswith("error: 0") for line in said[()]) == 2
+    assert said[()][-1] == said["--verbose",][-1] == "2 errors, 6 warnings"
+
+
+def test_lines_of_what_is_alike_keep_their_place():
+    defects = [layout.Defect(f"{k}.wav", "sound" if k % 2 else "a name", "none") for k in range(9)]
+    assert layout.in_short(defects, verbose=True) == [str(defect) for defect in defects]
+    assert layout.in_short(defects[:7]) == [
+        "4 times (0.wav, 2.wav, 4.wav ...): expected a name, got none; audiomnist validate --verbose lists all",
+        *map(str, defects[1:7:2]),
+    ]
+    assert layout.in_short([]) == []
+
+
 def test_metadata_and_balance(tmp_path, capsys):
     unbalanced = {"train": ["01", "03", "05", "02"], "validate": ["04"], "test": ["06"]}
     make_corpus(tmp_path, digits=range(10), splits={"digit": [FOLD, unbalanced]})

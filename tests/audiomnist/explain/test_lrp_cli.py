@@ -337,6 +337,16 @@ def test_only_what_is_missing_is_explained(long_list, tmp_path, capsys, monkeypa
     assert call(capsys, *arguments)[0] == 0 and counted == [LONG]  # a finished run leaves no parts
 
 
+def test_a_list_that_is_one_part_keeps_no_parts(long_list, tmp_path, capsys, monkeypatch):
+    """Nothing could be continued: it would only be written twice."""
+    begun, real = [], cli.Progress
+    monkeypatch.setattr(cli, "Progress", lambda *arguments: begun.append(arguments) or real(*arguments))
+    for at_once, parts in ((LONG, 0), (LONG - 1, 1)):
+        monkeypatch.setattr(cli, "AT_ONCE", at_once)
+        assert call(capsys, *long_list, "--save", tmp_path / "relevance.hdf5")[0] == 0
+        assert len(begun) == parts
+
+
 def test_a_partial_folder_of_somebody_else_is_left_alone(long_list, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli, "AT_ONCE", 2)
     counted = count_explained(monkeypatch)
@@ -523,7 +533,7 @@ def test_composite_files(tmp_path):
         ('default = {rule = "AlphaBeta", alpha = 3}', "alpha - beta = 1"),
         ("defaults = 3", "expected the keys name, default, .*, got 'defaults'"),
         ("types = 3", "types: expected a table, got 3"),
-        ("default = ", "expected valid TOML or JSON, got "),
+        ("default = ", "expected a composite as TOML or JSON, got "),
     ],
 )
 def test_wrong_composite_files(tmp_path, text, message):
@@ -559,8 +569,8 @@ def bad_files(folder):
     return {
         "nan.hdf5": "expected finite numbers, got",
         "shape.hdf5": "expected data of shape (N, 2, 12, 13)",
-        "empty.hdf5": "expected a dataset data, got none",
-        "text.hdf5": "expected numbers",
+        "empty.hdf5": "expected a preprocessed recording, got no dataset data (but nothing)",
+        "text.hdf5": "got data of type object",
         "broken.hdf5": "got no readable HDF5 file",
         "missing.hdf5": "no such file",
         "notes.txt": "extensions .hdf5, .h5, .wav, got .txt",

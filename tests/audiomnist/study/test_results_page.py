@@ -33,7 +33,7 @@ def outcome(output, name, **changes):
     for file in (*FIGURES, *SOUNDS):
         (folder / file).write_bytes(file.encode())
     record = {
-        "title": f"Title of {name} & more", "made_from": {"code": "c" * 64, "seed": 7, "version": "1.2"},
+        "title": f"Title of {name} & more", "files": [], "made_from": {"code": "c" * 64, "seed": 7, "version": "1.2"},
         "tables": [f"{name}.csv", "more.csv"], "figures": FIGURES, "sounds": SOUNDS, "arrays": ["z.hdf5"],
         "findings": FINDINGS, "conclusions": [], "unverified": ["which figure"],
     }  # fmt: skip

@@ -41,8 +41,3 @@ def test_every_option_is_a_field_of_the_setting_and_no_field_is_left(carried_out
 @pytest.mark.parametrize("limit, default, wanted", [(None, 6, 6), (None, None, None), (3, 6, 3), (0, 6, None)])
 def test_the_limit_is_the_experiments_own_unless_one_is_given_and_none_for_0(limit, default, wanted):
     assert Setting(limit=limit).recordings(default) == wanted
-
-
-def test_folders_are_relative_to_a_root_unless_they_are_absolute(tmp_path):
-    found = Setting.under(tmp_path / "root", "a", "../b", str(tmp_path / "c"), seed=2)
-    assert found == Setting(tmp_path / "root" / "a", tmp_path / "b", tmp_path / "c", seed=2)
