@@ -219,7 +219,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"of {', '.join(COMPOSITES)} (default: %(default)s)")  # fmt: skip
     add("--output", type=Path, default=HOME / "recognised", metavar="DIR",
         help="pictures and sounds (default: recognised/)")  # fmt: skip
-    add("--no-show", action="store_true", help="write the pictures, but do not show them")
+    add("--no-show", action="store_true", help="write the pictures or serve the page, but do not show them")
     add("--no-play", action="store_true", help="do not play the explanations")
     return p
 
