@@ -81,7 +81,7 @@ def load_networks(runs: Path, task: str, split: int) -> dict[str, Network]:
             found[name] = Network(str(folder / "deploy.prototxt"), str(models[-1][1]))
     if not found:
         folders = " or ".join(f"{name}_{task}_{split}" for name in NETWORKS)
-        raise LRPError(runs, f"a snapshot in {folders} (train_test.sh makes them)", "none")
+        raise LRPError(runs, f"a snapshot in {folders} (train_test.sh makes them), or --network", "none")
     return found
 
 
@@ -219,7 +219,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"of {', '.join(COMPOSITES)} (default: %(default)s)")  # fmt: skip
     add("--output", type=Path, default=HOME / "recognised", metavar="DIR",
         help="pictures and sounds (default: recognised/)")  # fmt: skip
-    add("--no-show", action="store_true", help="write the pictures, but do not show them")
+    add("--no-show", action="store_true", help="write the pictures or serve the page, but do not show them")
     add("--no-play", action="store_true", help="do not play the explanations")
     return p
 
