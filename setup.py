@@ -27,7 +27,12 @@ class BuildWithCommit(build_py):
 setup(
     packages=[*find_packages(include=[name for ours in OURS for name in (ours, f"{ours}.*")]), *DATA],
     package_dir=DATA,
-    package_data={"audiomnist.data": ["*.json"], "audiomnist.explain": ["*.html"], "caffe_proto": ["*.proto"]}
+    package_data={
+        "audiomnist.data": ["*.json"],
+        "audiomnist.explain": ["*.html", "*.css", "*.js"],
+        "audiomnist.recording": ["*.html", "*.js"],
+        "caffe_proto": ["*.proto"],
+    }
     | {f"audiomnist.models.{network}": ["*.prototxt", "*.json"] for network in NETWORKS},
     include_package_data=False,
     cmdclass={"build_py": BuildWithCommit},

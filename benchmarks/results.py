@@ -31,7 +31,7 @@ from audiomnist.corpus.metadata import META_NAME, read_metadata
 from audiomnist.experiments.training_curves import VALIDATION_ACCURACY, read_curves
 from audiomnist.runs.engine import OWN
 from audiomnist.runs.networks import NETWORKS
-from audiomnist.runs.run_folder import RECORD
+from audiomnist.runs.run_folder import run_record
 from audiomnist.runs.summary import collect, mean_and_deviation, percent
 from audiomnist.study.outcome import RECORD as OUTCOME
 from audiomnist.study.setting import Setting
@@ -93,7 +93,7 @@ def record_run(run: TrainedRun, accuracy: float, loss: float) -> dict[str, objec
     right = answers.groupby("speaker", sort=True)["right"].agg(["sum", "size"])
     curve = read_curves(run.folder / "train.log")
     curve = curve[curve["quantity"] == VALIDATION_ACCURACY]
-    made = json.loads((run.folder / RECORD).read_text(encoding="utf-8"))
+    made = run_record(run.folder)
     return {
         "run": str(run.run),
         "network": run.run.network,

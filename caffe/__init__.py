@@ -24,6 +24,7 @@ from caffe._caffe import (
     solver_count,
     solver_rank,
 )
+from caffe.context import allow_python_layers
 from caffe.errors import CaffeError
 from caffe.pycaffe import SOLVERS, Net
 from caffe.version import __version__
@@ -58,6 +59,7 @@ AdamSolver = SOLVERS["Adam"]
 
 __all__ = [
     "NCCL",
+    "allow_python_layers",
     "TEST",
     "TRAIN",
     "AdaDeltaSolver",

@@ -14,8 +14,8 @@ import torch
 
 from caffe.context import CPU
 from caffe.errors import CaffeError, check
+from caffe_proto.files import MAX_AXES
 
-MAX_AXES = 32
 MAX_COUNT = 2**31 - 1
 
 

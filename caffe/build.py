@@ -18,6 +18,7 @@ from caffe.errors import check
 from caffe.layer import Layer
 from caffe.layer_factory import make_layer
 from caffe_proto import caffe_pb2, filter_net
+from caffe_proto.memory import check_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,6 +264,7 @@ class Builder:
             self.context.say(f"Top shape: {blob.shape_string}")
             if weight:
                 self.context.say(f"    with loss weight {glog.g(weight)}")
+            check_memory(4 * blob.count, f"layer '{param.name}' ({param.type})", "a top")
             self.memory += 4 * blob.count
         self.context.say(f"Memory required for data: {self.memory}")
 

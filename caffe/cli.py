@@ -162,12 +162,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CaffeError, CaffeFileError) as error:
         glog.fatal(str(error))
         return FATAL_STATUS
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
         glog.fatal(f"not enough memory: {error}")
         return FATAL_STATUS
     except KeyboardInterrupt:
         glog.error("Interrupted.")
         return INTERRUPTED_STATUS
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory is short, on the host (for which torch has no kind of error) or on a GPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def keep_memory() -> None:

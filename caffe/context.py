@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,8 @@ class Settings:
 
     tf32: CUDA's matrix products and convolutions may round inputs to TF32. channels_last: memory format of convolutions
     on CUDA. cuda_graph: capture iterations. hdf5_cache, hdf5_device: bytes that one data layer may keep in memory and
-    on the device. progress: file (a terminal) for the progress line.
+    on the device. progress: file (a terminal) for the progress line. python_layers: a prototxt's Python layers may
+    import modules that nobody has imported yet.
     """
 
     tf32: bool = False
@@ -56,6 +57,7 @@ class Settings:
     hdf5_cache: int | None = None
     hdf5_device: int | None = None
     progress: str | None = None
+    python_layers: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -67,6 +69,7 @@ class Settings:
             hdf5_cache=megabytes(environment, "CAFFE_HDF5_CACHE_MB"),
             hdf5_device=megabytes(environment, "CAFFE_HDF5_DEVICE_MB"),
             progress=environment.get("CAFFE_PROGRESS"),
+            python_layers=bool(switch(environment, "CAFFE_PYTHON_LAYERS", "refused", "imported")),
         )
 
 
@@ -78,6 +81,12 @@ def read_environment() -> Settings:
     global _settings
     _settings = Settings.from_environment(os.environ)
     return _settings
+
+
+def allow_python_layers() -> None:
+    """Let Python layers import whatever module a prototxt names, from now on: it runs the code of whoever wrote it."""
+    global _settings
+    _settings = replace(_settings or read_environment(), python_layers=True)
 
 
 # -- random streams --------------------------------------------------------------------------------------------------

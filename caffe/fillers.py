@@ -13,6 +13,7 @@ import torch
 from caffe.blob import Blob
 from caffe.errors import CaffeError, check
 from caffe_proto import caffe_pb2
+from caffe_proto.memory import check_memory
 
 FILLERS = {}
 
@@ -37,6 +38,7 @@ def fill(blob: Blob, param: caffe_pb2.FillerParameter, generator: torch.Generato
         param.sparse == -1 or param.type == "gaussian",
         f"{where}: Sparsity not supported by this Filler ({param.type}).",
     )
+    check_memory(4 * blob.count, where, "a blob to fill")
     values = torch.empty(tuple(blob.shape))
     try:
         FILLERS[param.type](values, param, generator)

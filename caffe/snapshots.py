@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from caffe import glog
@@ -28,6 +27,8 @@ from caffe_proto import (
     write_message,
 )
 from caffe_proto.files import is_hdf5
+from caffe_proto.hdf5 import open_hdf5
+from caffe_proto.texts import read_record
 
 if TYPE_CHECKING:
     from caffe.solver import Solver
@@ -148,14 +149,14 @@ def read(path: str | os.PathLike, update: Update, net: Net) -> int:
 
 def _read_state_hdf5(path):
     """(iterations, model, multistep's steps, history arrays) of a solverstate in HDF5 form."""
-    with h5py.File(path, "r") as file:
-        try:
-            model = file["learned_net"][()] if "learned_net" in file else b""
-            model = model.decode() if isinstance(model, bytes) else str(model)
-            history = [np.asarray(file["history"][str(i)], np.float32) for i in range(len(file["history"]))]
-            return int(file["iter"][0]), model.rstrip("\0"), int(file["current_step"][0]), history
-        except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
-            raise CaffeFileError(path, "a complete solverstate", error) from None
+    with open_hdf5(path, "a solverstate in HDF5 form") as content:
+        model = content.text("learned_net").rstrip("\0") if "learned_net" in content else ""
+        history = [content.numbers(f"history/{i}").astype(np.float32) for i in range(len(content.names("history")))]
+        iteration, step = content.numbers("iter"), content.numbers("current_step")
+    for name, number in (("iter", iteration), ("current_step", step)):
+        if number.size != 1 or number.dtype.kind not in "iu" or number.item() < 0:
+            raise CaffeFileError(path, f"a count in dataset {name}", f"{number.dtype} of shape {number.shape}")
+    return iteration.item(), model, step.item(), history
 
 
 def read_resume(path: str | os.PathLike, iteration: int, net: Net, test_nets: Sequence[Net]) -> None:
@@ -167,19 +168,18 @@ def read_resume(path: str | os.PathLike, iteration: int, net: Net, test_nets: Se
     if not os.path.exists(path):
         glog.warning(f"{path} not found: data order and random state start anew, as after a snapshot of BVLC Caffe")
         return
+    what = "a resume file (without it data order and random state start anew)"
+    content = read_record(path, what, iter=int, random=dict, train=dict, test=list)
+    if content["iter"] != iteration:
+        glog.warning(f"{path} is of iteration {content['iter']}, the solverstate of {iteration}: ignored")
+        return
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        if content["iter"] != iteration:
-            glog.warning(f"{path} is of iteration {content['iter']}, the solverstate of {iteration}: ignored")
-            return
         net.context.random.restore(content["random"])
         net.restore_positions(content["train"])
         for test_net, positions in zip(test_nets, content["test"], strict=False):
             test_net.restore_positions(positions)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CaffeFileError(
-            path,
-            "a readable resume file",
-            f"{type(error).__name__}: {error}; without the file data order and random state start anew",
-        ) from None
+    except CaffeError as error:
+        raise CaffeFileError.at(path, error) from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        # what numpy and torch say of states that are none
+        raise CaffeFileError(path, what, f"{type(error).__name__}: {error}") from None

@@ -6,7 +6,10 @@ file, what was expected and what there is.
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from typing import TypeVar
 
 import numpy as np
 from google.protobuf import text_format
@@ -15,40 +18,33 @@ from google.protobuf.message import DecodeError, Message
 from caffe_proto import caffe_pb2
 from caffe_proto.atomic import write_file
 from caffe_proto.errors import CaffeFileError
+from caffe_proto.hdf5 import open_hdf5
+from caffe_proto.texts import read_bytes, read_text
 from caffe_proto.upgrade import upgrade_net, upgrade_solver
 
+Kind = TypeVar("Kind", bound=Message)
+MAX_AXES = 32  # of a blob
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-
-def _read_bytes(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise CaffeFileError(f"File not found: {path}") from None
-    except OSError as error:
-        raise CaffeFileError(path, "a file that can be read", error.strerror) from None
+_BLOB_NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")  # a layer has a handful of blobs
 
 
 def _parse_text(path, message, kind):
+    place = f"Failed to parse {kind} file: {path}"
     try:
-        text = _read_bytes(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        place = f"Failed to parse {kind} file: {path}"
-        raise CaffeFileError(place, "a text prototxt", f"byte {error.start}, which is no UTF-8 text") from None
-    try:
-        return text_format.Parse(text, message)
+        return text_format.Parse(read_text(path, f"a text prototxt ({kind})"), message)
     except text_format.ParseError as error:
-        raise CaffeFileError(f"Failed to parse {kind} file: {path}: {error}") from None
+        raise CaffeFileError(f"{place}: {error}") from None
 
 
-def _parse_binary(path, message, kind):
-    content = _read_bytes(path)
+def read_binary(path: str | os.PathLike, message: Kind) -> Kind:
+    """A binary protobuf file, read into the message, which is returned. Raises CaffeFileError."""
+    what = f"a binary {type(message).__name__}"
+    content = read_bytes(path, what)
     try:
         message.ParseFromString(content)
     except DecodeError:
         got = f"{len(content)} bytes that are not a complete one (truncated, or another kind of file)"
-        raise CaffeFileError(path, f"a binary {kind}", got) from None
+        raise CaffeFileError(path, what, got) from None
     return message
 
 
@@ -78,12 +74,12 @@ def read_solver(path: str | os.PathLike) -> caffe_pb2.SolverParameter:
 
 def read_solver_state(path: str | os.PathLike) -> caffe_pb2.SolverState:
     """Read a binary .solverstate; returns a `caffe_pb2.SolverState`."""
-    return _parse_binary(path, caffe_pb2.SolverState(), "SolverState")
+    return read_binary(path, caffe_pb2.SolverState())
 
 
 def read_binary_net(path: str | os.PathLike) -> caffe_pb2.NetParameter:
     """Read a binary .caffemodel, upgraded; returns a `caffe_pb2.NetParameter` with blobs."""
-    net = _parse_binary(path, caffe_pb2.NetParameter(), "NetParameter")
+    net = read_binary(path, caffe_pb2.NetParameter())
     upgrade_net(net, path)
     return net
 
@@ -125,21 +121,20 @@ def _read_binary_weights(path):
 
 
 def _read_hdf5_weights(path):
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            if "data" not in file:
-                raise CaffeFileError(path, "HDF5 weights of a Caffe net", "no group /data")
-            weights = {}
-            for layer, group in file["data"].items():
-                count = 1 + max((int(index) for index in group), default=-1)
-                weights[layer] = [
-                    np.asarray(group[str(i)], dtype=np.float32) if str(i) in group else None for i in range(count)
-                ]
-            return weights
-    except (OSError, ValueError) as error:
-        raise CaffeFileError(path, "a readable HDF5 weights file", error) from None
+    weights = {}
+    with open_hdf5(path, "HDF5 weights of a Caffe net") as content:
+        for layer in content.names("data"):
+            names = content.names(f"data/{layer}")
+            wrong = [name for name in names if not _BLOB_NUMBER.fullmatch(name)]
+            if wrong:
+                expected = "blobs numbered from 0 to 999"
+                raise CaffeFileError(f"{path}: layer {layer}", expected, repr(wrong[0]))
+            count = 1 + max(map(int, names), default=-1)
+            weights[layer] = [
+                content.numbers(f"data/{layer}/{i}").astype(np.float32) if str(i) in names else None
+                for i in range(count)
+            ]
+    return weights
 
 
 def blobproto_shape(blob: caffe_pb2.BlobProto) -> tuple[int, ...]:
@@ -154,12 +149,14 @@ def blobproto_to_array(
 ) -> np.ndarray:
     """The float32 array of a BlobProto (its `diff` if asked), in its stored shape; double data is converted.
 
-    Raises CaffeFileError if the number of elements does not fit the shape.
+    Raises CaffeFileError for what is no shape, and if the number of elements does not fit it.
     """
     single, double = (blob.diff, blob.double_diff) if diff else (blob.data, blob.double_data)
     values = np.array(double if len(double) else single, dtype=np.float32)
     shape = blobproto_shape(blob)
-    if values.size != int(np.prod(shape, dtype=np.int64)):
+    if len(shape) > MAX_AXES or min(shape, default=0) < 0:
+        raise CaffeFileError(where, f"a blob of at most {MAX_AXES} axes of length >= 0", f"shape {shape}")
+    if values.size != math.prod(shape):
         raise CaffeFileError(where, f"the numbers of a blob of shape {shape}", f"{values.size} numbers")
     return values.reshape(shape)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from caffe_proto import caffe_pb2
 from caffe_proto.errors import CaffeFileError
 
+MOST = 2**31 - 1  # what Caffe's int holds
 WindowParameter = caffe_pb2.ConvolutionParameter | caffe_pb2.PoolingParameter
 
 
@@ -38,7 +39,7 @@ def window(param: WindowParameter, name: str, axes: int, default: int | None) ->
     """The `axes` values of `name`; a value that is given once holds for all axes, `default` where none is given.
 
     default None: one must be given. Raises CaffeFileError, which does not name the layer, if there are others than one
-    or `axes` values, or if height and width are given where there are not two axes.
+    or `axes` values, if height and width are given where there are not two axes, and for more than `MOST`.
     """
     given = given_window(param, name)
     pair = pair_of(name)
@@ -49,4 +50,6 @@ def window(param: WindowParameter, name: str, axes: int, default: int | None) ->
             f"{name} must be specified once, or once per spatial dimension ({name} specified {len(given)} times; "
             f"{axes} spatial dims)"
         )
+    if max(given, default=0) > MOST:
+        raise CaffeFileError("", f"a {name} of at most {MOST}", max(given))
     return given * axes if len(given) == 1 else given or [default] * axes

@@ -8,11 +8,12 @@ are.
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 from dataclasses import MISSING, dataclass, fields
 from typing import get_args
 
+from caffe_proto import CaffeFileError
+from caffe_proto.texts import read_json, read_toml
 from lrp.errors import LRPError
 from lrp.layer import Linear, Ties
 from lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, WSquare, ZBox, ZPlus
@@ -110,26 +111,6 @@ def _read_rule(value: object, where: str) -> Rule:
         raise LRPError(f"{where}: {error.place}", error.expected, error.got) from None
 
 
-def _parse(path: str) -> object:
-    """The tables of a TOML or JSON file."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise LRPError(path, "a composite as TOML or JSON", error.strerror) from None
-    try:
-        if os.path.splitext(path)[1].lower() == ".json":
-            return json.loads(content)
-        try:
-            import tomllib
-        except ModuleNotFoundError:  # before Python 3.11
-            import tomli as tomllib
-
-        return tomllib.loads(content.decode("utf-8"))
-    except ValueError as error:
-        raise LRPError(path, "valid TOML or JSON", error) from None
-
-
 def read_composite(path: str | os.PathLike) -> Composite:
     """A composite from a TOML or JSON file with the keys name, default, first, types, names, ties, note (all optional).
 
@@ -137,7 +118,11 @@ def read_composite(path: str | os.PathLike) -> Composite:
     Caffe layer types and `names` shell patterns of layer names to rules. Raises LRPError.
     """
     path = os.fspath(path)
-    tables = _parse(path)
+    read = read_json if os.path.splitext(path)[1].lower() == ".json" else read_toml
+    try:
+        tables = read(path, "a composite as TOML or JSON")
+    except CaffeFileError as error:
+        raise LRPError.at("", error) from None
     known = [field.name for field in fields(Composite)]
     if not isinstance(tables, dict) or any(key not in known for key in tables):
         got = [key for key in tables if key not in known][0] if isinstance(tables, dict) else type(tables).__name__

@@ -5,6 +5,8 @@ alone is fitted, so that each network's answers to its test recordings are known
 what it answers to anything else, such as the same recordings changed, is as good as drawn.
 """
 
+import re
+
 import h5py
 import numpy as np
 
@@ -17,6 +19,7 @@ from caffe_proto import caffe_pb2, read_solver, write_message
 from tests.small_corpus import make_corpus
 
 RUNS = [RunName(network, task, 0) for network in NETWORKS for task in ("digit", "gender")]
+SEEDS = (0, 28, 2, 3)  # the second, of AlexNet on gender: scaled axes change its answers by clear margins
 ITERATIONS = 20
 DIGITS = range(4)
 # What each network answers to its test recordings: digits 0 to 3 by speaker 05, who is male, then by 06, who is female.
@@ -88,10 +91,21 @@ def inputs_of(preprocessed, run):
     return np.concatenate(data)
 
 
+def narrow(folder):
+    """Give the layers of a run's prototxts, but for the last, an eighth of their outputs: passes take a tenth of the
+    time, and everything else is as it was."""
+    for path in folder.glob("*.prototxt"):
+        wide = [int(number) for number in re.findall(r"num_output: (\d+)", path.read_text())]
+        outputs = iter([*(8 * -(-number // 64) for number in wide[:-1]), *wide[-1:]])
+        parts = re.split(r"(?<=num_output: )\d+", path.read_text())
+        path.write_text("".join(text + str(next(outputs, "")) for text in parts))
+
+
 def make_run(folder, run, preprocessed, seed):
     """A run folder as `train_test.sh` leaves it, with drawn weights."""
     arguments = [run.network, run.task, str(run.split), "--preprocessed", str(preprocessed), "--run", str(folder)]
     assert render.main([*arguments, "--max-iter", str(ITERATIONS), "--engine", "made up"]) == 0
+    narrow(folder)
     stem = folder / "snapshots" / f"{run.network}_iter_{ITERATIONS}"
     net = caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST)
     draw_weights(net, seed)
@@ -109,7 +123,7 @@ def make_study(folder):
     make_corpus(folder / "data", digits=DIGITS)
     source, destination = folder / "data", folder / "preprocessed"
     assert command.main(["-src", str(source), "-dst", str(destination), "--jobs", "1"]) == 0
-    for seed, run in enumerate(RUNS):
+    for run, seed in zip(RUNS, SEEDS, strict=True):
         (folder / "runs" / str(run)).mkdir(parents=True)
         make_run(folder / "runs" / str(run), run, destination, seed)
     return folder

@@ -19,6 +19,7 @@ from audiomnist.experiments import gender_hypothesis
 from audiomnist.experiments.corpus import PAPER
 from audiomnist.preprocessing import command
 from audiomnist.preprocessing.lists import list_name
+from audiomnist.recording import record
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.summary import mean_and_deviation
 from audiomnist.signal import inputs
@@ -268,3 +269,8 @@ def test_field_numbers_of_caffes_formats(message, field, number):
 def test_defaults_of_caffes_formats(message, field, value):
     found = getattr(getattr(caffe_pb2, message)(), field)
     assert found == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value)
+
+
+def test_a_speaker_says_each_digit_50_times_where_nobody_asks_for_another_number():
+    session = record.open_session(record.parser().parse_args(["--no-mic"]))
+    assert sorted(session.missing) == [(digit, repetition) for digit in range(10) for repetition in range(50)]

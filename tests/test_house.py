@@ -68,6 +68,61 @@ def test_imports_run_one_way(path):
         assert (own, other) not in APART and (other, own) not in APART, f"{own} imports {module}"
 
 
+BOUNDARIES = {  # what reads a kind of file -> the one module that asks it, and what else may, with the reason
+    "h5py.File": {
+        "caffe_proto/hdf5.py": "the boundary",
+        "caffe_proto/atomic.py": "writes",
+        "audiomnist/preprocessing/store.py": "writes",
+    },
+    "json.load": {},
+    "json.loads": {
+        "caffe_proto/texts.py": "the boundary",
+        "audiomnist/explain/progress.py": "texts in HDF5 files; settings as JSON would give them back",
+        "audiomnist/recording/session.py": "a log, line by line",
+    },
+    "tomllib.loads": {"caffe_proto/texts.py": "the boundary"},
+    "tomli.loads": {},
+    "text_format.Parse": {"caffe_proto/files.py": "the boundary"},
+    "message.ParseFromString": {"caffe_proto/files.py": "the boundary"},
+}
+
+
+def called(path):
+    """The dotted names that a file calls, as they stand there."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize("call", BOUNDARIES)
+def test_each_kind_of_file_is_read_in_one_place(call):
+    """Elsewhere a damaged file would raise whatever the library under it raises."""
+    callers = {path.relative_to(ROOT).as_posix() for path in sources() if call in called(path)}
+    assert callers == set(BOUNDARIES[call])
+
+
+CATCH_ALL = {  # where any exception is a sentence, since the library under it raises anything
+    "caffe_proto/hdf5.py",
+    "caffe/layers/hdf5.py",  # handed from one thread to another, and raised there
+    "audiomnist/recording/terminal.py",
+    "audiomnist/recording/review.py",
+    "audiomnist/recording/window.py",
+}
+
+
+def test_nothing_else_catches_every_exception():
+    def catches_all(path):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        handlers = [node for node in nodes if isinstance(node, ast.ExceptHandler)]
+        passed_on = [one for one in handlers if isinstance(one.body[-1], ast.Raise) and one.body[-1].exc is None]
+        return any(
+            one.type is None or ast.unparse(one.type) in ("Exception", "BaseException")
+            for one in handlers
+            if one not in passed_on
+        )
+
+    assert {path.relative_to(ROOT).as_posix() for path in sources() if catches_all(path)} == CATCH_ALL
+
+
 def test_every_package_has_a_floor():
     tops = {
         path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in ROOT.glob("audiomnist/*/__init__.py")

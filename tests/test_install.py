@@ -91,6 +91,10 @@ def test_every_data_file_of_the_repository_is_there(installed, tmp_path):
         (ROOT / "models", models, "*/network.json"),
         (ROOT / "caffe_proto", proto, "*.proto"),
         (ROOT / "audiomnist" / "explain", explain, "*.html"),
+        (ROOT / "audiomnist" / "explain", explain, "*.css"),
+        (ROOT / "audiomnist" / "explain", explain, "*.js"),
+        (ROOT / "audiomnist" / "recording", explain.parent / "recording", "*.html"),
+        (ROOT / "audiomnist" / "recording", explain.parent / "recording", "*.js"),
     ):
         names = sorted(path.relative_to(here) for path in here.glob(pattern))
         assert names

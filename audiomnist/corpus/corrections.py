@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiomnist.corpus.layout import CorpusError, Recording
+from audiomnist.corpus.layout import CorpusError, Recording, read_json
 from audiomnist.corpus.metadata import META_NAME
 from audiomnist.places import TABLES
 
@@ -52,11 +51,13 @@ def is_audiomnist(meta: Mapping[str, Mapping]) -> bool:
 def load_corrections(path: Path = CORRECTIONS) -> Corrections:
     """Read a file of corrections. Raises CorpusError when it cannot be read as one."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path, "corrections in the form of data/corrections.json")
         why = {key: entry.pop("why", "") for part in ("speakers", "recordings") for key, entry in content[part].items()}
         recordings = {name: int(entry["digit"]) for name, entry in content["recordings"].items()}
         return Corrections(content["speakers"], recordings, why, content.get("only where"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except CorpusError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"a file that has another form ({type(error).__name__}: {error})"
         raise CorpusError(path, "corrections in the form of data/corrections.json", got) from None
 

@@ -35,6 +35,7 @@ from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, to_int16, wav_bytes
 from audiomnist.workers import available_cores, context, die_with_parent
 from caffe_proto.atomic import make_folder, remove_leftovers, write_file
+from caffe_proto.texts import read_record
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SAMPLE_RATE = 48000  # Hz, as AudioMNIST
@@ -236,19 +237,16 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     """Make the corpus, or complete it; returns the number of recordings. Raises CorpusError, WriteError."""
     mine = {"format": FORMAT, "seed": seed, "speakers": count, "repetitions": repetitions}
     manifest = destination / MANIFEST
-    try:
-        theirs = json.loads(manifest.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        theirs = None
-        if destination.is_dir() and any(p.name != SPLITS_NAME for p in destination.iterdir()):
-            raise CorpusError(destination, "an empty folder or a demo corpus", "a folder with other files") from None
-    except (OSError, ValueError):
-        raise CorpusError(manifest, "the manifest of an earlier run", "a file that cannot be read as one") from None
+    theirs = None
+    if manifest.exists():
+        theirs = read_record(manifest, "the manifest of an earlier run", repetitions=int)
+    elif destination.is_dir() and any(p.name != SPLITS_NAME for p in destination.iterdir()):
+        raise CorpusError(destination, "an empty folder or a demo corpus", "a folder with other files")
     if theirs == {**mine, "complete": True}:
         return repetitions * len(WORDS) * count
     if theirs is not None:
         comparable = {key: theirs.get(key) for key in ("format", "seed", "speakers")}
-        if any(comparable[key] != mine[key] for key in comparable) or theirs.get("repetitions", 0) > repetitions:
+        if any(comparable[key] != mine[key] for key in comparable) or theirs["repetitions"] > repetitions:
             raise CorpusError(destination, f"a corpus made with {mine}, or another folder", f"one made with {theirs}")
     if importlib.util.find_spec("espeakng_loader") is None:
         raise CorpusError("espeakng-loader", "it to be installed (pip install espeakng-loader)", "no such package")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from caffe_proto import UserError, sentence
+from caffe_proto import CaffeFileError, UserError, sentence, texts
 
 DIGITS = tuple("0123456789")
 # speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
@@ -133,13 +132,9 @@ def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
 def read_json(path: Path, what: str) -> object:
     """The content of a JSON file; `what` says in an error what was expected. Raises CorpusError."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CorpusError(path, what, error.strerror or error) from None
-    except UnicodeDecodeError:
-        raise CorpusError(path, what, "bytes that are no UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise CorpusError(path, what, f"invalid JSON (line {error.lineno}: {error.msg})") from None
+        return texts.read_json(path, what)
+    except CaffeFileError as error:
+        raise CorpusError.at("", error) from None
 
 
 def plain(value: object) -> str:

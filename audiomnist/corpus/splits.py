@@ -147,7 +147,7 @@ def _read_task(name: str, entry: object, where: Path) -> Task:
 
 @cache  # needed for the labels of every recording
 def _official_tasks() -> dict[str, Task]:
-    data = json.loads(OFFICIAL_SPLITS.read_text(encoding="utf-8"))
+    data = read_json(OFFICIAL_SPLITS, "AudioMNIST's splits")
     return {name: _read_task(name, entry, OFFICIAL_SPLITS) for name, entry in data["tasks"].items()}
 
 

@@ -17,16 +17,15 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from audiomnist.explain.results import file_hash, string_kind
-from caffe_proto import atomic_hdf5, remove_leftovers, write_file
+from caffe_proto import CaffeFileError, atomic_hdf5, remove_leftovers, write_file
+from caffe_proto.hdf5 import open_hdf5
+from caffe_proto.texts import read_record
 from lrp.errors import LRPError
-
-if TYPE_CHECKING:
-    import h5py
 
 SETTINGS, LOCK = "settings.json", ".lock"
 _PART = re.compile(r"[0-9a-f]{64}\.hdf5")
@@ -89,11 +88,8 @@ class Progress:
     def _check_settings(self) -> None:
         path = os.path.join(self.folder, SETTINGS)
         found = {}
-        with (
-            contextlib.suppress(FileNotFoundError, ValueError, TypeError, RecursionError),
-            open(path, encoding="utf-8") as file,
-        ):
-            found = dict(json.load(file))
+        with contextlib.suppress(CaffeFileError):
+            found = read_record(path, "the settings of an unfinished run")
         ours = not os.path.exists(path) or found.keys() == self.settings.keys()
         if ours and not self.started:
             write_file(path, json.dumps(self.settings, indent=1))
@@ -131,19 +127,15 @@ class Progress:
 
     def read(self, key: str) -> Part | None:
         """The `Part` of that name, or None where it has not been made or has been damaged since: it is made again."""
-        import h5py
-
         try:
-            with h5py.File(self._path(key), "r") as file:
-                groups = file.get("groups", {})
-                return Part(
-                    **{name: json.loads(file[name].asstr()[()]) for name in TEXTS},
-                    groups=[
-                        {name: _values(stored) for name, stored in groups[str(number)].items()}
-                        for number in range(len(groups))
-                    ],
-                )
-        except (OSError, KeyError, ValueError):
+            with open_hdf5(self._path(key), "a part of this run") as content:
+                numbers = range(len(content.names("groups")) if "groups" in content else 0)
+                groups = [
+                    {name: content.array(f"groups/{k}/{name}") for name in content.names(f"groups/{k}")}
+                    for k in numbers
+                ]
+                return Part(**{name: json.loads(content.text(name)) for name in TEXTS}, groups=groups)
+        except (CaffeFileError, ValueError):
             return None
 
     def remove(self) -> None:
@@ -167,8 +159,3 @@ class Progress:
         if self._lock:
             self._lock.close()
             self._lock = None
-
-
-def _values(stored: h5py.Dataset) -> np.ndarray:
-    """A dataset as an array; text as objects."""
-    return np.asarray(stored.asstr()[()], object) if stored.dtype.kind == "O" else stored[()]

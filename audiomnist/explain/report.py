@@ -1,16 +1,16 @@
 """One HTML page, complete in itself, to look at and listen to explanations.
 
 Every recording comes with its relevance for every class under every composite (8 bits a value), its sound, and its
-audible heatmaps; the page switches between them. The script is in report.html.
+audible heatmaps; the page switches between them (viewer.js).
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import json
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from audiomnist.explain import audible, drawing
 from audiomnist.explain.inputs import Recording, named, sound
+from audiomnist.explain.page import document, part
 from audiomnist.signal.geometry import Geometry
 from caffe_proto import write_file
 from lrp.baselines import explain, read_method
@@ -25,8 +26,8 @@ from lrp.composites import Composite, find_composite
 from lrp.errors import LRPError
 from lrp.network import Network
 
-PAGE = Path(__file__).with_name("report.html")
-PLACE = "/*DATA*/"
+TITLE = "Relevance report"
+START = 'view(document.getElementById("relevance"), JSON.parse(document.getElementById("data").textContent));\n'
 LARGEST = 200 * 2**20  # bytes of a page that a browser still opens willingly
 
 
@@ -45,6 +46,13 @@ def _place(shape: tuple[int, ...], geometry: Geometry) -> dict[str, Any]:
         return {"start": 0.0, "end": shape[2] / geometry.sample_rate, "hertz": None}
     start, end, *hertz = geometry.extent(*shape[1:])
     return {"start": start, "end": end, "hertz": hertz}
+
+
+def contents(entries: Sequence[dict[str, Any]], classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What viewer.js shows, as a JSON value, of at least one of `Report.entry`'s; classes: their names, or none."""
+    rules, explanations = entries[0]["rules"], entries[0]["explanations"]
+    numbers = list(next(iter(explanations.values())))
+    return {"classes": list(classes) or numbers, "rules": rules, "recordings": list(entries)}
 
 
 class Report:
@@ -126,17 +134,15 @@ class Report:
         """Write the page, whole or not at all; returns its path."""
         if not self.entries:
             raise LRPError(self.folder, "at least one recording for a report", "none")
-        first = self.entries[0]
-        data = {
-            "about": f"{self.network.model} with {self.network.weights_file}: {len(self.entries)} recordings. Red "
-            "speaks for the class, blue against it; audible heatmaps play relu(R) * x.",
-            "classes": list(next(iter(first["explanations"].values()))),
-            "rules": first["rules"],
-            "recordings": self.entries,
-        }
-        # no NaN, which is no JSON: the page would stay empty; no <, so that no name can end the script element
-        text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+        about = f"{self.network.model} with {self.network.weights_file}; {len(self.entries)} explained"
+        body = f"""<main>
+<h1>{TITLE}</h1>
+<p class="quiet">{html.escape(about)}</p>
+<div id="relevance"></div>
+</main>
+{part("viewer.html")}"""
+        page = document(TITLE, body, [part("viewer.js"), START], contents(self.entries))
         os.makedirs(self.folder, exist_ok=True)
         path = os.path.join(self.folder, "index.html")
-        write_file(path, PAGE.read_text(encoding="utf-8").replace(PLACE, text))
+        write_file(path, page)
         return path

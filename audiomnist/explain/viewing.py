@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 
 from audiomnist.explain import audible, drawing
 from audiomnist.explain.inputs import Recording, WavRecording, read, sound
+from audiomnist.explain.page import player
 from audiomnist.explain.results import attributes, columns, file_hash, writing
 from audiomnist.provenance import made_by
 from audiomnist.signal.geometry import study_geometry
@@ -35,8 +35,7 @@ class Sound:
         audible.write_wav(path, self.signal, self.rate)
 
     def _repr_html_(self) -> str:
-        encoded = base64.b64encode(audible.wav_bytes(self.signal, self.rate)).decode()
-        return f'<audio controls src="data:audio/wav;base64,{encoded}"></audio>'
+        return player(audible.wav_bytes(self.signal, self.rate), "audible heatmap")
 
 
 def explained(explanation: Explanation) -> Recording:

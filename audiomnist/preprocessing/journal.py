@@ -13,6 +13,7 @@ from pathlib import Path
 from audiomnist.corpus.layout import CorpusError, Recording
 from audiomnist.signal.inputs import FORMAT
 from caffe_proto.atomic import write_error, write_file
+from caffe_proto.texts import read_record
 
 MANIFEST, JOURNAL, LOCK = "preprocessing.json", "preprocessing.journal", ".preprocessing.lock"
 
@@ -46,11 +47,8 @@ def check_manifest(destination: Path, source: Path, seed: int) -> None:
     mine = {"format": FORMAT, "seed": seed, "source": str(source.resolve())}
     path = destination / MANIFEST
     if path.exists():
-        try:
-            theirs = json.loads(path.read_text(encoding="utf-8"))
-            differing = [key for key in mine if theirs.get(key) != mine[key]]
-        except (ValueError, AttributeError):
-            raise CorpusError(path, "the manifest of an earlier preprocessing", "a file that is none") from None
+        theirs = read_record(path, "the manifest of an earlier preprocessing")
+        differing = [key for key in mine if theirs.get(key) != mine[key]]
         if differing:
             key = differing[0]
             got = f"one made with {key} {theirs.get(key)} (choose another destination, or remove this one)"

@@ -2,6 +2,7 @@
 
     python recording_scripts/recognise.py --runs runs
     python recording_scripts/recognise.py --runs demo/runs --wav recordings/corpus/zoe/7_zoe_0.wav --output out
+    python recording_scripts/recognise.py --page --network DEPLOY WEIGHTS
 
 See recording_scripts/README.md.
 """
@@ -11,12 +12,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from audiomnist.arguments import command_parser, number
+from audiomnist.arguments import command_parser, number, whole_number
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, load_splits
 from audiomnist.door import door
@@ -25,9 +27,10 @@ from audiomnist.places import HOME
 from audiomnist.recording.review import show_pictures
 from audiomnist.recording.session import SAMPLE_RATE
 from audiomnist.recording.sound import Microphone, SoundError, is_playing, play
-from audiomnist.recording.utterances import MARGIN, find_sounds
+from audiomnist.recording.utterances import MARGIN, SHORT, find_sounds
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import snapshots
+from audiomnist.signal.inputs import NETWORKS as FORMS
 from audiomnist.signal.inputs import network_inputs, padded_signal
 from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
 from caffe_proto import sentence
@@ -82,8 +85,20 @@ def load_networks(runs: Path, task: str, split: int) -> dict[str, Network]:
     return found
 
 
+def check(network: Network, classes: tuple[str, ...]) -> None:
+    """LRPError where a network reads no form of a recording, or answers with other than the classes."""
+    shapes = [form.shape[1:] for form in FORMS.values()]
+    shape = network.input_shape and network.input_shape[1:]
+    if shape not in shapes:
+        raise LRPError(network.model, f"an input of one of the shapes {', '.join(map(str, shapes))}", shape)
+    if (count := network.classes((1, *shape))) != len(classes):
+        raise LRPError(network.model, f"{len(classes)} classes, as the task has", count)
+
+
 def single_utterance(samples: np.ndarray, rate: int) -> np.ndarray:
     """The loudest utterance of int16 samples (N,), with margins, at most a second long. Raises RecordingError."""
+    if len(samples) < SHORT * rate:
+        raise RecordingError("a spoken digit", f"{len(samples) / rate:.3f} s of sound")
     sounds = [sound for sound in find_sounds(samples, rate) if sound.word]
     if not sounds:
         raise RecordingError("a spoken digit", "nothing that sounds like a word")
@@ -109,10 +124,10 @@ def recognise(
     networks: dict[str, Network], wav: bytes, name: str, composite: str, classes: tuple[str, ...]
 ) -> list[Answer]:
     """What each network makes of a WAV file's bytes. Raises RecordingError, LRPError."""
-    inputs = network_inputs(wav, name)
+    inputs = {form.shape[1:]: form for form in network_inputs(wav, name).values()}
     answers = []
     for network, model in networks.items():
-        data = inputs[NETWORKS[network].inputs].astype(np.float32)
+        data = inputs[model.input_shape[1:]].astype(np.float32)
         explanation = model.relevance(data, None, composite)
         answers.append(Answer(network, classes, softmax(explanation.scores[0]), explanation, data))
     return answers
@@ -185,14 +200,20 @@ def parser() -> argparse.ArgumentParser:
         "Say a digit, see both networks' answers and why.",
         "python recording_scripts/recognise.py --runs demo/runs --device 'RODE*'",
         "python recording_scripts/recognise.py --runs demo/runs --wav notebooks/one_recording/seven.wav --no-play",
+        "python recording_scripts/recognise.py --page --network notebooks/one_recording/deploy.prototxt "
+        "notebooks/one_recording/small.caffemodel",
     )
     add = p.add_argument
     add("--runs", type=Path, default=HOME / "runs", metavar="DIR", help="trained runs (default: runs/)")
     add("--task", default="digit", metavar="TASK", help="of the runs (default: %(default)s)")
     add("--split", type=number, default=0, metavar="SPLIT", help="of the runs (default: %(default)s)")
+    add("--network", type=Path, nargs=2, metavar=("DEPLOY", "WEIGHTS"), help="a network, instead of the runs")
     add("--splits", type=Path, default=OFFICIAL_SPLITS, metavar="FILE",
         help="splits that name the classes (default: AudioMNIST's)")  # fmt: skip
-    add("--wav", type=Path, nargs="+", metavar="FILE", help="recordings, instead of the microphone")
+    source = p.add_mutually_exclusive_group()
+    source.add_argument("--wav", type=Path, nargs="+", metavar="FILE", help="recordings, instead of the microphone")
+    source.add_argument("--page", action="store_true", help="listen and show in the browser; nothing is written")
+    add("--port", type=whole_number(0, 65535), default=0, metavar="N", help="of --page (default: a free one)")
     add("--device", metavar="NAME", help='the microphone, by index or pattern such as "RODE*" (default: the system\'s)')
     add("--composite", choices=COMPOSITES, default=DEFAULT, metavar="NAME",
         help=f"of {', '.join(COMPOSITES)} (default: %(default)s)")  # fmt: skip
@@ -206,6 +227,11 @@ def parser() -> argparse.ArgumentParser:
 @door("recognise.py")
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+
+    def show_page(address: str) -> None:
+        print(address, flush=True)
+        if not options.no_show:
+            webbrowser.open(address)
 
     def explain(wav: bytes, name: str) -> None:
         answers = recognise(networks, wav, name, options.composite, classes)
@@ -223,11 +249,21 @@ def main(arguments: list[str] | None = None) -> int:
 
     failed = 0
     stays = bool(options.wav) and not options.no_show and sys.stdin.isatty()  # or the windows would close at once
-    networks = load_networks(options.runs, options.task, options.split)
     splits = load_splits(options.splits)
     if options.task not in splits.tasks:
         raise CorpusError(options.splits, f"one of the tasks {', '.join(splits.tasks)}", repr(options.task))
     classes = splits.tasks[options.task].classes
+    if options.network:
+        deploy, weights = map(str, options.network)
+        networks = {Path(weights).stem: Network(deploy, weights)}
+    else:
+        networks = load_networks(options.runs, options.task, options.split)
+    for network in networks.values():
+        check(network, classes)
+    if options.page:
+        from audiomnist.recording.recognise_page import serve
+
+        serve(networks, classes, options.composite, options.port, show_page)
     if not options.wav:
         from_microphone(options, explain)
     for path in options.wav or ():

@@ -17,12 +17,12 @@ A template is a prototxt with `${name}` placeholders (string.Template), which `a
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from audiomnist.places import MODELS
 from audiomnist.signal import inputs as signal_inputs
+from caffe_proto.texts import read_record
 
 DESCRIPTION = "network.json"
 ROLES = ("train", "test", "deploy", "solver")
@@ -61,7 +61,7 @@ def find_networks(folder: Path) -> dict[str, Network]:
     """The networks in the folders of `folder`, by name, in alphabetical order."""
     found = {}
     for path in sorted(folder.glob(f"*/{DESCRIPTION}")):
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = read_record(path, "the description of a network", inputs=str, score=str)
         published = {task: tuple(values) for task, values in description.pop("published", {}).items()}
         found[path.parent.name] = Network(path.parent, **description, published=published)
     return found

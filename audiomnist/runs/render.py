@@ -32,6 +32,7 @@ from audiomnist.runs.run_folder import (
     padded_list,
     padding_name,
     progress,
+    read_list,
     select,
     write_run,
 )
@@ -73,17 +74,6 @@ def cover(count: int, largest: int = LARGEST_BATCH, least: int = LEAST_BATCH) ->
     iterations = -(-count // largest)
     size = -(-count // iterations)
     return Batches(size, iterations, size * iterations - count)
-
-
-def read_list(path: Path) -> list[str]:
-    """The HDF5 files that a list names, one at least (Caffe separates them by white space). Raises RunError."""
-    try:
-        names = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(path, "a list of preprocessed recordings", error) from None
-    if not names:
-        raise RunError(path, "at least one recording", "none")
-    return names
 
 
 def label_fields(splits: Splits, task: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from audiomnist.provenance import made_by
 from audiomnist.runs.networks import NETWORKS
 from caffe_proto import CaffeFileError, UserError, read_solver_state, write_file
 from caffe_proto.atomic import make_folder
+from caffe_proto.texts import read_record, read_text
 
 RECORD = "run.json"
 TRAIN_LOG, TEST_LOG = "train.log", "test.log"
@@ -142,6 +143,31 @@ def progress(folder: Path, network: str, max_iter: int) -> tuple[str, Path | Non
     return "new", None
 
 
+def read_list(path: Path) -> list[str]:
+    """The files that a list of recordings names (Caffe separates them by white space), one at least.
+
+    Raises CaffeFileError.
+    """
+    what = "a list of recordings"
+    names = read_text(path, what).split()
+    if not names:
+        raise CaffeFileError(path, f"{what} with at least one", "none")
+    return names
+
+
+def run_record(folder: Path) -> dict:
+    """What is recorded of how a run was made: its folder then, its `origin`, `made_by`. Raises RunError."""
+    path, what = folder / RECORD, "the record of how a run was made"
+    try:
+        record = read_record(path, what, folder=str, origin=dict)
+    except CaffeFileError as error:
+        raise RunError.at("", error) from None
+    own = record["origin"]
+    if not isinstance(own.get("engine"), str) or not isinstance(own.get("recordings"), dict):
+        raise RunError(path, what, "an origin without engine and recordings")
+    return record
+
+
 def origin(run: RunName, preprocessed: Path, engine: str) -> dict:
     """What makes a run, beside its prototxts: the engine and the recordings.
 
@@ -149,12 +175,12 @@ def origin(run: RunName, preprocessed: Path, engine: str) -> dict:
     there, over the contents of the recordings and the seed of the preprocessing; not over where anything lies.
     """
     manifest = preprocessed / MANIFEST
-    seed = json.loads(manifest.read_text(encoding="utf-8")).get("seed") if manifest.exists() else None
+    seed = read_record(manifest, "the manifest of a preprocessing").get("seed") if manifest.exists() else None
     fingerprints = Journal(preprocessed / JOURNAL).fingerprints
     digests = {}
     for part in PARTS:
         digest = hashlib.sha256(f"seed {seed}\n".encode())
-        for name in (preprocessed / list_name(run, part)).read_text(encoding="utf-8").split():
+        for name in read_list(preprocessed / list_name(run, part)):
             speaker, _, file = name.rpartition("/")
             recording = f"{speaker}/{file.partition('_')[2].removesuffix('.hdf5')}.wav"
             digest.update(f"{name} {fingerprints.get(recording, '')}\n".encode())
@@ -181,11 +207,11 @@ def check_origin(folder: Path, texts: dict[str, str], made: dict) -> bool:
             raise RunError(folder, f"a {RECORD} that says what made the snapshots", f"none ({advice})")
         return False
     try:
-        recorded = json.loads(record.read_text(encoding="utf-8"))
-        old_texts = {name: (folder / name).read_text(encoding="utf-8") for name in texts}
-        old_folder, old_origin = recorded["folder"], recorded["origin"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(folder, f"a readable {RECORD} and prototxts of a run", f"{error} ({advice})") from None
+        recorded = run_record(folder)
+        old_texts = {name: read_text(folder / name, "a prototxt of the run") for name in texts}
+    except UserError as error:
+        raise RunError(error.place, error.expected, f"{error.got} ({advice})") from None
+    old_folder, old_origin = recorded["folder"], recorded["origin"]
     for name, text in texts.items():
         old = old_texts[name].replace(old_folder, str(folder))  # a moved run is still the same
         if old != text:

@@ -18,7 +18,7 @@ from audiomnist.runs import summary
 from audiomnist.runs.engine import Engine, interrupt_on_sigterm
 from audiomnist.runs.prepare import has_recordings, make_demo_corpus, prepare_inputs
 from audiomnist.runs.render import DEFAULT_SEED, Training
-from audiomnist.runs.run_folder import ALL, RunError, RunName, list_name, select, splits_of
+from audiomnist.runs.run_folder import ALL, RunError, RunName, list_name, read_list, select, splits_of
 from audiomnist.runs.runner import CPU, FAILURES, Runner
 from caffe_proto import UserError, sentence
 from caffe_proto.atomic import make_folder
@@ -180,7 +180,7 @@ def explain_examples(runner: Runner, run: RunName) -> None:
     from audiomnist.explain import cli
 
     folder, weights = runner.folder(run), runner.state(run).file
-    listed = (runner.preprocessed / list_name(run, "test")).read_text(encoding="utf-8").split()
+    listed = read_list(runner.preprocessed / list_name(run, "test"))
     make_folder(folder / "heatmaps")
     for k in range(DEMO_PICTURES):
         file = listed[len(listed) * (27 * k % 100) // 100]  # in steps of 27 %: other speakers and other digits

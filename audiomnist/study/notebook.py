@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from audiomnist.corpus.layout import CorpusError
+from audiomnist.explain.page import player
 from audiomnist.study.conclusion import judge
 from audiomnist.study.outcome import Experiment, Outcome
 from audiomnist.study.setting import ExperimentError, Setting
@@ -54,11 +55,11 @@ class Made:
 
     def sounds(self) -> None:
         """A player for every sound, under its caption and the name of its file."""
-        from IPython.display import Audio, display
+        from IPython.display import HTML, display
 
         for stem, (sound, caption) in self.outcome.sounds.items():
             print(f"{self.experiment.name}/{stem}.wav: {caption}")
-            display(Audio(sound))
+            display(HTML(player(sound, caption)))
 
     def findings(self) -> None:
         """Print what was found, which of the paper's conclusions hold here, and what is to be checked in the paper."""

@@ -27,7 +27,8 @@ from audiomnist.provenance import code_digest, made_by
 from audiomnist.study.conclusion import Conclusion, judge
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import TrainedRun, permuted_runs, trained_runs
-from caffe_proto import write_file
+from caffe_proto import CaffeFileError, write_file
+from caffe_proto.texts import read_record
 
 RECORD = "outcome.json"
 CODE = ("audiomnist", "caffe", "caffe_proto", "lrp")  # packages that decide numbers
@@ -118,14 +119,25 @@ def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
     return made_from
 
 
+def read_outcome(folder: Path) -> dict:
+    """The record of an experiment's outcome, which may be unfinished. Raises ExperimentError."""
+    path, what = folder / RECORD, "the record of an experiment's outcome"
+    try:
+        record = read_record(path, what, files=list)
+    except CaffeFileError as error:
+        raise ExperimentError.at("", error) from None
+    if not all(isinstance(name, str) for name in record["files"]):
+        raise ExperimentError(path, what, f"'files' that are {record['files']!r:.60}")
+    return record
+
+
 def is_made(folder: Path, made_from: dict[str, object]) -> bool:
     """True if the folder holds the outcome of exactly these inputs, whole."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        there = all((folder / name).exists() for name in record["files"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        record = read_outcome(folder)
+    except ExperimentError:
         return False
-    return there and record.get("made_from") == made_from
+    return record.get("made_from") == made_from and all((folder / name).exists() for name in record["files"])
 
 
 def earlier_files(folder: Path) -> list[str]:
@@ -133,17 +145,14 @@ def earlier_files(folder: Path) -> list[str]:
 
     Raises ExperimentError for a folder that holds files and no record: they are somebody else's.
     """
-    expected = "expected an empty folder, or one with an earlier outcome"
-    try:
-        listed = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
-        own = [name for name in listed if Path(name).name == name and Path(name).suffix in KINDS]
-    except FileNotFoundError:
+    if not (folder / RECORD).exists():
         other = min((path.name for path in folder.iterdir()), default=None) if folder.is_dir() else None
         if other is not None:
-            raise ExperimentError(f"{folder}: {expected}, got {other} and no {RECORD}") from None
+            expected = "an empty folder, or one with an earlier outcome"
+            raise ExperimentError(folder, expected, f"{other} and no {RECORD}")
         return []
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ExperimentError(f"{folder / RECORD}: {expected}, got no experiment's record") from None
+    listed = read_outcome(folder)["files"]
+    own = [name for name in listed if Path(name).name == name and Path(name).suffix in KINDS]
     return [name for name in own if (folder / name).is_file() or (folder / name).is_symlink()]
 
 

@@ -12,17 +12,16 @@ Numbers are comparable where all of this is so (`not_comparable` says what is no
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from audiomnist.corpus.demo_corpus import MANIFEST as DEMO_MANIFEST
-from audiomnist.corpus.layout import CorpusError
+from audiomnist.corpus.layout import CorpusError, read_json
 from audiomnist.corpus.metadata import META_NAME, read_metadata
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, PARTS, Splits, load_splits
 from audiomnist.places import TABLES
-from audiomnist.runs.render import read_list, render
-from audiomnist.runs.run_folder import list_name
+from audiomnist.runs.render import render
+from audiomnist.runs.run_folder import list_name, read_list
 from audiomnist.study.setting import Setting
 from audiomnist.study.trained import TrainedRun
 from caffe_proto import read_solver
@@ -69,7 +68,7 @@ def _splits(splits: Splits, task: str) -> tuple | None:
 
 def is_audiomnist(metadata: dict[str, dict]) -> bool:
     """Whether this is AudioMNIST's metadata, by its speakers' recording dates (see the module)."""
-    dates = json.loads(RECORDING_DATES.read_text(encoding="utf-8"))
+    dates = read_json(RECORDING_DATES, "AudioMNIST's recording dates")
     same = sum(metadata.get(speaker, {}).get("recordingdate") == date for speaker, date in dates.items())
     return 100 * same >= SAME * len(dates)
 

@@ -6,21 +6,20 @@ tests of the paper's claims are judged together, whichever experiment they come 
 
 from __future__ import annotations
 
-import base64
 import html
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from audiomnist.explain.page import document, embedded, player
 from audiomnist.preprocessing.lists import REJECTED
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.render import solver_value
 from audiomnist.signal.inputs import PERCENTILE
 from audiomnist.study.catalogue import catalogue
 from audiomnist.study.conclusion import Conclusion, judge
-from audiomnist.study.outcome import RECORD
+from audiomnist.study.outcome import RECORD, read_outcome
 from audiomnist.study.paper import CLAIMS, PARTS_OF_THE_PAPER, is_demo
 from audiomnist.study.paper import TITLE as PAPER
 from audiomnist.study.setting import Setting
@@ -51,15 +50,6 @@ SHOWN_TABLES = {  # whose numbers are read rather than seen: experiment -> (tabl
     "corpus": ("summary", ["quantity", "ours", "paper"]),
 }
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; color: #222; }
-img { max-width: 100%; } figure { margin: 1.5em 0; } figcaption { color: #555; font-size: 90%; }
-table { border-collapse: collapse; margin: 1em 0; } td, th { padding: 0.2em 0.8em; border-bottom: 1px solid #ccc;
-text-align: left; } .table { overflow-x: auto; } a { overflow-wrap: anywhere; } .not-reproduced { color: #a00; }
-.reproduced { color: #070; } .undecided, .not-applicable { color: #555; } .check { color: #555; font-style: italic; }
-audio { height: 2em; vertical-align: middle; }
-"""
-
 
 @dataclass(frozen=True)
 class Section:
@@ -87,10 +77,10 @@ def sections(output: Path) -> list[Section]:
     """The outcomes that there are, in the catalogue's order."""
     found = []
     for name in catalogue():
-        path = output / name / RECORD
-        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        folder = output / name
+        record = read_outcome(folder) if (folder / RECORD).exists() else {}
         if "made_from" in record:  # else its files are not all written
-            found.append(Section(name, path.parent, record))
+            found.append(Section(name, folder, record))
     return found
 
 
@@ -234,13 +224,58 @@ def _made_from(record: dict) -> str:
     return f"Version {made_from['version']}, code {made_from['code'][:12]}, seed {made_from['seed']}."
 
 
-def _table(rows: list[str]) -> str:
-    """A table of rows of cells, which scrolls by itself where it is wider than the window."""
-    return '<div class="table"><table>' + "".join(f"<tr>{row}</tr>\n" for row in rows) + "</table></div>"
+def _table(rows: list[list[str]], name: str, kind: str) -> str:
+    """A table of cells that are HTML, the head first, which scrolls by itself where it is wider than the window.
+
+    name: what it is called to those who hear the page; kind: "sortable" or "fixed".
+    """
+    head, *body = rows
+    return (
+        f'<div class="table" role="region" tabindex="0" aria-label="{html.escape(name)}">'
+        f'<table class="{kind}">\n<thead><tr>'
+        + "".join(f'<th scope="col">{cell}</th>' for cell in head)
+        + "</tr></thead>\n<tbody>\n"
+        + "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in body)
+        + "</tbody></table></div>"
+    )
 
 
-def _embedded(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _contents(found: list[Section]) -> str:
+    """The list of contents; page.js keeps it in reach."""
+    places = {"differences": DIFFERENCES, "parts": PARTS} | {one.name: one.record["title"] for one in found}
+    links = "".join(f'<li><a href="#{name}">{html.escape(title)}</a></li>\n' for name, title in places.items())
+    return (
+        '<a class="skip" href="#results">Skip the contents</a>\n<nav aria-label="Contents"><details open>'
+        f"<summary>Contents</summary>\n<ul>\n{links}</ul>\n</details></nav>"
+    )
+
+
+def _section(section: Section, verdicts: list[tuple[Conclusion, str, str]]) -> list[str]:
+    """An experiment's part of the page, as pieces of HTML."""
+    e, record = html.escape, section.record
+    parts = [f'<h2 id="{section.name}">{e(record["title"])}</h2>']
+    if rows := section.shown:
+        parts.append(_table([[e(cell) for cell in row] for row in rows], record["title"], "sortable"))
+    points = [f"<li>{e(text)}</li>" for text in record["findings"]]
+    for one, verdict, evidence in verdicts:
+        mark = f'<strong class="{verdict.replace(" ", "-")}">{verdict.capitalize()}</strong>'
+        points.append(f"<li>{mark}: {e(one.statement)} ({e(evidence)})</li>")
+    points += [f'<li class="quiet">To be checked in the paper: {e(text)}</li>' for text in record["unverified"]]
+    if points:
+        parts += ["<ul>", *points, "</ul>"]
+    for name, caption in record["figures"].items():
+        what = e(f"{record['title']}: {Path(name).stem.replace('_', ' ')}")
+        link = f'<a href="{section.name}/{_scalable(name)}">SVG</a>'
+        source = embedded((section.folder / name).read_bytes(), "image/png")
+        parts.append(f'<figure><img alt="{what}" src="{source}">')
+        parts.append(f"<figcaption>{e(caption)} ({link})</figcaption></figure>")
+    for name, caption in record["sounds"].items():
+        parts.append(f'<figure class="sound"><figcaption>{e(caption)}</figcaption>')
+        parts.append('<div class="picture"><canvas width="640" height="72"></canvas></div>')
+        parts.append(f"{player((section.folder / name).read_bytes(), caption)}</figure>")
+    files = [*record["tables"], *record["arrays"]]
+    links = ", ".join(f'<a href="{section.name}/{name}">{name}</a>' for name in files)
+    return [*parts, f'<p class="quiet">Files: {links}. {_made_from(record)}</p>']
 
 
 def page(output: Path, setting: Setting) -> str:
@@ -248,43 +283,17 @@ def page(output: Path, setting: Setting) -> str:
     e = html.escape
     found = sections(output)
     verdicts = judged(found)
-    parts = [f"<h1>{TITLE}</h1><p>The study: {e(PAPER)}.</p><p>{e(VERDICTS)}</p><h2>{DIFFERENCES}</h2><ul>"]
-    parts += [f"<li>{e(text)}</li>" for text in differences(setting)]
-    rows = ["<th>in the paper</th><th>here</th>"]
+    parts = [_contents(found), '<main id="results">', f"<h1>{TITLE}</h1>"]
+    parts += [f"<p>The study: {e(PAPER)}.</p>", f"<p>{e(VERDICTS)}</p>", f'<h2 id="differences">{DIFFERENCES}</h2>']
+    parts += ["<ul>", *(f"<li>{e(text)}</li>" for text in differences(setting)), "</ul>"]
+    rows = [["in the paper", "here"]]
     for part, name, files in parts_of_the_paper(found):
         links = ", ".join(f'<a href="{name}/{e(file)}">{e(file)}</a>' if name else e(file) for file in files)
-        rows.append(f"<td>{e(part)}</td><td>{links}</td>")
-    parts.append(f"</ul><h2>{PARTS}</h2>{_table(rows)}")
+        rows.append([e(part), links])
+    parts += [f'<h2 id="parts">{PARTS}</h2>', _table(rows, PARTS, "fixed")]
     for section in found:
-        record = section.record
-        parts.append(f'<h2 id="{section.name}">{e(record["title"])}</h2>')
-        if rows := section.shown:
-            head, *body = ["".join(f"<td>{e(cell)}</td>" for cell in row) for row in rows]
-            parts.append(_table([head.replace("td>", "th>"), *body]))
-        parts.append("<ul>")
-        parts += [f"<li>{e(text)}</li>" for text in record["findings"]]
-        for one, verdict, evidence in verdicts[section.name]:
-            mark = f'<b class="{verdict.replace(" ", "-")}">{verdict.capitalize()}</b>'
-            parts.append(f"<li>{mark}: {e(one.statement)} ({e(evidence)})</li>")
-        parts += [f'<li class="check">To be checked in the paper: {e(text)}</li>' for text in record["unverified"]]
-        parts.append("</ul>")
-        for name, caption in record["figures"].items():
-            source = _embedded(section.folder / name, "image/png")
-            link = f'<a href="{section.name}/{_scalable(name)}">SVG</a>'
-            parts.append(f'<figure><img alt="{section.name}" src="{source}">')
-            parts.append(f"<figcaption>{e(caption)} ({link})</figcaption></figure>")
-        for name, caption in record["sounds"].items():
-            source = _embedded(section.folder / name, "audio/wav")
-            parts.append(f'<p><audio controls src="{source}"></audio> {e(caption)}</p>')
-        files = [*record["tables"], *record["arrays"]]
-        links = ", ".join(f'<a href="{section.name}/{name}">{name}</a>' for name in files)
-        parts.append(f'<p class="check">Files: {links}. {_made_from(record)}</p>')
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{TITLE}</title>'
-        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
-    )
+        parts += _section(section, verdicts[section.name])
+    return document(TITLE, "\n".join([*parts, "</main>"]))
 
 
 def write(output: Path, setting: Setting) -> list[Path]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -18,9 +16,10 @@ from audiomnist.corpus.metadata import GENDERS
 from audiomnist.corpus.splits import OFFICIAL_COLUMNS, PARTS, SPLITS_NAME, Splits, Task, load_splits
 from audiomnist.explain.results import file_hash
 from audiomnist.runs.networks import NETWORKS
-from audiomnist.runs.run_folder import RECORD, RunName, list_name, origin, progress
+from audiomnist.runs.run_folder import RECORD, RunName, list_name, origin, progress, read_list, run_record
 from audiomnist.study.setting import ExperimentError, Setting
-from caffe_proto import read_solver
+from caffe_proto import CaffeFileError, UserError, read_solver
+from caffe_proto.hdf5 import open_hdf5
 from lrp import Network
 
 BATCH = 50  # recordings in memory at once: 50 spectrograms are 10 MB
@@ -62,20 +61,17 @@ class TrainedRun:
         solver = read_solver(folder / "solver.prototxt")
         self.iterations, self.seed = int(solver.max_iter), int(solver.random_seed)
         self.deploy = folder / "deploy.prototxt"
-        try:
-            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            self.trained_in = Path(record["folder"])  # which its prototxts name; it may have been moved since
-            self.engine, self.recordings = record["origin"]["engine"], record["origin"]["recordings"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(folder / RECORD, "a run's record", repr(error)) from None
+        record = run_record(folder)
+        self.trained_in = Path(record["folder"])  # which its prototxts name; it may have been moved since
+        self.engine, self.recordings = record["origin"]["engine"], record["origin"]["recordings"]
 
     def check_recordings(self) -> None:
         """Refuse to look at other recordings than the run's: it may have trained on those that now are its test."""
         preprocessed = self.setting.preprocessed
         try:
             now = origin(self.run, preprocessed, self.engine)["recordings"]
-        except (OSError, ValueError) as error:
-            raise ExperimentError(preprocessed, f"the lists of {self.run}", error) from None
+        except UserError as error:
+            raise ExperimentError.at("", error) from None
         changed = [part for part in PARTS if self.recordings.get(part) != now[part]]
         if changed:
             expected = f"the recordings that {self.folder} was made from"
@@ -119,11 +115,7 @@ class TrainedRun:
         With `limit` that many of them at most, drawn with the setting's seed and the run's task and split: networks
         are compared on the same recordings.
         """
-        path = self.setting.preprocessed / list_name(self.run, "test")
-        try:
-            names = path.read_text(encoding="utf-8").split()
-        except OSError as error:
-            raise ExperimentError(path, "the run's list of test recordings", error.strerror) from None
+        names = read_list(self.setting.preprocessed / list_name(self.run, "test"))
         if limit is None or limit >= len(names):
             return names
         rng = np.random.default_rng([self.setting.seed, *f"{self.run.task}_{self.run.split}".encode()])
@@ -135,11 +127,11 @@ class TrainedRun:
         for name in names:
             path = self.setting.preprocessed / name
             try:
-                with h5py.File(path, "r") as file:
-                    data.append(file["data"][()].astype(np.float32))
-                    labels.append(file["label"][()].astype(np.int64))
-            except (OSError, KeyError) as error:
-                raise ExperimentError(path, "a preprocessed recording", error) from None
+                with open_hdf5(path, "a preprocessed recording") as content:
+                    data.append(content.numbers("data").astype(np.float32))
+                    labels.append(content.numbers("label").astype(np.int64))
+            except CaffeFileError as error:
+                raise ExperimentError.at("", error) from None
         return Recordings(np.concatenate(data), np.concatenate(labels), tuple(names))
 
     def batches(self, limit: int | None = None, size: int = BATCH) -> Iterator[Recordings]:

@@ -44,7 +44,9 @@ class ConvolutionBase(Layer):
         self.dilation = spatial(param, "dilation", self.axes, 1, self)
         self.check(all(k > 0 for k in self.kernel), "Filter dimensions must be nonzero.")
         self.check(all(s > 0 for s in self.stride), "Stride dimensions must be nonzero.")
+        self.check(all(d > 0 for d in self.dilation), "a dilation of at least 1", self.dilation)
         self.group = param.group
+        self.check(self.group > 0, "a group of at least 1", self.group)
         self.channels = bottom[0].shape[self.axis]
 
     def windows(self, sizes: Sequence[int]) -> list[int]:

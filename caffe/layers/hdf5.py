@@ -9,16 +9,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
 from caffe import glog
 from caffe.blob import Blob
 from caffe.context import Settings
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, check
 from caffe.layer import Layer, register
-from caffe_proto import atomic_hdf5
+from caffe_proto import CaffeFileError, atomic_hdf5
+from caffe_proto.hdf5 import open_hdf5
+from caffe_proto.texts import read_text
 
 # Whole data sets are kept in memory up to this share of the machine's memory (per data layer), unless
 # the settings (caffe.context) give the budget.
@@ -45,26 +46,11 @@ def device_budget(settings: Settings, device: torch.device) -> int:
 def read_hdf5(path: str, names: Sequence[str], where: str) -> list[np.ndarray]:
     """The datasets `names` of HDF5 file `path` as a list of float32 arrays with equal first dimension >= 1."""
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise CaffeError(f"{where}: Failed opening HDF5 file: {path} ({error})") from None
-    arrays = []
-    with file:
-        for name in names:
-            if not isinstance(file.get(name), h5py.Dataset):
-                raise CaffeError(f"{where}: {path}: Failed to find HDF5 dataset", name, sorted(file))
-            dataset = file[name]
-            if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
-                raise CaffeError(
-                    f"{where}: {path}",
-                    f"dataset {name} of floats or integers with at least 1 axis",
-                    f"{dataset.dtype} with {dataset.ndim} axes",
-                )
-            try:
-                arrays.append(dataset[...].astype(np.float32, order="C", copy=False))
-            except OSError as error:
-                raise CaffeError(f"{where}: {path}", f"a dataset {name} that can be read", error) from None
-    rows = [a.shape[0] for a in arrays]
+        with open_hdf5(path, f"HDF5 data with {', '.join(names)}") as content:
+            arrays = [content.numbers(name).astype(np.float32, order="C", copy=False) for name in names]
+    except CaffeFileError as error:
+        raise CaffeError.at(where, error) from None
+    rows = [a.shape[0] if a.ndim else 0 for a in arrays]
     if len(set(rows)) != 1 or rows[0] == 0:
         raise CaffeError(f"{where}: {path}", f"datasets {list(names)} with as many rows each", rows)
     for name, array in zip(names, arrays, strict=True):
@@ -140,9 +126,19 @@ class RowOrder:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state() of before; current() raises CaffeError if its file has another number of rows now."""
-        self.files = np.array(state["files"])
-        self.rows = None if state["rows"] is None else np.array(state["rows"])
+        """Go on from a state() of before; current() raises CaffeError if its file has another number of rows now.
+
+        Raises CaffeError for an order that is none.
+        """
+        files, rows = np.array(state["files"]), None if state["rows"] is None else np.array(state["rows"])
+        for what, order, now in (("files", files, state["file"]), ("rows", rows, state["row"])):
+            if order is not None:
+                whole = order.ndim == 1 and np.array_equal(np.sort(order), np.arange(order.size))
+                check(whole and type(now) is int and 0 <= now < order.size, "", f"an order of {what} and a place in it",
+                      f"place {now!r}, and {order.size} numbers")  # fmt: skip
+        check(len(files) == len(self.files), "", f"an order of {len(self.files)} files", len(files))
+        check(type(state["offset"]) is int and state["offset"] >= 0, "", "an offset >= 0", repr(state["offset"]))
+        self.files, self.rows = files, rows
         self.file, self.row, self.offset = state["file"], state["row"], state["offset"]
         self.random.bit_generator.state = state["random"]
         self.checked = False
@@ -169,10 +165,10 @@ class HDF5Data(Layer):
         self.check(not self.layer_param.HasField("transform_param"), "HDF5Data does not transform data.")
         self.check(param.batch_size > 0, "a positive batch_size", "0")
         try:
-            with open(param.source, encoding="utf-8") as file:
-                self.paths = file.read().split()
-        except OSError:
-            raise CaffeError(f"{self.where}: Failed to open source file: {param.source}") from None
+            self.paths = read_text(param.source, "a list of HDF5 files").split()
+        except CaffeFileError as error:
+            place = f"{self.where}: Failed to open source file: {error.place}"
+            raise CaffeError(place, error.expected, error.got) from None
         self.check(self.paths, f"Must have at least 1 HDF5 filename listed in {param.source}")
         missing = [p for p in self.paths if not os.path.exists(p)]
         self.check(

@@ -7,12 +7,12 @@ the batch), K = classes, I = product of the axes behind it (positions).
 from __future__ import annotations
 
 import torch
-from google.protobuf.message import DecodeError
 
 from caffe.blob import Blob
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
-from caffe_proto import blobproto_to_array, caffe_pb2, check_finite
+from caffe_proto import CaffeFileError, blobproto_to_array, caffe_pb2, check_finite
+from caffe_proto.files import read_binary
 
 FLT_MIN = torch.finfo(torch.float32).tiny  # smallest probability that SoftmaxWithLoss takes the logarithm of
 LOG_THRESHOLD = 1e-20  # the same for MultinomialLogisticLoss and InfogainLoss
@@ -383,13 +383,10 @@ class InfogainLoss(LabelReader, LossLayer):
 
     def read_matrix(self, source: str) -> torch.Tensor:
         """The BlobProto in file `source` as a tensor."""
-        proto = caffe_pb2.BlobProto()
         try:
-            with open(source, "rb") as file:
-                proto.ParseFromString(file.read())
-        except (OSError, DecodeError) as error:
-            raise CaffeError(f"{self.where}: {source}", "an infogain matrix (BlobProto)", error) from None
-        matrix = blobproto_to_array(proto, source)
+            matrix = blobproto_to_array(read_binary(source, caffe_pb2.BlobProto()), source)
+        except CaffeFileError as error:
+            raise CaffeError.at(self.where, error) from None
         check_finite(matrix, f"{self.where}: {source}")
         return torch.from_numpy(matrix)
 

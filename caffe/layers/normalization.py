@@ -8,6 +8,7 @@ from torch.nn import functional
 from caffe.blob import Blob
 from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
+from caffe_proto.windows import MOST
 
 
 @register
@@ -121,6 +122,7 @@ class LRN(Layer):
         param = self.layer_param.lrn_param
         self.size, self.alpha, self.beta = param.local_size, param.alpha, param.beta
         self.check(self.size % 2 == 1, "LRN only supports odd values for local_size", "an odd number", self.size)
+        self.check(self.size <= MOST, f"a local_size of at most {MOST}", self.size)
         self.within = param.norm_region == param.WITHIN_CHANNEL
         self.k = 1.0 if self.within else param.k
 
@@ -130,12 +132,13 @@ class LRN(Layer):
 
     def window_mean(self, tensor: torch.Tensor) -> torch.Tensor:
         """Mean over the window around each element, zeros beyond the border."""
-        radius = self.size // 2
+        reach = max(tensor.shape[2:]) if self.within else tensor.shape[1]
+        radius = min(self.size // 2, reach - 1)  # beyond there are zeros alone, however many the file asks for
         if self.within:
-            return functional.avg_pool2d(tensor, self.size, 1, radius)
+            return functional.avg_pool2d(tensor, 2 * radius + 1, 1, radius, divisor_override=self.size**2)
         padded = functional.pad(tensor, (0, 0, 0, 0, radius, radius))
         total = padded.narrow(1, 0, tensor.shape[1]).clone()
-        for i in range(1, self.size):
+        for i in range(1, 2 * radius + 1):
             total += padded.narrow(1, i, tensor.shape[1])
         return total / self.size
 

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from caffe.blob import Blob
 from caffe.layer import Layer, register
+from caffe.layers.convolution import spatial
 from caffe_proto import caffe_pb2
-from caffe_proto.windows import window
 
 aten = torch.ops.aten
 
@@ -60,9 +60,10 @@ class Pooling(Layer):
                 param.HasField("kernel_size") != (param.HasField("kernel_h") and param.HasField("kernel_w")),
                 "Filter size is kernel_size OR kernel_h and kernel_w; not both",
             )
-            self.kernel = tuple(window(param, "kernel_size", 2, None))
+            self.kernel = tuple(spatial(param, "kernel_size", 2, None, self))
             self.check(min(self.kernel) > 0, "Filter dimensions cannot be zero.")
-        self.pad, self.stride = tuple(window(param, "pad", 2, 0)), tuple(window(param, "stride", 2, 1))
+        self.pad = tuple(spatial(param, "pad", 2, 0, self))
+        self.stride = tuple(spatial(param, "stride", 2, 1, self))
         self.check(min(self.stride) > 0, "Stride dimensions must be nonzero.")
         if param.global_pooling:
             self.check(
@@ -209,7 +210,7 @@ class SPP(Layer):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.height = self.layer_param.spp_param.pyramid_height
-        self.check(self.height > 0, "a pyramid_height of at least 1", "0")
+        self.check(0 < self.height <= 31, "a pyramid_height of 1 to 31 (2^30 bins)", self.height)
         self.sizes = None
 
     def level(self, level: int, sizes: Sequence[int]) -> Pooling:

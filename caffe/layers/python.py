@@ -26,11 +26,21 @@ class Python(Layer):
 
     @staticmethod
     def make(layer_param: caffe_pb2.LayerParameter, phase: int, context: Context) -> PythonLayer:
-        """The user's layer for `layer_param`; errors inside the user's module keep their own type."""
+        """The user's layer for `layer_param`; errors inside the user's module keep their own type.
+
+        A module that the program has imported itself needs no leave: nothing runs that has not run already.
+        """
         param = layer_param.python_param
         where = f"layer '{layer_param.name}' (Python)"
         if not param.module.isprintable() or not all(param.module.split(".")):
             raise CaffeError(where, "the name of a module on sys.path", f"module {param.module!r}")
+        if param.module not in sys.modules and not context.settings.python_layers:
+            raise CaffeError(
+                where,
+                "leave to run the code that the prototxt names, from whoever wrote it (caffe.allow_python_layers(), or "
+                "CAFFE_PYTHON_LAYERS=1)",
+                f"module '{param.module}', which nothing has imported",
+            )
         try:
             glog.info(f"importing {param.module} from {_origin(param.module)}")
             module = importlib.import_module(param.module)

@@ -183,13 +183,17 @@ OPTIONS = {
         --runs path =HOME/runs
         --task text =digit
         --split from 0 =0
+        --network path x2
         --splits path =HOME/data/splits.json
         --wav path x+
+        --page
+        --port from 0 =0
         --device text
         --composite epsilon_plus|...|toolbox_104 =epsilon_plus_flat
         --output path =HOME/recognised
         --no-show
         --no-play
+        one of --wav --page
     """,
     "table1": SETTING
     + """

@@ -20,7 +20,8 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)]+)\)")
 def outcome(folder, title, figures, data):
     """An experiment's folder: its record, and pictures of noise, which no palette makes small."""
     folder.mkdir(parents=True)
-    record = {"title": title, "made_from": {}, "setting": {"data": str(data)}, "conclusions": [], "figures": figures}
+    record = {"title": title, "files": [], "made_from": {}, "setting": {"data": str(data)}, "conclusions": []}
+    record |= {"figures": figures}
     (folder / "outcome.json").write_text(json.dumps(record), encoding="utf-8")
     rng = np.random.default_rng(len(figures))
     for name in figures:

@@ -151,25 +151,25 @@ TRAIN = ("train", "-solver=solver.prototxt")
 @pytest.mark.parametrize(
     "prepare, arguments, words",
     [
-        (spoil_resume("[]"), RESUME, "s_iter_24.resume: expected a readable resume file"),
-        (spoil_resume('{"iter": 24}'), RESUME, "expected a readable resume file, got KeyError: 'random'"),
-        (spoil_resume('{"iter": 24, "random": 3}'), RESUME, "s_iter_24.resume: expected a readable resume file"),
-        (spoil_resume("{"), RESUME, "s_iter_24.resume: expected a readable resume file"),
+        (spoil_resume("[]"), RESUME, "s_iter_24.resume: expected a resume file (without it"),
+        (spoil_resume('{"iter": 24}'), RESUME, "start anew), got an object without 'random'"),
+        (spoil_resume('{"iter": 24, "random": 3}'), RESUME, "s_iter_24.resume: expected a resume file (without it"),
+        (spoil_resume("{"), RESUME, "s_iter_24.resume: expected a resume file (without it"),
         (
             hdf5("w.solverstate.h5", iter=[3]),
             (*TRAIN, "-snapshot=w.solverstate.h5"),
-            "w.solverstate.h5: expected a complete solverstate",
+            "w.solverstate.h5: expected a solverstate in HDF5 form, got no group history",
         ),
-        (hdf5("w.solverstate.h5", iter=3, history=3), (*TRAIN, "-snapshot=w.solverstate.h5"), "a complete solverstate"),
+        (hdf5("w.solverstate.h5", iter=3, history=3), (*TRAIN, "-snapshot=w.solverstate.h5"), "got no group history"),
         (
             hdf5("w.h5", x=3),
             (*TEST[:2], "-weights=w.h5"),
-            "w.h5: expected HDF5 weights of a Caffe net, got no group /data",
+            "w.h5: expected HDF5 weights of a Caffe net, got no group data",
         ),
         (
             hdf5("w.h5", **{"data/ip1/a": 3}),
             (*TEST[:2], "-weights=w.h5"),
-            "w.h5: expected a readable HDF5 weights file, got",
+            "w.h5: layer ip1: expected blobs numbered from 0 to 999, got 'a'",
         ),
         (edit_net("num_output: 3", "num_output: 2"), TRAIN, "layer 'loss' (SoftmaxWithLoss)"),
         (

@@ -1,12 +1,16 @@
 """Layers that users write in Python: their life cycle, parameters, errors (docs/engine.md section 6.5)."""
 
+import importlib
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import caffe
+from caffe import context
+from caffe.context import Settings
 
 LAYERS = '''
 import numpy as np
@@ -88,8 +92,39 @@ def module(tmp_path, monkeypatch, request):
     (tmp_path / f"{name}.py").write_text(textwrap.dedent(LAYERS))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(context, "_settings", Settings(python_layers=True))
     yield name
     sys.modules.pop(name, None)
+
+
+ONE = 'layer {{ name: "p" type: "Python" top: "x" python_param {{ module: "{module}" layer: "Source" }} top: "y" }}'
+
+
+def test_a_prototxt_runs_no_code_unless_it_is_allowed_to(module, tmp_path, monkeypatch):
+    """Whoever made the prototxt may have written the module beside it."""
+    (tmp_path / f"{module}.py").write_text(f"open('ran', 'w').close()\n{LAYERS}")
+    monkeypatch.setattr(context, "_settings", Settings.from_environment({}))
+    with pytest.raises(caffe.CaffeError, match=r"layer 'p' \(Python\): expected leave to run the code .*CAFFE_PYTHON"):
+        make_net(ONE.format(module=module))
+    assert not (tmp_path / "ran").exists() and module not in sys.modules
+    assert Settings.from_environment({"CAFFE_PYTHON_LAYERS": "1"}).python_layers
+    caffe.allow_python_layers()
+    make_net(ONE.format(module=module))
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_module_that_the_program_has_imported_needs_no_leave(module, monkeypatch):
+    importlib.import_module(module)
+    monkeypatch.setattr(context, "_settings", Settings.from_environment({}))
+    found = make_net(ONE.format(module=module)).forward()
+    np.testing.assert_array_equal(found["x"], np.arange(8).reshape(4, 2) + 1)
+
+
+def test_leave_changes_no_other_setting(monkeypatch):
+    before = Settings(tf32=True, hdf5_cache=7, progress="p")
+    monkeypatch.setattr(context, "_settings", before)
+    caffe.allow_python_layers()
+    assert context._settings == replace(before, python_layers=True)
 
 
 def make_net(text, phase=caffe.TRAIN):

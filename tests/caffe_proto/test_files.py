@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from caffe_proto import CaffeFileError, array_to_blobproto, caffe_pb2, read_weights
+from caffe_proto import CaffeFileError, array_to_blobproto, blobproto_to_array, caffe_pb2, read_weights
 
 
 def test_hdf5_weights_by_layer_and_index(tmp_path):
@@ -56,3 +56,20 @@ def test_an_array_as_a_blob_is_what_protobuf_itself_makes_of_it(count):
     wanted.shape.dim.extend([count, 1])
     assert found == wanted and found.SerializeToString() == wanted.SerializeToString()
     assert not array_to_blobproto(values).diff
+
+
+@pytest.mark.parametrize(
+    "shape, words",
+    [
+        ((-4, -16), "at most 32 axes of length >= 0, got shape (-4, -16)"),
+        ((1,) * 33, "at most 32 axes of length >= 0"),
+        ((2**35, 2**35), "the numbers of a blob of shape (34359738368, 34359738368), got 64 numbers"),  # 0 in 64 bits
+        ((2**32, 2**32, 64), "got 64 numbers"),
+    ],
+)
+def test_a_blob_whose_shape_is_none_is_refused(shape, words):
+    blob = caffe_pb2.BlobProto(data=[0] * 64)
+    blob.shape.dim.extend(shape)
+    with pytest.raises(CaffeFileError) as caught:
+        blobproto_to_array(blob, "w.caffemodel: layer ip")
+    assert str(caught.value).startswith("w.caffemodel: layer ip: expected ") and words in str(caught.value)

@@ -1,12 +1,13 @@
 """data.corpus and data.make_splits: the grammar, the official folds, tasks, and what is wrong with splits."""
 
 import json
+import math
 from itertools import combinations
 
 import pytest
 from small_corpus import GENDERS, make_corpus, speech, wav_file
 
-from audiomnist.corpus import layout, make_splits, metadata
+from audiomnist.corpus import layout, make_splits, metadata, table
 from audiomnist.corpus.splits import OFFICIAL_SPLITS, PARTS, check_splits, find_splits, load_splits, members
 
 FEMALE = {12, 26, 28, 36, 43, 47, 52, 56, 57, 58, 59, 60}
@@ -102,7 +103,7 @@ def test_a_corpus_that_is_none():
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "No such file"),
+        (None, "no such file"),
         (b"{'01': 1}", "invalid JSON"),
         (b"[1]", "a JSON list"),
         (b'{"01": "male"}', "got speaker 01 with 'male'"),
@@ -163,6 +164,8 @@ def load(tmp_path, content):
         ({"accent": [FOLD], "tasks": {"accent": {"label": "accent", "classes": ["x", "x"]}}}, "different names"),
         ({"a": [FOLD], "tasks": {"a": {"label": "age", "classes": ["x", "y"], "bins": [1, 2]}}}, "3 rising numbers"),
         ({"a": [FOLD], "tasks": {"a": {"label": "age", "classes": ["x", "y"], "bins": [1, 3, 2]}}}, "rising"),
+        ({"a": [FOLD], "tasks": {"a": {"label": "age", "classes": ["x", "y"], "bins": [1, 2, math.inf]}}}, "rising"),
+        ({"a": [FOLD], "tasks": {"a": {"label": "age", "classes": ["x", "y"], "bins": [1, 2, "3"]}}}, "rising"),
         ({"a": [FOLD], "tasks": {"a": {"label": "b", "classes": ["x", "y"], "groups": {"x": []}}}}, "for each class"),
         ({"a": [FOLD], "tasks": {"a": {"label": "b", "classes": ["x", "y"], "typo": 1}}}, "unknown key 'typo'"),
         ({"a": [FOLD], "tasks": {"a": {"label": "digit", "classes": ["x", "y"]}}}, "the digits themselves"),
@@ -325,3 +328,14 @@ def test_the_command_writes_splits_and_overwrites_none(tmp_path, capsys):
     assert "expected 3 or more folds" in capsys.readouterr().err
     assert make_splits.main([str(tmp_path), "--make-splits", "7", "--force"]) == 1
     assert find_splits(tmp_path).folds == splits.folds
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the table of speakers
+
+
+def test_a_table_of_nobody_has_the_columns_of_any_other():
+    everybody, nobody = table.speaker_table({"01": {"gender": "female", "age": 33}}), table.speaker_table({})
+    assert len(nobody) == 0 and nobody.index.name == everybody.index.name == "speaker"
+    assert dict(nobody.dtypes) == dict(everybody.dtypes) and list(nobody.columns) == list(everybody.columns)
+    assert list(nobody.columns) == ["gender", "age", "accent", "native_speaker", "origin", "room", "date"]

@@ -142,12 +142,12 @@ def test_scores_by_hand():
 
 
 def made_up(values, noise=0.02, network="AudioNet", splits=(0, 1)):
-    """`Measured.scores` of the main variant: {source: (score by split, beyond energy)}, eight speakers a split."""
+    """`Measured.scores` of the main variant: {source: (score by split, beyond energy)}, six speakers a split."""
     rng = np.random.default_rng(0)
     rows = []
     for source, (by_split, beyond) in values.items():
         for split in splits:
-            for speaker in range(8):
+            for speaker in range(6):
                 for take in range(3):
                     rows.append(
                         {
@@ -182,9 +182,9 @@ def test_ranks_have_ties_and_means_count_every_split():
     assert table["rank"].to_dict() == {"good": 1, "as good": 1, "amplitude": 3, "bad": 4, "random": 4}
     assert table.loc["good", "score"] == pytest.approx(0.4, abs=0.01)
     assert table.loc["good", "score_low"] < 0.4 < table.loc["good", "score_high"]
-    assert np.isnan(table.loc["random", "beyond_energy"]) and table.loc["bad", "speakers"] == 16
+    assert np.isnan(table.loc["random", "beyond_energy"]) and table.loc["bad", "speakers"] == 12
     (sentence,) = faithfulness.findings(table.reset_index())
-    assert "48 recordings of 16 speakers" in sentence
+    assert "36 recordings of 12 speakers" in sentence
     by_rank = sentence.split("tie: ")[1].split(" Beyond energy")[0].split("; ")
     names = [{part.rpartition(" [")[0].rpartition(" ")[0] for part in tied.split(" = ")} for tied in by_rank]
     assert names == [{"good", "as good"}, {"amplitude"}, {"bad", "random"}]
@@ -196,6 +196,7 @@ def test_the_conclusion_needs_more_than_amplitude_chance_and_energy(monkeypatch)
     verdicts = {}
     for one in faithfulness.conclusions(made_up(VALUES), [], setting):
         verdicts.setdefault(one.statement.split("(")[1].split(")")[0], []).append(one.verdict())
+    assert list(verdicts) == ["good", "as good", "bad"]  # in the order that was asked for
     assert verdicts["good"] == ["reproduced"] * 3  # by amplitude, at random, by parts of equal energy
     assert verdicts["as good"] == ["reproduced", "reproduced", "undecided"]
     assert verdicts["bad"] == ["not reproduced", "undecided", "reproduced"]
@@ -219,7 +220,7 @@ def test_tables_by_speaker_are_means_of_their_recordings():
     own = measured.scores[(measured.scores["source"] == "good") & (measured.scores["speaker"] == "13")]
     row = table[(table["source"] == "good") & (table["speaker"] == "13")].iloc[0]
     assert row["score"] == pytest.approx(own["score"].mean()) and row["recordings"] == 3
-    assert len(table) == 5 * 16
+    assert len(table) == 5 * 12
 
 
 def test_the_forest_plot_shows_scores_and_their_ends():
@@ -302,3 +303,34 @@ def test_the_curves_show_answers_margin_and_energy_of_the_main_variant():
         for number, line in enumerate(second.lines, start=1):
             np.testing.assert_allclose(line.get_ydata(), [100 * share / number for share in (0, 0.1, 0.5)])
             assert line.get_linestyle() == ":"
+
+
+def test_the_published_picture_has_a_row_for_each_network_and_a_column_for_each_domain():
+    """Means over the splits; networks and sources in the frame's order."""
+    values = {"time": 0.8, "frequency, 60 Hz": 0.6, "time-frequency": 0.4}
+    frame = pd.DataFrame(
+        {
+            "network": network, "task": "t", "split": split, "domain": domain, "source": source, "share": share,
+            "probability": top * (1 - share) * (1.5 - split) * (1 if source == "c" else 0.5), "area": top + split,
+        }
+        for network in ("Zebra", "Ape")
+        for domain, top in values.items()
+        for source in ("c", "amplitude")
+        for split in (0, 1)
+        for share in (0.0, 0.25, 0.5)
+    )  # fmt: skip
+    figure = faithfulness.draw_published(frame)
+    figure.draw_without_rendering()
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [
+        f"{network}, t: {d}" for network in ("Zebra", "Ape") for d in ("time", "frequency", "time-frequency")
+    ]
+    for axes, top in zip(figure.axes, [*values.values()] * 2, strict=True):
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+            f"c ({top + 0.5:.3f})", f"amplitude ({top + 0.5:.3f})",
+        ]  # fmt: skip
+        for line, factor in zip(axes.lines, (1, 0.5), strict=True):
+            np.testing.assert_allclose(line.get_xdata(), [0, 25, 50])
+            np.testing.assert_allclose(line.get_ydata(), [top * factor * (1 - share) for share in (0, 0.25, 0.5)])
+        assert axes.get_xlabel() == "set to zero, of all values (%)" and axes.get_ylim() == (0, 1.02)
+    assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["mean probability of the true class"] * 2

@@ -132,6 +132,11 @@ def test_the_bars_stand_around_their_ticks_and_have_the_heights_of_the_means():
         group = answers if gender is None else answers[answers["gender"] == gender]
         means = [group[group["condition"] == condition]["right"].mean() for condition in RATES]
         assert [bar.get_height() for bar in own] == pytest.approx([100 * mean for mean in means])
+    table = gender_hypothesis.estimates(answers, 0).set_index(["condition", "gender"])
+    wanted = [table.loc[condition, gender] for condition in RATES for gender in ("female", "male", "both")]
+    lines = [line for collection in axes.collections for line in collection.get_segments()]  # of the intervals
+    ends = [tuple(line[:, 1]) for line in lines]
+    assert ends == [pytest.approx((row["low"], row["high"])) for row in wanted]
 
 
 def test_the_legend_names_every_condition_where_no_woman_is_tested():
@@ -171,3 +176,16 @@ def test_pictures_and_table_are_of_the_scaled_spectrograms_and_the_true_gender(s
         "silence": ["original", "scaled", "control"],
         "repeat": ["scaled", "control"],
     }
+
+
+def test_findings_come_in_the_order_of_the_conditions():
+    """What is scaled is read after what it is compared with; other ways to fill the top come last."""
+    frame = pd.concat([made_up(), made_up(edge="repeat")[lambda rows: rows["condition"] != "original"]])
+    sentences = gender_hypothesis.findings(gender_hypothesis.estimates(frame, 0))
+    assert [text.partition(":")[0] for text in sentences] == [
+        "Frequency axis original",
+        "Frequency axis scaled",
+        "Frequency axis control",
+        "Frequency axis scaled, its empty top filled by repeat",
+        "Frequency axis control, its empty top filled by repeat",
+    ]

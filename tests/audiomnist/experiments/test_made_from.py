@@ -12,6 +12,7 @@ from audiomnist.study import outcome
 from audiomnist.study.catalogue import catalogue
 from audiomnist.study.outcome import fingerprint
 from audiomnist.study.setting import Setting
+from tests.small_study import narrow
 
 RUN = "AlexNet_gender_0"
 
@@ -121,6 +122,7 @@ def test_a_study_that_lies_elsewhere_is_made_from_the_same(setting, tmp_path):
     for name in ("run.json", *(f"{role}.prototxt" for role in ("train", "test", "deploy", "solver"))):
         (there / "runs" / RUN / name).unlink()
     open_run(run, preprocessed, there / "runs" / RUN, "made up", Training(max_iter=20))
+    narrow(there / "runs" / RUN)
     shutil.copytree(tmp_path / "runs" / RUN / "snapshots", there / "runs" / RUN / "snapshots", dirs_exist_ok=True)
     assert str(there) in json.loads((there / "runs" / RUN / "run.json").read_text())["folder"]
     assert {name: fingerprint(one, moved) for name, one in EXPERIMENTS.items()} == before

@@ -1,5 +1,6 @@
 """Table 1: accuracies by speaker, beside the paper's, on made-up answers and on a study in miniature."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -136,6 +137,7 @@ def test_answers_are_those_of_a_plain_loop_and_the_log_is_held_against_them(smal
         assert own["predicted"].tolist() == said
         assert own["label"].tolist() == recordings.labels[:, run.label_column].tolist()
         assert own["right"].tolist() == (own["label"] == own["predicted"]).tolist()
+        assert set(own["weights_sha256"]) == {hashlib.sha256(run.weights.read_bytes()).hexdigest()}
         logged = 100 * ACCURACY[run.run.network]
         told = f"{run.run}: its log says {logged:.2f} %, its weights answer {100 * own['right'].mean():.2f} % of 6"
         assert any(text.startswith(told) for text in outcome.findings) == (logged != 100 * own["right"].mean())

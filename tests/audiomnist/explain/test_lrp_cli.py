@@ -1,7 +1,8 @@
 """The command line end to end: files, lists, composites, pictures, reports in a browser, and one-sentence errors."""
 
+import base64
 import csv
-import html
+import io
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ import h5py
 import numpy as np
 import pytest
 import random_networks
+from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from audiomnist.explain import audible as sounds
 from audiomnist.explain import cli
@@ -26,8 +29,9 @@ from audiomnist.explain.inputs import read_recording
 from caffe_proto import array_to_blobproto, write_message
 from lrp import COMPOSITES, METHODS, AlphaBeta, Composite, Epsilon, Flat, LRPError, Network, ZBox, read_composite
 from lrp.composites import DEFAULT
+from tests.chromium import look
+from tests.html_structure import faults
 from tests.lrp.test_lrp_network import SMALL, parse, small_input, small_weights
-from tests.needs import need
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -333,6 +337,16 @@ def test_only_what_is_missing_is_explained(long_list, tmp_path, capsys, monkeypa
     assert call(capsys, *arguments)[0] == 0 and counted == [LONG]  # a finished run leaves no parts
 
 
+def test_a_list_that_is_one_part_keeps_no_parts(long_list, tmp_path, capsys, monkeypatch):
+    """Nothing could be continued: it would only be written twice."""
+    begun, real = [], cli.Progress
+    monkeypatch.setattr(cli, "Progress", lambda *arguments: begun.append(arguments) or real(*arguments))
+    for at_once, parts in ((LONG, 0), (LONG - 1, 1)):
+        monkeypatch.setattr(cli, "AT_ONCE", at_once)
+        assert call(capsys, *long_list, "--save", tmp_path / "relevance.hdf5")[0] == 0
+        assert len(begun) == parts
+
+
 def test_a_partial_folder_of_somebody_else_is_left_alone(long_list, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli, "AT_ONCE", 2)
     counted = count_explained(monkeypatch)
@@ -519,7 +533,7 @@ def test_composite_files(tmp_path):
         ('default = {rule = "AlphaBeta", alpha = 3}', "alpha - beta = 1"),
         ("defaults = 3", "expected the keys name, default, .*, got 'defaults'"),
         ("types = 3", "types: expected a table, got 3"),
-        ("default = ", "expected valid TOML or JSON, got "),
+        ("default = ", "expected a composite as TOML or JSON, got "),
     ],
 )
 def test_wrong_composite_files(tmp_path, text, message):
@@ -555,8 +569,8 @@ def bad_files(folder):
     return {
         "nan.hdf5": "expected finite numbers, got",
         "shape.hdf5": "expected data of shape (N, 2, 12, 13)",
-        "empty.hdf5": "expected a dataset data, got none",
-        "text.hdf5": "expected numbers",
+        "empty.hdf5": "expected a preprocessed recording, got no dataset data (but nothing)",
+        "text.hdf5": "got data of type object",
         "broken.hdf5": "got no readable HDF5 file",
         "missing.hdf5": "no such file",
         "notes.txt": "extensions .hdf5, .h5, .wav, got .txt",
@@ -729,48 +743,66 @@ def test_colour_limit_and_zoom():
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
-DRIVER = """
-<script>
-(async () => {
-  const look = () => canvas.toDataURL(), wait = ms => new Promise(done => setTimeout(done, ms));
-  const result = {ready: document.body.dataset.ready, first: look().length, prediction: $("target").value};
-  const before = look();
-  const change = (id, value) => { $(id).value = value; $(id).dispatchEvent(new Event("change")); };
-  change("target", (Number(result.prediction) + 1) % 10); result.classSwitches = look() !== before;
-  change("target", result.prediction); result.classReturns = look() === before;
-  change("composite", "gradient"); result.compositeSwitches = look() !== before;
-  change("composite", "epsilon_plus");
-  change("recording", "1"); result.recordingSwitches = look() !== before; change("recording", "0");
-  result.facts = $("facts").textContent;
-  result.rules = $("rules").textContent;
-  for (const button of ["play", "relevant"]) {
-    $(button).click();
-    const place = sound;
-    // sound runs in real time, the page's clocks do not: spend real time
-    for (let i = 0; i < 200 && place.currentTime === 0; i++) { for (let k = 0; k < 1e7; k++); await wait(1); }
-    result[button] = {disabled: $(button).disabled, duration: place.duration, moved: place.currentTime > 0};
-    await new Promise(requestAnimationFrame);
-    result[button].cursor = look() !== before;
-    $("stop").click();
-    result[button].stopped = look() === before;
+# switching class, composite and recording; both sounds with their moving line; by keyboard; in every window
+LOOK = """
+  const picture = () => page.locator("canvas").evaluate(one => one.toDataURL());
+  const choose = (name, value) => page.locator(`[name=${name}]`).selectOption(value);
+  const said = {}, first = await picture();
+  said.mistakes = await mistakes(await page.content());
+  said.prediction = await page.locator("[name=target]").inputValue();
+  await page.keyboard.press("Tab"); await page.keyboard.press("Tab"); await page.keyboard.press("Tab");
+  await page.keyboard.press("ArrowDown");  // of the class, the third control
+  if (await page.locator("[name=target]").inputValue() === said.prediction) await page.keyboard.press("ArrowUp");
+  said.switches = [await picture() !== first];
+  await choose("target", said.prediction);
+  said.returns = await picture() === first;
+  await choose("composite", "gradient"); said.switches.push(await picture() !== first);
+  await choose("composite", "epsilon_plus"); await choose("recording", "1");
+  said.switches.push(await picture() !== first);
+  await choose("recording", "0");
+  said.facts = await page.locator(".facts").textContent();
+  said.label = await page.locator("canvas").getAttribute("aria-label");
+  said.rules = await page.locator(".rules").textContent();
+  said.sounds = [];
+  for (const sound of await page.locator("audio").all()) {
+    const line = page.locator(".cursor"), place = () => line.evaluate(one => parseFloat(one.style.left));
+    await sound.focus();
+    await page.keyboard.press("Space");
+    await line.waitFor();
+    const before = await place();
+    await page.waitForFunction(then => parseFloat(document.querySelector(".cursor").style.left) > then, before);
+    await line.waitFor({state: "hidden"});  // at the end of the sound
+    said.sounds.push(await sound.evaluate(one => [one.duration, one.ended]));
+    said.places = [];
+    for (const share of [0, 0.5, 1]) {
+      await sound.evaluate(async (one, share) => {
+        one.currentTime = 0.01 + 0.98 * share;
+        await new Promise(done => { one.addEventListener("seeked", done); });
+      }, share);
+      said.places.push(await place());
+    }
   }
-  const out = document.createElement("pre"); out.id = "result"; out.textContent = JSON.stringify(result);
-  document.body.append(out);
-})().catch(problem => {
-  const out = document.createElement("pre");
-  out.id = "result"; out.textContent = JSON.stringify({error: String(problem)});
-  document.body.append(out);
-});
-</script>
+  const session = await page.context().newCDPSession(page);
+  said.seen = {};
+  for (const type of ["none", "protanopia", "deuteranopia", "tritanopia"]) {
+    await session.send("Emulation.setEmulatedVisionDeficiency", {type});
+    said.seen[type] = (await page.locator(".picture").screenshot()).toString("base64");
+  }
+  await session.send("Emulation.setEmulatedVisionDeficiency", {type: "none"});
+  said.windows = [];
+  for (const width of [1280, 390]) for (const colorScheme of ["light", "dark"]) {
+    await page.setViewportSize({width, height: 800});
+    await page.emulateMedia({colorScheme});
+    const over = () => document.documentElement.scrollWidth - innerWidth;
+    said.windows.push([await barriers(), await page.evaluate(over)]);
+  }
+  return said;
 """
 
 
-def browser():
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
+@pytest.mark.slow
 def test_report_in_a_browser(audionet, tmp_path, capsys):
-    """The page in headless Chromium: switching recording, composite and class, playing with a moving cursor."""
+    """The page in Chromium, with a network of waveforms: everything that it offers, to everybody, in every window."""
     folder, network = audionet
     (tmp_path / "list.txt").write_text(f"{folder / '3_01_0.wav'}\n{folder / 'AudioNet_3_01_1.hdf5'}\n")
     code, out, err = call(
@@ -789,31 +821,17 @@ def test_report_in_a_browser(audionet, tmp_path, capsys):
     assert out.splitlines()[-1] == str(page) and os.listdir(tmp_path / "report") == ["index.html"]
     text = page.read_text(encoding="utf-8")
     assert "http:" not in text and "https:" not in text  # complete in itself
-    need("chromium", browser(), "NOT TESTED IN A BROWSER: no chromium found; install it (apt-get install chromium)")
-    driven = tmp_path / "driven.html"
-    driven.write_text(text.replace("</body>", DRIVER + "</body>"), encoding="utf-8")
-    done = subprocess.run(
-        [
-            browser(),
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--autoplay-policy=no-user-gesture-required",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=600000",
-            "--dump-dom",
-            driven.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert '<pre id="result">' in done.stdout, done.stderr[-2000:]
-    result = json.loads(html.unescape(done.stdout.split('<pre id="result">')[1].split("</pre>")[0]))
-    assert "error" not in result, result
-    assert result["ready"] == "yes" and result["first"] > 5000
-    assert all(result[key] for key in ("classSwitches", "classReturns", "compositeSwitches", "recordingSwitches"))
+    assert faults(text) == []
+    result = look(page.as_uri(), LOOK)
+    assert result["mistakes"] == [] and result["windows"] == [[[], 0]] * 4
+    assert result["switches"] == [True] * 3 and result["returns"]
     assert "3_01_0.wav" in result["facts"] and "sum(R)/score" in result["facts"] and "ZPlus" in result["rules"]
-    for button in ("play", "relevant"):
-        assert result[button]["duration"] == 1 and result[button]["moved"] and result[button]["cursor"], result
-        assert result[button]["stopped"] and not result[button]["disabled"]
+    assert result["facts"] in result["label"] and "over the waveform" in result["label"]
+    assert result["sounds"] == [[1, True]] * 2
+    first, middle, last = result["places"]  # of the picture's width, in percent: within the axes, evenly
+    assert middle - first == pytest.approx(last - middle, abs=0.01) and 5 < first < 15 and 85 < last < 95
+    for eyes, picture in result["seen"].items():  # the middles of the bar's two halves: for and against
+        colours = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
+        red, blue = (colours.getpixel((colours.width - 69, round(share * colours.height))) for share in (0.25, 0.7))
+        lab = rgb2lab(np.array([red, blue]) / 255)
+        assert deltaE_ciede2000(*lab) > 20, (eyes, red, blue)  # 1 can just be told apart

@@ -118,7 +118,10 @@ def test_what_is_played_is_the_formula_at_the_recordings_rate(small_study, tmp_p
         played.write(tmp_path / "a.wav")
         stored, rate = samples(tmp_path / "a.wav")
         assert rate == 8000 and cosine(stored, signal) > 0.999
-        encoded = re.fullmatch(r'<audio controls src="data:audio/wav;base64,(.*)"></audio>', played._repr_html_())[1]
+        encoded = re.fullmatch(
+            r'<audio controls aria-label="audible heatmap" src="data:audio/wav;base64,(.*)"></audio>',
+            played._repr_html_(),
+        )[1]
         assert np.array_equal(samples_of(base64.b64decode(encoded)), stored)
 
 

@@ -120,7 +120,7 @@ def make_dirty(folder):
     for name, (blob, _) in wrong.items():
         (source / name).write_bytes(blob)
     (source / "02/6_02_0.wav").symlink_to("/nowhere")
-    messages = {name: message for name, (_, message) in wrong.items()} | {"02/6_02_0.wav": "No such file"}
+    messages = {name: message for name, (_, message) in wrong.items()} | {"02/6_02_0.wav": "no such file"}
     # converted, because their meaning is plain
     eight = (speech(4) // 256 + 128).astype("u1")
     (source / "03/3_03_0.wav").write_bytes(wav_file(eight.tobytes(), bits=8))
@@ -182,7 +182,7 @@ def test_every_defect_is_listed_at_once_and_nothing_valid_is_lost(tmp_path, caps
     assert not lists(tmp_path / "out") and len(contents(tmp_path / "out")) == 2 * len(valid)
 
 
-@pytest.mark.parametrize("content, message", [("{", "invalid JSON"), (None, "No such file")])
+@pytest.mark.parametrize("content, message", [("{", "invalid JSON"), (None, "no such file")])
 def test_metadata_that_is_no_json(tmp_path, capsys, content, message):
     source = make_corpus(tmp_path / "in")
     (source / "audioMNIST_meta.txt").unlink()

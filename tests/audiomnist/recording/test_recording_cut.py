@@ -235,6 +235,41 @@ def test_review_by_mouse_and_keys(monkeypatch):
     assert marks[1:5] == before[1:5] and marks[8:] == before[8:]
 
 
+def test_review_shows_the_whole_take_its_digits_and_every_doubt(monkeypatch):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from audiomnist.recording.review import review_take
+
+    take = make_take(2)
+    before = cut_marks(find_utterances(take.samples, RATE, take.digits, take.onsets), len(take.samples) / RATE)
+    doubts = [()] * 10
+    doubts[3], doubts[6] = ("too quiet", "cut off"), ("two sounds",)
+    before[8] = None
+    shown = {}
+
+    def look(block):
+        (axes,) = plt.gcf().axes
+        shown["x"], shown["y"] = axes.get_xlim(), axes.get_ylim()
+        shown["texts"] = [(text.get_text(), round(text.get_position()[0], 3)) for text in axes.texts]
+        shown["title"] = axes.get_title()
+        plt.close(plt.gcf())
+
+    monkeypatch.setattr(plt, "show", look)
+    series = [(d, 0) for d in take.digits]
+    outcome, _ = review_take("zoe, take 2", take.samples, RATE, series, take.onsets, before, doubts, lambda _: None)
+    assert outcome == "quit" and shown["title"].startswith("zoe, take 2\n")
+    peak = np.abs(take.samples.astype(float)).max()
+    assert shown["x"] == pytest.approx((0, len(take.samples) / RATE))
+    assert shown["y"][0] < -1.3 * peak and shown["y"][1] > 1.12 * peak  # doubts and digits lie within
+    middles = [onset + 0.5 if mark is None else sum(mark) / 2 for onset, mark in zip(take.onsets, before, strict=True)]
+    words = [(str(digit), middle) for digit, middle in zip(take.digits, middles, strict=True)]
+    words += [("too quiet\ncut off", middles[3]), ("two sounds", middles[6])]
+    assert sorted(shown["texts"]) == sorted((text, round(place, 3)) for text, place in words)
+
+
 # ---- the command
 
 

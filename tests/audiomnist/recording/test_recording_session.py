@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from audiomnist.recording import cut, record, session
 from audiomnist.recording.picture import Bar, Text, picture
-from audiomnist.recording.plan import missing_prompts, next_series, shuffled_prompts
+from audiomnist.recording.plan import example_series, missing_prompts, next_series, shuffled_prompts
 from audiomnist.recording.prompter import LEAD, TAIL, Prompter, Timing, View, loudness
 from audiomnist.recording.questions import AnswerError, check_answers, taken_aliases
 from audiomnist.recording.session import Session, SessionError, find_session
@@ -210,6 +210,24 @@ def test_sessions_are_found_by_name_and_alias_and_locked(tmp_path):
     Session.load(a.folder).acquire()
     with pytest.raises(SessionError, match="expected at least the 1 repetitions planned, got 0"):
         a.extend(0)
+
+
+def test_the_example_series_has_each_digit_once_in_an_order_of_its_own():
+    orders = [example_series(seed) for seed in range(20)]
+    assert all(sorted(order) == [(digit, 0) for digit in range(10)] for order in orders)
+    assert len(set(orders)) == 20 and orders[3] == example_series(3)
+
+
+def test_a_session_that_goes_on_may_get_more_repetitions(tmp_path):
+    parser = record.parser()
+    begun = record.open_session(parser.parse_args(["--recordings", str(tmp_path), "--repetitions", "1"]))
+    assert len(begun.missing) == 10
+    begun.release()
+    again = record.open_session(parser.parse_args(["--recordings", str(tmp_path), "--continue", "--repetitions", "3"]))
+    assert again.folder == begun.folder and len(again.missing) == 30
+    again.release()
+    same = record.open_session(parser.parse_args(["--recordings", str(tmp_path), "--continue"]))
+    assert len(same.missing) == 30
 
 
 def test_a_lock_that_is_a_link_leaves_its_target_as_it_is(tmp_path):
@@ -473,6 +491,46 @@ def test_pictures_fit_and_show_the_active_digit():
     assert all(0 < part.y < 1 and (isinstance(part, Bar) or 0 < part.x < 1) for part in parts)
     shown = " ".join(t.text for t in picture(View("consent", "a", "long " * 100, "Y")))
     assert shown.split() == ["a", *["long"] * 100, "Y"]
+
+
+@pytest.mark.parametrize("stage, digits", [("consent", ()), ("level", ()), ("series", (3, 1)), ("trouble", ())])
+def test_parts_of_a_picture_lie_apart_and_the_heading_comes_first(stage, digits):
+    """By the height that their text takes; with digits they are what one looks at, above them only the progress."""
+    words = {"text": "a text\nof two lines", "keys": "keys", "progress_text": "1 of 4", "notice": "wrong"}
+    parts = picture(View(stage, "Heading", digits=digits, progress=0.5, **words))
+    assert {"Heading", *words.values()} <= {part.text for part in parts if isinstance(part, Text)}
+    rows = []
+    for part in parts:
+        height = part.height if isinstance(part, Bar) else part.size * (1 + part.text.count("\n"))
+        digit = isinstance(part, Text) and part.y == 0.5
+        rows.append((part.y - height / 2, part.y + height / 2, "digits" if digit else part))
+    rows = sorted({(low, high) if name != "digits" else (0.46, 0.54) for low, high, name in rows})
+    assert all(upper[1] <= lower[0] for upper, lower in zip(rows, rows[1:], strict=False))
+    heading = next(part for part in parts if isinstance(part, Text) and part.text == "Heading")
+    above = [part for part in parts if part.y < heading.y]
+    assert above == ([] if not digits else [p for p in parts if p in (parts[1], parts[2])])
+
+
+@pytest.mark.parametrize(
+    "view, waits",
+    [
+        (View("consent", "a"), True),
+        (View("paused", "a"), True),
+        (View("trouble", "a"), True),
+        (View("question", "a", entry="x"), True),
+        (View("end", "a"), True),
+        (View("pause", pause=0.5), False),
+        (View("series", digits=(1, 2)), False),
+        (View("test", "a"), True),
+        (View("test", "a", progress=0.0), True),
+        (View("test", "a", progress=0.5), False),
+    ],
+)
+def test_which_views_wait_for_a_key(view, waits):
+    """Where the input has ended, these are where a session in a terminal ends."""
+    painter = Painter(io.StringIO())
+    painter.draw(view)
+    assert bool(painter.waits) is waits
 
 
 @pytest.mark.parametrize(

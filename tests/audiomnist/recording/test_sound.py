@@ -171,3 +171,13 @@ def test_without_a_microphone_time_passes_in_silence():
     assert dry.seconds() == 0.5
     take = dry.end()
     assert len(take.samples) == round(0.75 * RATE) and not take.samples.any()
+
+
+def test_a_microphone_that_is_opened_again_lets_go_of_the_sound_system_first(card, clock):
+    microphone = sound.Microphone("rode")
+    first, order = card.stream, []
+    card._terminate = lambda: order.append(("ended", first.active))
+    card._initialize = lambda: order.append(("begun", card.stream is first))
+    microphone.reopen()
+    assert order == [("ended", False), ("begun", True)]
+    assert card.stream is not first and card.stream.active and card.stream.device == 2

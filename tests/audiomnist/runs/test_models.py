@@ -358,7 +358,7 @@ def test_command_line(preprocessed, tmp_path, capsys):
     assert main(["AudioNet", "colour", *arguments[2:]]) == 2
     preprocessed.joinpath("AudioNet_gender_0_test.txt").write_text("\n")
     assert main(arguments) == 1
-    assert "expected at least one recording, got none" in capsys.readouterr().err
+    assert "expected a list of recordings with at least one, got none" in capsys.readouterr().err
 
 
 @pytest.mark.bvlc

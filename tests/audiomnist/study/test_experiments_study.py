@@ -233,7 +233,8 @@ def test_the_page_holds_everything_and_needs_no_other_file(results):
 def outcome(folder, name, conclusions):
     (folder / name).mkdir(parents=True)
     record = {
-        "title": name, "made_from": {"code": "c" * 64, "seed": 0, "version": "1"}, "tables": [], "figures": {},
+        "title": name, "files": [], "made_from": {"code": "c" * 64, "seed": 0, "version": "1"},
+        "tables": [], "figures": {},
         "sounds": {}, "arrays": [], "findings": [], "unverified": [], "conclusions": [c.record() for c in conclusions],
     }  # fmt: skip
     (folder / name / "outcome.json").write_text(json.dumps(record))

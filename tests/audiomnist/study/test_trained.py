@@ -47,7 +47,7 @@ def test_other_lists_than_the_run_was_made_from_are_refused(setting, tmp_path, p
     )
     assert len(trained_runs(own, "AlexNet")) == 2
     lists[part].unlink()
-    with pytest.raises(ExperimentError, match=f"^{re.escape(str(own.preprocessed))}: expected the lists of AudioNet_"):
+    with pytest.raises(ExperimentError, match=f"^{re.escape(str(lists[part]))}: expected a list of recordings, got no"):
         trained_runs(own)
 
 
