@@ -42,6 +42,8 @@ PURPOSES = {
     },
 }
 COMMANDS = {name: command for commands in PURPOSES.values() for name, command in commands.items()}
+# metavars of what is a file or a folder
+FILES = ("FILE", "DIR", "CORPUS", "SOURCE", "DESTINATION", "RUNS", "SESSION", ("DEPLOY", "WEIGHTS"))
 EXAMPLES = ("audiomnist validate demo/data", "audiomnist study --demo --cpu", "audiomnist table1 --help")
 
 
@@ -80,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         what = COMMANDS[name][1] if name in COMMANDS else one.description
         commands.add_parser(name, help=what, parents=[one], add_help=False)
         for action in one._actions:
-            if action.metavar in ("FILE", "DIR", "CORPUS", "SOURCE", "DESTINATION", "RUNS", "SESSION"):
+            if action.metavar in FILES:
                 action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}
     return whole
 

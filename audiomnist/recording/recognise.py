@@ -203,18 +203,21 @@ def parser() -> argparse.ArgumentParser:
         "python recording_scripts/recognise.py --page --network notebooks/one_recording/deploy.prototxt "
         "notebooks/one_recording/small.caffemodel",
     )
-    add = p.add_argument
+    add = p.add_argument_group("the networks").add_argument
     add("--runs", type=Path, default=HOME / "runs", metavar="DIR", help="trained runs (default: runs/)")
     add("--task", default="digit", metavar="TASK", help="of the runs (default: %(default)s)")
     add("--split", type=number, default=0, metavar="SPLIT", help="of the runs (default: %(default)s)")
     add("--network", type=Path, nargs=2, metavar=("DEPLOY", "WEIGHTS"), help="a network, instead of the runs")
     add("--splits", type=Path, default=OFFICIAL_SPLITS, metavar="FILE",
         help="splits that name the classes (default: AudioMNIST's)")  # fmt: skip
-    source = p.add_mutually_exclusive_group()
+    group = p.add_argument_group("what is heard")
+    source = group.add_mutually_exclusive_group()
     source.add_argument("--wav", type=Path, nargs="+", metavar="FILE", help="recordings, instead of the microphone")
     source.add_argument("--page", action="store_true", help="listen and show in the browser; nothing is written")
+    add = group.add_argument
     add("--port", type=whole_number(0, 65535), default=0, metavar="N", help="of --page (default: a free one)")
     add("--device", metavar="NAME", help='the microphone, by index or pattern such as "RODE*" (default: the system\'s)')
+    add = p.add_argument_group("what is shown").add_argument
     add("--composite", choices=COMPOSITES, default=DEFAULT, metavar="NAME",
         help=f"of {', '.join(COMPOSITES)} (default: %(default)s)")  # fmt: skip
     add("--output", type=Path, default=HOME / "recognised", metavar="DIR",

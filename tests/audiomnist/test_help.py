@@ -158,8 +158,10 @@ def test_what_completes_commands_knows_all_of_them_and_their_files():
         assert [action.option_strings for action in one._actions] == own
         arguments_ = [action for action in one._actions if not action.option_strings]
         assert not any(isinstance(action.choices, dict) for action in arguments_)  # shtab: a dict is sub-commands
-    files = {action.dest for action in action.choices["explain"]._actions if hasattr(action, "complete")}
+    files = {one.dest for one in action.choices["explain"]._actions if hasattr(one, "complete")}
     assert files == {"model", "weights", "input", "list", "save", "output", "audible", "report"}
+    files = {one.dest for one in action.choices["recognise"]._actions if hasattr(one, "complete")}
+    assert files == {"runs", "network", "splits", "wav", "output"}
 
 
 def test_train_tests_options_for_completion_are_those_of_its_usage():
