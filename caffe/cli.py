@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ USAGE = "command line brew\nusage: caffe <command> <args>\n\ncommands:\n" + "\n"
     f"  {name:15} {what}" for name, (what, _) in COMMANDS.items()
 )
 EFFECTS = ("snapshot", "stop", "none")
+LEAVE = ("allow", "refuse")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ FLAGS = (
     Flag("iterations", 50, "number of iterations", ("test", "time"), "N"),
     Flag("sigint_effect", "stop", "on SIGINT: snapshot, stop or none", ("train",), "ACTION", EFFECTS),
     Flag("sighup_effect", "snapshot", "on SIGHUP: snapshot, stop or none", ("train",), "ACTION", EFFECTS),
-)
+    Flag("python_layers", "", "allow or refuse layers that run Python modules, the code of whoever wrote the prototxt "
+         "(default: as CAFFE_PYTHON_LAYERS says, else refuse)", ("train", "test", "time"), "LEAVE", LEAVE),
+)  # fmt: skip
 
 
 def action(
@@ -156,6 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in sorted(ACTIONS):
                 glog.error(f"\t{name}")
             raise CaffeError(f"Unknown action: {flags.command[0]}")
+        if flags.python_layers:  # by way of the environment, which the processes of several GPUs read as well
+            os.environ["CAFFE_PYTHON_LAYERS"] = str(int(flags.python_layers == "allow"))
         context = Context(settings=read_environment())
         keep_memory()
         return command(flags, context)

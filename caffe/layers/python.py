@@ -37,8 +37,8 @@ class Python(Layer):
         if param.module not in sys.modules and not context.settings.python_layers:
             raise CaffeError(
                 where,
-                "leave to run the code that the prototxt names, from whoever wrote it (caffe.allow_python_layers(), or "
-                "CAFFE_PYTHON_LAYERS=1)",
+                "leave to run the code that the prototxt names, from whoever wrote it (-python_layers=allow, or "
+                "caffe.allow_python_layers())",
                 f"module '{param.module}', which nothing has imported",
             )
         try:

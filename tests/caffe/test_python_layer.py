@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import caffe
-from caffe import context
+from caffe import cli, context
 from caffe.context import Settings
 
 LAYERS = '''
@@ -104,7 +104,9 @@ def test_a_prototxt_runs_no_code_unless_it_is_allowed_to(module, tmp_path, monke
     """Whoever made the prototxt may have written the module beside it."""
     (tmp_path / f"{module}.py").write_text(f"open('ran', 'w').close()\n{LAYERS}")
     monkeypatch.setattr(context, "_settings", Settings.from_environment({}))
-    with pytest.raises(caffe.CaffeError, match=r"layer 'p' \(Python\): expected leave to run the code .*CAFFE_PYTHON"):
+    with pytest.raises(
+        caffe.CaffeError, match=r"layer 'p' \(Python\): expected leave to run the code .*-python_layers=allow"
+    ):
         make_net(ONE.format(module=module))
     assert not (tmp_path / "ran").exists() and module not in sys.modules
     assert Settings.from_environment({"CAFFE_PYTHON_LAYERS": "1"}).python_layers
@@ -221,3 +223,23 @@ def test_errors_of_the_user_keep_their_type(module):
     )
     with pytest.raises(ZeroDivisionError, match="on purpose"):
         net.forward()
+
+
+@pytest.mark.parametrize(
+    "variable, flags, ran",
+    [
+        ("", [], False),
+        ("", ["-python_layers=allow"], True),
+        ("", ["-python_layers=refuse"], False),
+        ("1", [], True),
+        ("1", ["-python_layers=refuse"], False),
+    ],
+)
+def test_a_command_takes_leave_from_its_flag_and_else_from_the_environment(
+    module, tmp_path, monkeypatch, variable, flags, ran
+):
+    (tmp_path / f"{module}.py").write_text(f"open('ran', 'w').close()\n{LAYERS}")
+    (tmp_path / "net.prototxt").write_text(ONE.format(module=module))
+    monkeypatch.setenv("CAFFE_PYTHON_LAYERS", variable)
+    status = cli.main(["time", "-model=net.prototxt", "-iterations=1", *flags])
+    assert (tmp_path / "ran").exists() is ran and (status == cli.FATAL_STATUS) is not ran
