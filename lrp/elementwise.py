@@ -5,14 +5,14 @@ One output has one input, so the whole relevance passes (the "pass" rule); only 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from caffe_proto import caffe_pb2
 from lrp.errors import LRPError
-from lrp.layer import Above, Arrays, Blobs, Layer, caffe_type, expect_shape
+from lrp.layer import Above, Arrays, Blobs, Layer, Shape, caffe_type, expect_shape
 
 # What the way back through a ReLU does to a gradient: the gradient itself, a ReLU of its own, or both.
 RELU_WAYS = ("gradient", "deconvolution", "guided")
@@ -70,19 +70,47 @@ class Identity(Elementwise):
         super().__init__(lambda x: x, lambda x, y: np.ones((), x.dtype))
 
 
+def expect_at(values: np.ndarray, axis: int, shape: Shape, where: str) -> None:
+    """LRPError unless `values`, which lie from `axis` on, fit an input of that shape."""
+    if values.ndim and tuple(shape[axis : axis + values.ndim]) != values.shape:
+        raise LRPError(where, f"an input of shape {values.shape} from axis {axis} on", tuple(shape))
+
+
+def spread(values: np.ndarray, x: np.ndarray, axis: int = 1) -> np.ndarray:
+    """`values`, which lie from `axis` on, in x's dtype and so that they broadcast over it."""
+    values = values.astype(x.dtype)
+    return values.reshape(values.shape + (1,) * (x.ndim - axis - values.ndim)) if values.ndim else values
+
+
 class Affine(Elementwise):
     """y = scale * x + shift with scale and shift of shape (), (C,) or any block of axes from `axis` on."""
 
     def __init__(self, scale: ArrayLike, shift: ArrayLike, axis: int = 1) -> None:
         self.scale, self.shift, self.axis = np.asarray(scale), np.asarray(shift), axis
-        super().__init__(self._value, lambda x, y: self._fit(self.scale, x))
+        super().__init__(self._value, lambda x, y: spread(self.scale, x, axis))
 
-    def _fit(self, values: np.ndarray, x: np.ndarray) -> np.ndarray:
-        values = values.astype(x.dtype)
-        return values.reshape(values.shape + (1,) * (x.ndim - self.axis - values.ndim)) if values.ndim else values
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        for values in (self.scale, self.shift):
+            expect_at(values, self.axis, shapes[0], self.where)
+        return super().output_shapes(shapes)
 
     def _value(self, x: np.ndarray) -> np.ndarray:
-        return x * self._fit(self.scale, x) + self._fit(self.shift, x)
+        return x * spread(self.scale, x, self.axis) + spread(self.shift, x, self.axis)
+
+
+class PReLU(Elementwise):
+    """y = max(x, 0) + slope * min(x, 0) with a slope of shape () or (C,)."""
+
+    def __init__(self, slope: np.ndarray) -> None:
+        self.slope = slope
+        super().__init__(
+            lambda x: np.maximum(x, 0) + spread(slope, x) * np.minimum(x, 0),
+            lambda x, y: np.where(x > 0, np.ones((), x.dtype), spread(slope, x)),
+        )
+
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        expect_at(self.slope, 1, shapes[0], self.where)
+        return super().output_shapes(shapes)
 
 
 class LRN(Elementwise):
@@ -97,14 +125,14 @@ class LRN(Elementwise):
 
     def _window_sum(self, a: np.ndarray) -> np.ndarray:
         """Sum over the window of `size` channels, or of size x size values, zeros outside."""
-        half = self.size // 2
         for axis in (2, 3) if self.within else (1,):
+            n = a.shape[axis]
+            half = min(self.size // 2, n)  # beyond there are zeros alone, however many the file asks for
             width = [(0, 0)] * 4
             width[axis] = (half + 1, half)
             total = np.cumsum(np.pad(a, width), axis=axis, dtype=np.float64)
-            n = a.shape[axis]
             low = np.take(total, range(0, n), axis=axis)
-            a = (np.take(total, range(self.size, self.size + n), axis=axis) - low).astype(a.dtype)
+            a = (np.take(total, range(2 * half + 1, 2 * half + 1 + n), axis=axis) - low).astype(a.dtype)
         return a
 
     def _scale(self, x: np.ndarray) -> np.ndarray:
@@ -137,13 +165,7 @@ def read_prelu(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Lay
     count = blobs[0].size if blobs else 0
     slope = expect_shape(blobs, 0, () if shared else (count,), where, "slope")
 
-    def fit(x: np.ndarray) -> np.ndarray:
-        return slope.astype(x.dtype).reshape(slope.shape + (1,) * (x.ndim - 2)) if slope.ndim else slope.astype(x.dtype)
-
-    return Elementwise(
-        lambda x: np.maximum(x, 0) + fit(x) * np.minimum(x, 0),
-        lambda x, y: np.where(x > 0, np.ones((), x.dtype), fit(x)),
-    )
+    return PReLU(slope)
 
 
 @caffe_type("ELU")

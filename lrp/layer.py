@@ -38,6 +38,13 @@ def caffe_type(*names: str) -> Callable[[Reader], Reader]:
     return register
 
 
+def canonical_axis(axis: int, shape: Shape, where: str) -> int:
+    """`axis` counted from 0; LRPError where the shape has none of that number."""
+    if not -len(shape) <= axis < len(shape):
+        raise LRPError(where, f"an axis of an input of shape {tuple(shape)}", axis)
+    return axis % len(shape)
+
+
 def read_layer(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> Layer:
     """The `Layer` of a Caffe LayerParameter.
 
@@ -66,6 +73,12 @@ class Layer:
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         """Shapes of the tops for bottoms of the given shapes."""
         return list(shapes)
+
+    def equal_shapes(self, shapes: Sequence[Shape]) -> Shape:
+        """The shape that all bottoms have; LRPError where they differ."""
+        if any(tuple(shape) != tuple(shapes[0]) for shape in shapes):
+            raise LRPError(self.where, "inputs of equal shapes", ", ".join(map(str, shapes)))
+        return shapes[0]
 
     def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
         """The tops, for a list of bottoms."""

@@ -18,7 +18,7 @@ from caffe_proto import CaffeFileError, caffe_pb2
 from caffe_proto.windows import WindowParameter
 from caffe_proto.windows import window as read_window
 from lrp.errors import LRPError
-from lrp.layer import Arrays, Blobs, Linear, Shape, caffe_type, expect_shape
+from lrp.layer import Arrays, Blobs, Linear, Shape, caffe_type, canonical_axis, expect_shape
 from lrp.rules import Selector
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ class InnerProduct(Linear):
         return self.bias.astype(dtype, copy=False)
 
     def output_shape(self, shape: Shape) -> Shape:
-        axis = self.axis % len(shape)
+        axis = canonical_axis(self.axis, shape, self.where)
         values = int(np.prod(shape[axis:]))
         if axis < 1 or values != self.weights.shape[1]:
             expected = f"an input of {self.weights.shape[1]} values from axis {self.axis} on"
@@ -320,9 +320,7 @@ class Sum(Linear):
         return [joined[:, index] for index in range(len(self.weights))]
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        if any(tuple(shape) != tuple(shapes[0]) for shape in shapes):
-            raise LRPError(self.where, "inputs of equal shapes", ", ".join(map(str, shapes)))
-        return [shapes[0]]
+        return [self.equal_shapes(shapes)]
 
     def output_shape(self, shape: Shape) -> Shape:
         return (shape[0], *shape[2:])
@@ -348,11 +346,14 @@ def read_convolution(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) 
     window = Window(
         kernel, *(pair(p, name, least, where) for name, least in (("stride", 1), ("pad", 0), ("dilation", 1)))
     )
-    if min(kernel) < 1 or min(window.stride) < 1 or not blobs or blobs[0].ndim != 4:
+    if min(kernel) < 1 or min(window.stride) < 1 or min(window.dilation) < 1 or not blobs or blobs[0].ndim != 4:
         found = f"weights of shape {blobs[0].shape}" if blobs else "no weights"
         expected = "two-dimensional windows and their (O, C/group, height, width) weights"
-        raise LRPError(where, expected, f"kernel {kernel}, stride {window.stride} and {found}")
+        got = f"kernel {kernel}, stride {window.stride}, dilation {window.dilation} and {found}"
+        raise LRPError(where, expected, got)
     outputs, groups = p.num_output, p.group
+    if groups < 1:
+        raise LRPError(where, "a group of at least 1", groups)
     first, second = blobs[0].shape[:2]
     shape = (outputs, second, *kernel) if param.type == "Convolution" else (first, outputs // groups, *kernel)
     weights = expect_shape(blobs, 0, shape, where, "weight")

@@ -144,6 +144,8 @@ def read_pooling(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> M
     stride, pad = pair(p, "stride", 1, where), pair(p, "pad", 0, where)
     if kernel is not None and (min(kernel) < 1 or any(a >= b for a, b in zip(pad, kernel, strict=True))):
         raise LRPError(where, "a kernel larger than the pad", f"kernel {kernel} and pad {pad}")
+    if min(stride) < 1:
+        raise LRPError(where, "a stride of at least 1", stride)
     geometry = Geometry(kernel, stride, pad, round_up=p.round_mode == p.CEIL)
     if p.pool == p.MAX:
         return MaxPooling(geometry)

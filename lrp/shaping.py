@@ -12,7 +12,7 @@ import numpy as np
 
 from caffe_proto import caffe_pb2
 from lrp.errors import LRPError
-from lrp.layer import Above, Arrays, Blobs, Layer, Shape, caffe_type
+from lrp.layer import Above, Arrays, Blobs, Layer, Shape, caffe_type, canonical_axis
 from lrp.linear import Sum
 
 
@@ -63,7 +63,7 @@ class Concat(Layer):
         self.axis = axis
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        axis = self.axis % len(shapes[0])
+        axis = canonical_axis(self.axis, shapes[0], self.where)
         others = {tuple(shape[:axis]) + tuple(shape[axis + 1 :]) for shape in shapes}
         if len(others) > 1:
             expected = f"inputs of shapes that are equal but for axis {self.axis}"
@@ -87,7 +87,7 @@ class Slice(Layer):
         self.axis, self.points, self.tops = axis, points, tops
 
     def _points(self, shape: Shape) -> Sequence[int]:
-        size = shape[self.axis % len(shape)]
+        size = shape[canonical_axis(self.axis, shape, self.where)]
         points = self.points or [size * k // self.tops for k in range(1, self.tops)]
         if (not self.points and size % self.tops) or [0, *points, size] != sorted({0, *points, size}):
             expected = f"slice points that rise from 0 to size {size} for {self.tops} tops"
@@ -95,7 +95,7 @@ class Slice(Layer):
         return points
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        shape, axis = shapes[0], self.axis % len(shapes[0])
+        shape, axis = shapes[0], canonical_axis(self.axis, shapes[0], self.where)
         points = [0, *self._points(shape), shape[axis]]
         return [(*shape[:axis], b - a, *shape[axis + 1 :]) for a, b in zip(points[:-1], points[1:], strict=True)]
 
@@ -116,7 +116,7 @@ class Maximum(Layer):
         return [np.maximum.reduce(inputs)]
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        return [shapes[0]]
+        return [self.equal_shapes(shapes)]
 
     def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         winners = [x == outputs[0] for x in inputs]
@@ -133,7 +133,7 @@ class Product(Layer):
         return [np.multiply.reduce(inputs)]
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
-        return [shapes[0]]
+        return [self.equal_shapes(shapes)]
 
     def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
         return [relevances[0] / np.asarray(len(inputs), relevances[0].dtype)] * len(inputs)
@@ -156,7 +156,9 @@ def read_flatten(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> R
     p = param.flatten_param
 
     def target(shape: Shape) -> Shape:
-        first, last = p.axis % len(shape), p.end_axis % len(shape)
+        first, last = (canonical_axis(axis, shape, where) for axis in (p.axis, p.end_axis))
+        if last < first:
+            raise LRPError(where, "an end_axis not before the axis", f"axes {p.axis} and {p.end_axis}")
         return (*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
 
     return Reshaping(target)
@@ -171,6 +173,10 @@ def read_reshape(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> R
     def target(shape: Shape) -> Shape:
         first = p.axis if p.axis >= 0 else len(shape) + p.axis + 1
         last = len(shape) if p.num_axes == -1 else first + p.num_axes
+        if not 0 <= first <= last <= len(shape):
+            raise LRPError(where, f"axes of an input of shape {tuple(shape)}", f"axis {p.axis}, num_axes {p.num_axes}")
+        if any(dim < -1 or dim == 0 and first + k >= len(shape) for k, dim in enumerate(dims)) or dims.count(-1) > 1:
+            raise LRPError(where, f"a shape for an input of shape {tuple(shape)}", dims)
         middle = [shape[first + i] if dim == 0 else dim for i, dim in enumerate(dims)]
         if -1 in middle:
             known = math.prod(d for d in middle if d != -1) * math.prod(shape[:first]) * math.prod(shape[last:])

@@ -77,6 +77,9 @@ class Structure:
         shapes = {self.input: tuple(shape)}
         for node in self.nodes:
             tops = node.layer.output_shapes([shapes[bottom] for bottom in node.bottoms])
+            if len(tops) != len(node.tops):
+                got = f"{len(node.tops)} for {len(node.bottoms)} bottoms"
+                raise LRPError(node.layer.where, f"{len(tops)} tops", got)
             shapes.update(zip(node.tops, map(tuple, tops), strict=True))
         return shapes
 

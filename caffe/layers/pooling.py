@@ -210,7 +210,7 @@ class SPP(Layer):
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.height = self.layer_param.spp_param.pyramid_height
-        self.check(0 < self.height <= 31, "a pyramid_height of 1 to 31 (2^30 bins)", self.height)
+        self.check(0 < self.height <= 31, "a pyramid_height of at least 1, and at most 31 (2^30 bins)", self.height)
         self.sizes = None
 
     def level(self, level: int, sizes: Sequence[int]) -> Pooling:

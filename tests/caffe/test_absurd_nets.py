@@ -52,7 +52,10 @@ CONVOLUTION = {"num_output": 4, "kernel_size": 3}
             net((1, 4, 5, 5), "Convolution", convolution_param=CONVOLUTION | {"pad": 2**32 - 1}),
             f"a pad of at most {MOST}",
         ),
-        (net((1, 4, 5, 5), "SPP", spp_param={"pyramid_height": 40}), "a pyramid_height of 1 to 31 (2^30 bins), got 40"),
+        (
+            net((1, 4, 5, 5), "SPP", spp_param={"pyramid_height": 40}),
+            "a pyramid_height of at least 1, and at most 31 (2^30 bins), got 40",
+        ),
         (net((1, 4, 5, 5), "LRN", lrn_param={"local_size": 2**32 - 1}), f"a local_size of at most {MOST}"),
         (
             net((1, 4, 5, 5), "Convolution", convolution_param=CONVOLUTION | {"kernel_size": 2**31 - 1}),

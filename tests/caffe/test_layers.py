@@ -318,7 +318,11 @@ REFUSED = [  # text, shapes (or arrays) of the bottoms, what the message must na
         "inside 5, got offset 3 and size 3",
     ),
     ('type: "Crop" crop_param { offset: [1, 1, 1] }', [(1, 1, 5, 5), (1, 1, 3, 3)], "expected 2, got 3"),
-    ('type: "SPP" spp_param { pyramid_height: 0 }', [(1, 1, 5, 5)], "expected a pyramid_height of at least 1, got 0"),
+    (
+        'type: "SPP" spp_param { pyramid_height: 0 }',
+        [(1, 1, 5, 5)],
+        "expected a pyramid_height of at least 1, and at most 31 (2^30 bins), got 0",
+    ),
 ]
 
 
