@@ -22,7 +22,7 @@ from audiomnist.study.conclusion import Conclusion, judge
 from audiomnist.study.outcome import RECORD, read_outcome
 from audiomnist.study.paper import CLAIMS, PARTS_OF_THE_PAPER, is_demo
 from audiomnist.study.paper import TITLE as PAPER
-from audiomnist.study.setting import Setting
+from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.statistics import ALPHA
 from audiomnist.study.trained import trained_runs
 from caffe_proto import read_solver, write_file
@@ -80,6 +80,9 @@ def sections(output: Path) -> list[Section]:
         folder = output / name
         record = read_outcome(folder) if (folder / RECORD).exists() else {}
         if "made_from" in record:  # else its files are not all written
+            for file in (file for kind in ("tables", "figures", "sounds", "arrays") for file in record.get(kind, ())):
+                if Path(file).name != file:  # somebody else's record would show whatever it names
+                    raise ExperimentError(folder / RECORD, "names of files in its folder", repr(file))
             found.append(Section(name, folder, record))
     return found
 
@@ -274,7 +277,7 @@ def _section(section: Section, verdicts: list[tuple[Conclusion, str, str]]) -> l
         parts.append('<div class="picture"><canvas width="640" height="72"></canvas></div>')
         parts.append(f"{player((section.folder / name).read_bytes(), caption)}</figure>")
     files = [*record["tables"], *record["arrays"]]
-    links = ", ".join(f'<a href="{section.name}/{name}">{name}</a>' for name in files)
+    links = ", ".join(f'<a href="{section.name}/{e(name)}">{e(name)}</a>' for name in files)
     return [*parts, f'<p class="quiet">Files: {links}. {_made_from(record)}</p>']
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from audiomnist.study import results_page
 from audiomnist.study.results_page import DIFFERENCES, PAPER, PARTS, TITLE, VERDICTS
-from audiomnist.study.setting import Setting
+from audiomnist.study.setting import ExperimentError, Setting
 from tests.chromium import look
 from tests.html_structure import faults
 
@@ -228,3 +228,18 @@ def test_the_page_in_a_browser(output):
     assert said["place"] == pytest.approx(25, abs=0.01)
     assert said["closed"] == [False, "enlarge", False]
     assert said["windows"] == [[[], 0, True]] * 4 and said["followed"] == [True, False]
+
+
+def test_a_record_of_somebody_else_shows_its_own_files_alone_and_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_page, "differences", lambda setting: [])
+    monkeypatch.setattr(results_page, "SHOWN_TABLES", {})
+    name = 'x"><script>alert(1)<'
+    folder = outcome(tmp_path, "table1", tables=[f"{name}.csv"], title=name, findings=[name], figures={}, sounds={})
+    page = results_page.page(tmp_path, Setting())
+    assert name not in page and "x&quot;&gt;&lt;script&gt;alert(1)&lt;.csv" in page
+    for kind, names in (("figures", {"../../secret": "a"}), ("sounds", {"/etc/passwd": "a"}), ("tables", ["../a.csv"])):
+        record = json.loads((folder / "outcome.json").read_text())
+        (folder / "outcome.json").write_text(json.dumps(record | {kind: names}))
+        with pytest.raises(ExperimentError, match="outcome.json: expected names of files in its folder, got '[./]"):
+            results_page.page(tmp_path, Setting())
+        (folder / "outcome.json").write_text(json.dumps(record))
