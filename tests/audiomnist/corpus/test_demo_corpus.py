@@ -6,6 +6,7 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,3 +130,32 @@ def test_few_speakers_get_splits_of_their_own(made):
     assert splits.path == made / SPLITS_NAME
     named = {s for fold in splits.folds["digit"] for part in PARTS for s in fold[part]}
     assert named == {s.number for s in demo_corpus.make_speakers(SPEAKERS, 0)}
+
+
+def test_progress_counts_recordings_to_the_last(tmp_path, capsys, monkeypatch):
+    """With a process of its own for each speaker: here one that makes nothing, but counts."""
+
+    class Pool:
+        def __init__(self, *arguments, **settings):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def imap_unordered(self, function, work, chunksize):
+            return [10 * repetitions for _, _, repetitions, _ in work]
+
+    monkeypatch.setattr(demo_corpus, "context", lambda *_: SimpleNamespace(Pool=Pool))
+    assert demo_corpus.make_corpus(tmp_path / "new", 2, 3, 0, 1) == 60
+    assert "| 60/60 [" in capsys.readouterr().err.split("\r")[-1]
+
+
+@pytest.mark.parametrize("rate", [0, -1])
+def test_a_library_that_does_not_start_is_one_sentence(rate, monkeypatch):
+    library = SimpleNamespace(espeak_Initialize=lambda *_: rate)
+    monkeypatch.setattr(demo_corpus.ctypes, "CDLL", lambda path: library)
+    with pytest.raises(layout.CorpusError, match="eSpeak NG: expected .*, got a library that does not start"):
+        demo_corpus.Synthesiser()

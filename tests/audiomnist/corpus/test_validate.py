@@ -1,5 +1,6 @@
 """corpus.validate, corpus.corrections, corpus.table: all dirt is found, AudioMNIST's is known, corrections apply."""
 
+import dataclasses
 import json
 import re
 
@@ -354,3 +355,9 @@ def test_the_figure_shows_the_tables_numbers(tmp_path):
     assert sorted(bar.get_height() for bar in genders.patches) == [3, 3]
     assert sum(bar.get_height() for bar in ages.patches) == 6
     assert figure.get_suptitle().startswith("12 recordings, 6 speakers")
+
+
+def test_nothing_is_known_of_a_corpus_unless_it_is_said_to_be():
+    plain = validate.Finding("error", "a.wav", "a sound", "none")
+    assert str(plain) == "error: a.wav: expected a sound, got none"
+    assert str(dataclasses.replace(plain, known=True)) == f"{plain} (known of AudioMNIST)"
