@@ -83,6 +83,7 @@ def test_the_hand_written_networks_are_the_paper_s(name):
     assert torch.allclose(torch.from_numpy(net.blobs[NETWORKS[name].score].data), scores, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_hand_written_loop_learns():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(8) % 2

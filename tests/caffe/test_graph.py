@@ -223,6 +223,7 @@ def network_files(network):
     return text_format.MessageToString(net), text_format.MessageToString(solver)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_paper_s_networks(network, device, run, tmp_path):
     net, solver = network_files(network)

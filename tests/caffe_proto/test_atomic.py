@@ -270,6 +270,7 @@ def trained(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_hdf5_snapshots_on_a_full_disk_are_one_sentence(trained):
     before = {path.name: path.read_bytes() for path in trained.glob("s_iter_*")}
     size = len(before["s_iter_2.solverstate.h5"])

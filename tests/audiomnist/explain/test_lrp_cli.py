@@ -261,6 +261,7 @@ def outputs(folder):
         return files, {name: file[name][()].tolist() for name in file}, dict(file.attrs)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_where_it_was(long_list, tmp_path):
     """SIGKILL after two parts: nothing under a final name is incomplete, the same command makes the rest alone."""
 

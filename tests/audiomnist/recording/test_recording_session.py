@@ -562,6 +562,7 @@ def recorder(*arguments):
     return [sys.executable, str(ROOT / "recording_scripts" / "record.py"), *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_the_command_on_a_terminal_as_a_dry_run(tmp_path):
     import pty
 

@@ -344,6 +344,7 @@ def test_a_corpus_with_errors_is_refused_unless_they_are_left_out(home, paper):
     assert (home / "new" / "AlexNet_digit_0_test.txt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kill", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)])
 def test_a_stopped_preparation_continues(home, kill, number):
     data, inputs = make_corpus(home / "recordings", digits=range(10), repetitions=5), home / "new"
