@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from scipy import stats
@@ -178,3 +179,18 @@ def test_the_documents_tables_are_those_of_the_record():
     for name in results.DOCUMENTS:
         text = (results.ROOT / name).read_text(encoding="utf-8")
         assert results.filled(text, results.load()) == text, name
+
+
+def test_the_readme_has_the_real_voices_accuracies():
+    """Means over speakers, of all splits that are in the record, in the order of the table's columns."""
+    runs = results.main_runs(results.load()["az"]["runs"])
+    found = {
+        (network, task): f"{results.accuracy_of(own).mean:.1f}"
+        for (network, task), own in results.groups(runs, "network", "task")
+    }
+    splits = sorted({(run["task"], run["split"]) for run in runs})
+    text = (results.ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| 59 Azerbaijani speakers, here, (.*?), trained briefly \| (.*) \|$", text, re.MULTILINE)
+    said, cells = row[0], row[1].split(" | ")
+    assert cells == [found[network, task] for task in ("digit", "gender") for network in ("AlexNet", "AudioNet")]
+    assert said == ("split 0" if len(splits) == 2 else f"all {len(splits)} splits")
