@@ -17,6 +17,7 @@ import lrp.batches
 from caffe_proto import caffe_pb2
 from lrp import COMPOSITES, LRPError, Network
 from lrp.rules import GUARD
+from tests.small_corpus import speech, wav_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -378,3 +379,12 @@ def test_pycaffes_schema_may_be_in_the_same_process():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "from_pycaffe", done.stderr
+
+
+def test_a_wav_file_lies_where_the_seed_0_puts_it_unless_asked(tmp_path):
+    """As preprocessing does without --seed."""
+    path = tmp_path / "7_01_0.wav"
+    path.write_bytes(wav_file(speech(0).tobytes()))
+    plain, asked, other = (lrp.read(path, *seed).forms["AudioNet"].data for seed in ((), (0,), (1,)))
+    np.testing.assert_array_equal(plain, asked)
+    assert not np.array_equal(plain, other)

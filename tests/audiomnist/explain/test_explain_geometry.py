@@ -7,7 +7,6 @@ import h5py
 import numpy as np
 import pytest
 
-import lrp
 from audiomnist.explain import audible, cli, drawing
 from audiomnist.preprocessing import store
 from audiomnist.signal.geometry import SPECTROGRAM, WAVEFORM, Geometry, read_geometry
@@ -15,7 +14,6 @@ from audiomnist.signal.inputs import NETWORKS
 from audiomnist.signal.wav import RecordingError
 from caffe_proto import array_to_blobproto, write_message
 from tests.lrp.test_lrp_network import inputs, layer, parse
-from tests.small_corpus import speech, wav_file
 
 # 16 kHz, frames of 25 ms every 10 ms: 40 Hz between frequencies; the first kept are 120 Hz and 50 ms
 OTHER = {"sample_rate": 16000, "window": 400, "hop": 160, "first_bin": 3, "first_frame": 5}
@@ -192,12 +190,3 @@ def test_the_original_reads_files_with_attributes(network, bvlc, tmp_path):
     (tmp_path / "read.py").write_text(ORIGINAL)
     done = bvlc("python3", "read.py", cwd=tmp_path)
     assert done.stdout.strip() == f"{shape} {float(data.sum())} [[3.0, 1.0]]"
-
-
-def test_a_wav_file_lies_where_the_seed_0_puts_it_unless_asked(tmp_path):
-    """As preprocessing does without --seed."""
-    path = tmp_path / "7_01_0.wav"
-    path.write_bytes(wav_file(speech(0).tobytes()))
-    plain, asked, other = (lrp.read(path, *seed).forms["AudioNet"].data for seed in ((), (0,), (1,)))
-    np.testing.assert_array_equal(plain, asked)
-    assert not np.array_equal(plain, other)
