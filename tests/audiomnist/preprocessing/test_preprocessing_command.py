@@ -120,7 +120,7 @@ def make_dirty(folder):
     for name, (blob, _) in wrong.items():
         (source / name).write_bytes(blob)
     (source / "02/6_02_0.wav").symlink_to("/nowhere")
-    messages = {name: message for name, (_, message) in wrong.items()} | {"02/6_02_0.wav": "no such file"}
+    messages = {name: message for name, (_, message) in wrong.items()} | {"02/6_02_0.wav": "No such file"}
     # converted, because their meaning is plain
     eight = (speech(4) // 256 + 128).astype("u1")
     (source / "03/3_03_0.wav").write_bytes(wav_file(eight.tobytes(), bits=8))
