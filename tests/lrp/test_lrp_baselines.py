@@ -146,6 +146,11 @@ def test_occlusion_by_hand(network):
         np.testing.assert_allclose(found[0, :, half], drop, rtol=1e-9)
 
 
+def test_occlusion_is_of_a_class(network):
+    with pytest.raises(LRPError, match="occlusion: expected a class as target, got a relevance of the scores"):
+        METHODS["occlusion"](network, small_input(count=1), np.ones((1, 3)))
+
+
 class Weighted(Identity):
     """Its scores are sums of the input with weights."""
 
