@@ -28,7 +28,13 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLOB_NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")  # a layer has a handful of blobs
 
 
+def _check_found(path):
+    if not os.path.exists(path):
+        raise CaffeFileError(f"File not found: {path}")  # BVLC Caffe's words
+
+
 def _parse_text(path, message, kind):
+    _check_found(path)
     place = f"Failed to parse {kind} file: {path}"
     try:
         return text_format.Parse(read_text(path, f"a text prototxt ({kind})"), message)
@@ -38,6 +44,7 @@ def _parse_text(path, message, kind):
 
 def read_binary(path: str | os.PathLike, message: Kind) -> Kind:
     """A binary protobuf file, read into the message, which is returned. Raises CaffeFileError."""
+    _check_found(path)
     what = f"a binary {type(message).__name__}"
     content = read_bytes(path, what)
     try:
