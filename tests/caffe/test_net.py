@@ -120,3 +120,27 @@ def test_nets_and_solvers_are_gone_with_their_last_user(tmp_path):
         assert [ref() for ref in left] == [None] * 4
     finally:
         gc.enable()
+
+
+def test_the_log_says_which_layers_of_a_file_have_no_place_here(tmp_path, capsys):
+    text = """layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
+        layer { name: "both" type: "InnerProduct" bottom: "x" top: "b" inner_product_param { num_output: 2 } }
+        layer { name: "%s" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 } }"""
+    for name in ("one", "other"):
+        (tmp_path / name).write_text(text % name)
+    caffe.Net(str(tmp_path / "one"), caffe.TEST).save(str(tmp_path / "w.caffemodel"))
+    net = caffe.Net(str(tmp_path / "other"), caffe.TEST)
+    capsys.readouterr()
+    net.copy_from(str(tmp_path / "w.caffemodel"))
+    assert log_messages(capsys.readouterr().err) == [["I", "Ignoring source layer one"]]
+
+
+def test_rows_are_not_filtered_in_place(tmp_path):
+    """The top has fewer rows than the bottom, which others may still read."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        """layer { name: "in" type: "Input" top: "x" top: "s" input_param { shape { dim: 4 dim: 3 } shape { dim: 4 } } }
+        layer { name: "f" type: "Filter" bottom: "x" bottom: "s" top: "x" }"""
+    )
+    with pytest.raises(caffe.CaffeError, match=r"layer 'f' \(Filter\): top 'x' .*in-place"):
+        caffe.Net(str(path), caffe.TEST)
