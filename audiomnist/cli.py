@@ -98,9 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if name in COMMANDS:
         return importlib.import_module(f"audiomnist.{COMMANDS[name][0]}").main(rest)
-    if name in experiments():
+    if found := experiments().get(name):
         from audiomnist.study.command import main as experiment
 
-        return experiment(catalogue.find(experiments()[name]), rest)
+        return experiment(catalogue.find(found), rest)
     print(f"audiomnist: expected a command (audiomnist --help lists them), got {name}", file=sys.stderr)
     return 2

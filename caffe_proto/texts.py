@@ -9,7 +9,6 @@ from caffe_proto.errors import CaffeFileError
 from caffe_proto.memory import check_memory
 
 LONGEST_TOML = 2**16  # bytes: a reader of TOML takes thirty times the memory and more than linear time
-NUMBER, TEXT = (int, float), str
 Path = str | os.PathLike
 
 

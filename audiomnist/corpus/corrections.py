@@ -50,16 +50,15 @@ def is_audiomnist(meta: Mapping[str, Mapping]) -> bool:
 
 def load_corrections(path: Path = CORRECTIONS) -> Corrections:
     """Read a file of corrections. Raises CorpusError when it cannot be read as one."""
+    what = "corrections in the form of data/corrections.json"
+    content = read_json(path, what)
     try:
-        content = read_json(path, "corrections in the form of data/corrections.json")
         why = {key: entry.pop("why", "") for part in ("speakers", "recordings") for key, entry in content[part].items()}
         recordings = {name: int(entry["digit"]) for name, entry in content["recordings"].items()}
         return Corrections(content["speakers"], recordings, why, content.get("only where"))
-    except CorpusError:
-        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"a file that has another form ({type(error).__name__}: {error})"
-        raise CorpusError(path, "corrections in the form of data/corrections.json", got) from None
+        raise CorpusError(path, what, got) from None
 
 
 def add_corrections_option(parser: argparse.ArgumentParser) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 CLOSED = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def part(name: str) -> str:
-    """The text of a file beside this one."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+def part(name: str, module: str = __file__) -> str:
+    """The text of a file beside a module's own file, this one's where none is given."""
+    return Path(module).with_name(name).read_text(encoding="utf-8")
 
 
 def embedded(data: bytes, kind: str) -> str:

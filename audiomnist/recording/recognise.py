@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
         from audiomnist.recording.recognise_page import serve
 
         serve(networks, classes, options.composite, options.port, show_page)
-    if not options.wav:
+    elif not options.wav:
         from_microphone(options, explain)
     for path in options.wav or ():
         try:

@@ -55,11 +55,6 @@ class PageError(UserError, RuntimeError):
     """The page cannot be served."""
 
 
-def beside(name: str) -> str:
-    """The text of a file beside this one."""
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
-
-
 def answers(wav: bytes, networks: dict[str, Network], classes: tuple[str, ...], composite: str) -> list[dict]:
     """What each network makes of the loudest word of a WAV file, as JSON values, for every class.
 
@@ -93,8 +88,8 @@ def page(networks: dict[str, Network], classes: tuple[str, ...]) -> str:
     """The page, before anything was said."""
     words = {"networks": ", ".join(networks), "classes": ", ".join(classes), "seconds": f"{LISTEN:g}"}
     words = {name: html.escape(text) for name, text in words.items()}
-    body = Template(beside("recognise.html")).substitute(words) + part("viewer.html")
-    return document(TITLE, body, [part("viewer.js"), beside("recognise.js")], {"seconds": LISTEN}, POLICY)
+    body = Template(part("recognise.html", __file__)).substitute(words) + part("viewer.html")
+    return document(TITLE, body, [part("viewer.js"), part("recognise.js", __file__)], {"seconds": LISTEN}, POLICY)
 
 
 class PageServer(ThreadingHTTPServer):
@@ -114,7 +109,7 @@ class PageServer(ThreadingHTTPServer):
         self.host = f"{ADDRESS}:{self.server_port}"
         self.place = f"/{secrets.token_urlsafe(16)}/"
         script = "text/javascript; charset=utf-8"
-        self.files = {"": ("text/html; charset=utf-8", text), "recorder.js": (script, beside("recorder.js"))}
+        self.files = {"": ("text/html; charset=utf-8", text), "recorder.js": (script, part("recorder.js", __file__))}
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that went away while it was answered is no error."""

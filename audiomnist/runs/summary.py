@@ -22,7 +22,7 @@ import numpy as np
 from audiomnist.arguments import command_parser
 from audiomnist.door import door
 from audiomnist.runs.networks import NETWORKS
-from audiomnist.runs.run_folder import TEST_LOG, RunError, RunName, padded_list
+from audiomnist.runs.run_folder import TEST_LOG, RunError, RunName, padded_list, read_list
 from caffe_proto import read_solver, write_file
 
 SUMMARY = "summary.csv"
@@ -59,7 +59,7 @@ def read_test_log(path: Path) -> dict[str, float]:
     padded = path.with_name(padded_list("test"))
     if not padded.exists():
         return scores
-    rows = padded.read_text(encoding="utf-8").split()
+    rows = read_list(padded)
     padding = rows.count(rows[-1])
     counts = {len(found) for found in batches.values()}
     if len(counts) != 1 or len(rows) % max(counts):
