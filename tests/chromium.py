@@ -17,9 +17,10 @@ CLIENT = ("--no-sandbox", "--autoplay-policy=no-user-gesture-required")  # root 
 def look(url, steps, flags=()):
     """What JavaScript `steps` (the body of an async function) return for a page at `url`, with JSON's types.
 
-    They are given Playwright's `page`, `barriers()` (axe's serious findings) and `mistakes(text)` (invalid HTML). The
-    window is 1280 pixels wide; flags: further ones of Chromium's. The page must ask for nothing but what `url` begins,
-    and not complain in the console.
+    They are given Playwright's `page`, `barriers()` (axe's serious findings), `mistakes(text)` (invalid HTML) and
+    `windows(look)` (barriers and width at a desk's and a telephone's size, light and dark). The window is 1280 pixels
+    wide; flags: further ones of Chromium's. The page must ask for nothing but what `url` begins, and not complain in
+    the console.
     """
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     there = program and shutil.which("node") and (DRIVER.parent / "node_modules").is_dir()

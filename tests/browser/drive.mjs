@@ -29,8 +29,21 @@ try {
     const {results} = await new HtmlValidate({extends: ["html-validate:standard"]}).validateString(text);
     return results.flatMap(result => result.messages).map(one => `line ${one.line}: ${one.ruleId}: ${one.message}`);
   };
+  // at the width of a desk and of a telephone, light and dark: barriers, how much wider than the window the page is, and
+  // what `look` returns as a list
+  const windows = async (look = async () => []) => {
+    const found = [];
+    for (const width of [1280, 390]) for (const colorScheme of ["light", "dark"]) {
+      await page.setViewportSize({width, height: 800});
+      await page.emulateMedia({colorScheme});
+      const seen = await look();
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      found.push([await barriers(), over, ...seen]);
+    }
+    return found;
+  };
   const Steps = Object.getPrototypeOf(async () => {}).constructor;
-  const result = await new Steps("page", "barriers", "mistakes", steps)(page, barriers, mistakes);
+  const result = await new Steps("page", "barriers", "mistakes", "windows", steps)(page, barriers, mistakes, windows);
   console.log(JSON.stringify({result, requests, complaints}));
 } finally {
   await browser.close();

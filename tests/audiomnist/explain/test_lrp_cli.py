@@ -790,13 +790,7 @@ LOOK = """
     said.seen[type] = (await page.locator(".picture").screenshot()).toString("base64");
   }
   await session.send("Emulation.setEmulatedVisionDeficiency", {type: "none"});
-  said.windows = [];
-  for (const width of [1280, 390]) for (const colorScheme of ["light", "dark"]) {
-    await page.setViewportSize({width, height: 800});
-    await page.emulateMedia({colorScheme});
-    const over = () => document.documentElement.scrollWidth - innerWidth;
-    said.windows.push([await barriers(), await page.evaluate(over)]);
-  }
+  said.windows = await windows();
   return said;
 """
 

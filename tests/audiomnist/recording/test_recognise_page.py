@@ -249,13 +249,7 @@ LOOK = """
   await page.locator(".cursor").waitFor({state: "hidden"});
   said.played = await sound.evaluate(one => one.ended);
   said.mistakes = await mistakes(await page.content());
-  said.windows = [];
-  for (const width of [1280, 390]) for (const colorScheme of ["light", "dark"]) {
-    await page.setViewportSize({width, height: 800});
-    await page.emulateMedia({colorScheme});
-    const over = () => document.documentElement.scrollWidth - innerWidth;
-    said.windows.push([await barriers(), await page.evaluate(over)]);
-  }
+  said.windows = await windows();
   const file = page.locator("#file"), buffer = base64 => Buffer.from(base64, "base64");
   said.problems = [];
   for (const base64 of [DAMAGED, SILENT]) {

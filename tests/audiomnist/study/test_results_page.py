@@ -182,14 +182,10 @@ LOOK = """
     await new Promise(done => { sound.addEventListener("seeked", done); });
   });
   said.place = await place();
-  said.windows = [];
-  for (const width of [1280, 390]) for (const colorScheme of ["light", "dark"]) {
-    await page.setViewportSize({width, height: 800});
-    await page.emulateMedia({colorScheme});
+  said.windows = await windows(async () => {
     await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
-    const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    said.windows.push([await barriers(), over, await page.locator("nav summary").isVisible()]);
-  }
+    return [await page.locator("nav summary").isVisible()];
+  });
   await page.locator("nav summary").click();  // on the phone: unfolded, followed, folded again
   await page.locator("nav a").last().click();
   const top = await page.locator("h2").last().evaluate(one => one.getBoundingClientRect().top);
