@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copyreg
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Kind = TypeVar("Kind", bound="UserError")
@@ -32,6 +34,15 @@ class UserError(Exception):
     def at(cls: type[Kind], place: object, error: UserError) -> Kind:
         """An error of this kind with what `error` says, and `place` before its place."""
         return cls(": ".join(filter(None, (str(place), error.place))), error.expected, error.got)
+
+    @classmethod
+    @contextmanager
+    def of_files(cls, place: object = "") -> Iterator[None]:
+        """Context in which a CaffeFileError becomes an error of this kind, with `place` before its place."""
+        try:
+            yield
+        except CaffeFileError as error:
+            raise cls.at(place, error) from None
 
     def __reduce__(self) -> tuple:
         """Pickled without a call of `__init__`, whose arguments subclasses change: worker processes raise them too."""

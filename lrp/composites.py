@@ -12,7 +12,6 @@ import os
 from dataclasses import MISSING, dataclass, fields
 from typing import get_args
 
-from caffe_proto import CaffeFileError
 from caffe_proto.texts import read_json, read_toml
 from lrp.errors import LRPError
 from lrp.layer import Linear, Ties
@@ -119,10 +118,8 @@ def read_composite(path: str | os.PathLike) -> Composite:
     """
     path = os.fspath(path)
     read = read_json if os.path.splitext(path)[1].lower() == ".json" else read_toml
-    try:
+    with LRPError.of_files():
         tables = read(path, "a composite as TOML or JSON")
-    except CaffeFileError as error:
-        raise LRPError.at("", error) from None
     known = [field.name for field in fields(Composite)]
     if not isinstance(tables, dict) or any(key not in known for key in tables):
         got = [key for key in tables if key not in known][0] if isinstance(tables, dict) else type(tables).__name__

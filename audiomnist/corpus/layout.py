@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from caffe_proto import CaffeFileError, UserError, sentence, texts
+from caffe_proto import UserError, sentence, texts
 
 DIGITS = tuple("0123456789")
 # speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
@@ -131,10 +131,8 @@ def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
 
 def read_json(path: Path, what: str) -> object:
     """The content of a JSON file; `what` says in an error what was expected. Raises CorpusError."""
-    try:
+    with CorpusError.of_files():
         return texts.read_json(path, what)
-    except CaffeFileError as error:
-        raise CorpusError.at("", error) from None
 
 
 def plain(value: object) -> str:

@@ -13,7 +13,6 @@ from numpy.typing import DTypeLike
 from audiomnist.signal.geometry import Geometry, read_geometry
 from audiomnist.signal.inputs import NETWORKS, network_inputs, padded_signal
 from audiomnist.signal.wav import RecordingError
-from caffe_proto import CaffeFileError
 from caffe_proto.hdf5 import open_hdf5
 from caffe_proto.texts import read_text
 from lrp.errors import LRPError, NotFiniteError
@@ -70,13 +69,10 @@ class WavRecording:
 def read_hdf5(path: str | os.PathLike) -> Recording:
     """A preprocessed file: dataset `data` (N, C, H, W), `label` (N, L) if there is one, and the geometry that its
     attributes give. Raises LRPError."""
-    try:
-        with open_hdf5(path, "a preprocessed recording") as content:
-            data = content.numbers("data")
-            label = content.numbers("label") if "label" in content else None
-            attributes = content.attributes
-    except CaffeFileError as error:
-        raise LRPError.at("", error) from None
+    with LRPError.of_files(), open_hdf5(path, "a preprocessed recording") as content:
+        data = content.numbers("data")
+        label = content.numbers("label") if "label" in content else None
+        attributes = content.attributes
     if data.ndim == 0 or label is not None and label.shape[:1] != data.shape[:1]:
         shapes = f"{data.shape} and label of shape {None if label is None else label.shape}"
         raise LRPError(path, "a row of data and of label for each recording", f"data of shape {shapes}")
@@ -159,10 +155,8 @@ def sound(recording: Recording, seed: int = 0) -> np.ndarray | None:
 
 def read_list(path: str | os.PathLike) -> list[str]:
     """The files that a list names, one a line; relative ones are relative to the list's folder. Raises LRPError."""
-    try:
+    with LRPError.of_files():
         lines = read_text(path, "a text file with one recording a line").splitlines()
-    except CaffeFileError as error:
-        raise LRPError.at("", error) from None
     files = [os.path.join(os.path.dirname(path), line.strip()) for line in lines if line.strip()]
     if not files:
         raise LRPError(path, "one recording a line", "no lines")

@@ -158,10 +158,8 @@ def read_list(path: Path) -> list[str]:
 def run_record(folder: Path) -> dict:
     """What is recorded of how a run was made: its folder then, its `origin`, `made_by`. Raises RunError."""
     path, what = folder / RECORD, "the record of how a run was made"
-    try:
+    with RunError.of_files():
         record = read_record(path, what, folder=str, origin=dict)
-    except CaffeFileError as error:
-        raise RunError.at("", error) from None
     own = record["origin"]
     if not isinstance(own.get("engine"), str) or not isinstance(own.get("recordings"), dict):
         raise RunError(path, what, "an origin without engine and recordings")

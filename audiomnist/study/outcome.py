@@ -27,7 +27,7 @@ from audiomnist.provenance import code_digest, made_by
 from audiomnist.study.conclusion import Conclusion, judge
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import TrainedRun, permuted_runs, trained_runs
-from caffe_proto import CaffeFileError, write_file
+from caffe_proto import write_file
 from caffe_proto.texts import read_record
 
 RECORD = "outcome.json"
@@ -122,10 +122,8 @@ def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
 def read_outcome(folder: Path) -> dict:
     """The record of an experiment's outcome, which may be unfinished. Raises ExperimentError."""
     path, what = folder / RECORD, "the record of an experiment's outcome"
-    try:
+    with ExperimentError.of_files():
         record = read_record(path, what, files=list)
-    except CaffeFileError as error:
-        raise ExperimentError.at("", error) from None
     if not all(isinstance(name, str) for name in record["files"]):
         raise ExperimentError(path, what, f"'files' that are {record['files']!r:.60}")
     return record

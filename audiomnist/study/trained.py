@@ -18,7 +18,7 @@ from audiomnist.explain.results import file_hash
 from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import RECORD, RunName, list_name, origin, progress, read_list, run_record
 from audiomnist.study.setting import ExperimentError, Setting
-from caffe_proto import CaffeFileError, UserError, read_solver
+from caffe_proto import UserError, read_solver
 from caffe_proto.hdf5 import open_hdf5
 from lrp import Network
 
@@ -126,12 +126,9 @@ class TrainedRun:
         data, labels = [], []
         for name in names:
             path = self.setting.preprocessed / name
-            try:
-                with open_hdf5(path, "a preprocessed recording") as content:
-                    data.append(content.numbers("data").astype(np.float32))
-                    labels.append(content.numbers("label").astype(np.int64))
-            except CaffeFileError as error:
-                raise ExperimentError.at("", error) from None
+            with ExperimentError.of_files(), open_hdf5(path, "a preprocessed recording") as content:
+                data.append(content.numbers("data").astype(np.float32))
+                labels.append(content.numbers("label").astype(np.int64))
         return Recordings(np.concatenate(data), np.concatenate(labels), tuple(names))
 
     def batches(self, limit: int | None = None, size: int = BATCH) -> Iterator[Recordings]:

@@ -14,7 +14,6 @@ from caffe.blob import Blob
 from caffe.blocks import Block, make_block
 from caffe.errors import CaffeError
 from caffe.layer import DifferentiableLayer, Layer, register
-from caffe_proto import CaffeFileError
 from caffe_proto.windows import WindowParameter, window
 
 aten = torch.ops.aten
@@ -22,10 +21,8 @@ aten = torch.ops.aten
 
 def spatial(param: WindowParameter, name: str, axes: int, default: int | None, layer: Layer) -> list[int]:
     """The `axes` values of kernel_size, stride, pad or dilation; CaffeError names the layer."""
-    try:
+    with CaffeError.of_files(layer.where):
         return window(param, name, axes, default)
-    except CaffeFileError as error:
-        raise CaffeError.at(layer.where, error) from None
 
 
 class ConvolutionBase(Layer):

@@ -11,7 +11,7 @@ import torch
 from caffe.blob import Blob
 from caffe.errors import CaffeError
 from caffe.layer import Layer, register
-from caffe_proto import CaffeFileError, blobproto_to_array, caffe_pb2, check_finite
+from caffe_proto import blobproto_to_array, caffe_pb2, check_finite
 from caffe_proto.files import read_binary
 
 FLT_MIN = torch.finfo(torch.float32).tiny  # smallest probability that SoftmaxWithLoss takes the logarithm of
@@ -383,10 +383,8 @@ class InfogainLoss(LabelReader, LossLayer):
 
     def read_matrix(self, source: str) -> torch.Tensor:
         """The BlobProto in file `source` as a tensor."""
-        try:
+        with CaffeError.of_files(self.where):
             matrix = blobproto_to_array(read_binary(source, caffe_pb2.BlobProto()), source)
-        except CaffeFileError as error:
-            raise CaffeError.at(self.where, error) from None
         check_finite(matrix, f"{self.where}: {source}")
         return torch.from_numpy(matrix)
 
