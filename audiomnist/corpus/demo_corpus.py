@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import scipy.signal
-from tqdm import tqdm
 
 from audiomnist.arguments import command_parser, positive, whole_number
 from audiomnist.corpus.layout import CorpusError
@@ -31,6 +30,7 @@ from audiomnist.corpus.make_splits import MIN_FOLDS, make_splits
 from audiomnist.corpus.metadata import GENDERS, META_NAME
 from audiomnist.corpus.splits import SPLITS_NAME
 from audiomnist.door import door
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, to_int16, wav_bytes
 from audiomnist.workers import available_cores, context, die_with_parent
@@ -265,7 +265,7 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     # one process a speaker, whatever the number of workers: the synthesiser's history is then always the same
     with (
         context("scipy.signal", __name__).Pool(jobs, die_with_parent, maxtasksperchild=1) as pool,
-        tqdm(total=len(work) * repetitions * len(WORDS), unit="rec", desc="demo corpus") as bar,
+        progress_bar(total=len(work) * repetitions * len(WORDS), unit="rec", desc="demo corpus") as bar,
     ):
         for recordings in pool.imap_unordered(record_speaker, work, chunksize=1):
             made += recordings
@@ -295,6 +295,7 @@ def parser() -> argparse.ArgumentParser:
     add("--speakers", type=speakers, default=SPEAKERS, metavar="N", help="how many (default: %(default)s)")
     add("--seed", type=whole_number(), default=0, metavar="N", help="of speakers and takes (default: %(default)s)")
     add("--jobs", type=positive, default=available_cores(), metavar="N", help="processes (default: all cores)")
+    add_quiet(p)
     return p
 
 

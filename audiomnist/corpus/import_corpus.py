@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from audiomnist.arguments import command_parser
 from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.make_splits import add_arguments, describe, write_splits
 from audiomnist.corpus.metadata import META_NAME, read_metadata
 from audiomnist.door import door
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.signal.wav import RecordingError, read_wav, to_int16, wav_bytes
 from caffe_proto.atomic import make_folder, write_file
 
@@ -143,7 +143,7 @@ def import_corpus(
             log.append(f"{META_NAME}: speaker {name} has no known gender; write male or female into the file")
         meta[number] = {"gender": "unknown", **speakers.get(name, {}), "name": name}
     write_file(destination / META_NAME, (json.dumps(meta, indent=4, ensure_ascii=False) + "\n").encode())
-    for file in tqdm(files, unit="rec", desc="importing"):
+    for file in progress_bar(files, unit="rec", desc="importing"):
         number = numbers[file.speaker]
         name = f"{file.digit}_{number}_{file.repetition}.wav"
         blob = file.path.read_bytes()
@@ -178,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
     add("--speakers", type=Path, metavar="FILE", help="JSON: name -> metadata (default: FSDD's six)")
     add("--trim", action="store_true", help="cut silence from both ends, and say how much")
     add_arguments(p, required=False)
+    add_quiet(p)
     return p
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -35,6 +34,7 @@ from audiomnist.explain.results import (
     file_hash,
     writing,
 )
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.provenance import code_digest, made_by
 from caffe_proto import sentence
 from lrp.baselines import METHODS, explain, read_method
@@ -123,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
     )
     report = "write DIR/index.html: heatmaps, recordings and audible heatmaps"
     group.add_argument("--report", metavar="DIR", help=report)
+    add_quiet(p)
     return p
 
 
@@ -323,11 +324,8 @@ class Run:
 
     def carry_out(self) -> None:
         """Explain everything; prints a line for each recording and composite, and where the report is."""
-        from tqdm import tqdm
-
         parts = []
-        hidden = None if self.options.list else True  # None: hidden where stderr is no terminal
-        with tqdm(total=len(self.paths), unit="recording", file=sys.stderr, disable=hidden) as bar:
+        with progress_bar(total=len(self.paths), unit="recording", shown=bool(self.options.list)) as bar:
             for start in range(0, len(self.paths), AT_ONCE):
                 paths = self.paths[start : start + AT_ONCE]
                 key, part = self._part(paths)

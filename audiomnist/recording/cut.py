@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from audiomnist.arguments import command_parser
 from audiomnist.corpus.metadata import META_NAME, gender_of, read_metadata
 from audiomnist.door import door
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.recording.plan import Prompt
 from audiomnist.recording.review import Mark, review_take
 from audiomnist.recording.session import CORPUS, SAMPLE_RATE, Session, SessionError, Take
@@ -142,7 +142,7 @@ def cut_session(session: Session, corpus: Path, review: bool, ask_again: bool) -
         print(f"{alias}: gender {speaker['gender']}; the preprocessing knows male and female only and will reject this "
               "speaker", file=sys.stderr)  # fmt: skip
     written, left = 0, []
-    for take in tqdm(session.takes, unit="take", desc=alias, disable=review):
+    for take in progress_bar(session.takes, unit="take", desc=alias, shown=not review):
         samples = read_take(take)
         cuts = reviewed_cuts(session, take) or find_cuts(take, samples)
         lost = session.lost(take.number)
@@ -211,6 +211,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--auto", action="store_true", help="write what is sure and list the rest (default)")
     how.add_argument("--review", action="store_true", help="show the takes that hold something doubtful")
     add("--ask-again", action="store_true", help="what is not sure is to be recorded again (record.py --continue)")
+    add_quiet(p)
     return p
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from audiomnist.progress_bar import QUIET
 from audiomnist.runs import runner as module
 from audiomnist.runs.engine import Engine, Stopped
 from audiomnist.runs.render import Training
@@ -108,6 +109,16 @@ def test_a_run_alone_on_a_terminal_draws_its_progress_there(engine, tmp_path, mo
     for one in (alone, told, both):
         one._show("line")
     assert capsys.readouterr().err == "\r\x1b[Kline\nline\n"  # those of several would mix
+
+
+def test_a_quiet_runner_tells_faults_alone(make, engine, monkeypatch, capsys):
+    monkeypatch.setenv(QUIET, "1")
+    monkeypatch.setattr(module, "_terminal", lambda: "/dev/pts/9")
+    made, other = make(), RunName("AudioNet", "gender", 0)
+    engine.told["train", str(other)] = RunError("", "exit status 0", "134")
+    assert made.advance_all([RUN, other]) == [other] and made.advance_all([RUN]) == []
+    assert made.said == [f"{other}: training: expected exit status 0, got 134"] and capsys.readouterr().err == ""
+    assert "CAFFE_PROGRESS" not in made.engine.environment
 
 
 def test_a_new_run_is_trained_and_tested_with_its_files_on_its_device(make, engine, tmp_path):
