@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
 def check_writable(param: caffe_pb2.SolverParameter) -> None:
     """Raise CaffeError unless files can be made where SolverParameter `param` wants its snapshots."""
     check(param.snapshot_prefix, "solver", "a snapshot_prefix because snapshot is set", "none")
-    stem = f"{param.snapshot_prefix}_iter_{param.max_iter}."
-    try:  # a new file, whose name is as long as that of the longest snapshot (.solverstate.h5)
-        handle, probe = tempfile.mkstemp(".probe", os.path.basename(stem), os.path.dirname(stem) or os.curdir)
-        os.close(handle)
-        os.unlink(probe)
+    longest = f"{param.snapshot_prefix}_iter_{param.max_iter}.solverstate.h5"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(longest)  # a name that is too long
+        tempfile.TemporaryFile(dir=os.path.dirname(longest) or os.curdir).close()  # without a name, which a kill leaves
     except OSError as error:
         raise CaffeError(
             f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the "
