@@ -52,7 +52,9 @@ def check_writable(param: caffe_pb2.SolverParameter) -> None:
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 def write(solver: Solver) -> None:
-    """Write model, resume file and solver state of `solver`, in this order, each atomically.
+    """Write model, resume file, what the listeners keep, and solver state of `solver`, in this order, each atomically.
+
+    The state is last: what a run goes on from has everything that belongs to it.
 
     The resume file (`.resume`, JSON) holds what BVLC Caffe's solverstate lacks: random state and data positions.
     Weights and history that are not finite are refused with CaffeError: nobody could go on from them.
@@ -68,10 +70,10 @@ def write(solver: Solver) -> None:
         glog.info(f"Snapshotting to {kind} file {model}")
         (net.save_hdf5 if hdf5 else net.save)(model, param.snapshot_diff)
         _write_resume(stem + ".resume", solver)
-        glog.info(f"Snapshotting solver state to {kind} file {state}")
-        (_write_state_hdf5 if hdf5 else _write_state)(state, model, solver.iter, update)
         for listener in solver.listeners:
             listener.snapshotted(solver)
+        glog.info(f"Snapshotting solver state to {kind} file {state}")
+        (_write_state_hdf5 if hdf5 else _write_state)(state, model, solver.iter, update)
     except OSError as error:
         raise CaffeError(
             f"snapshot {stem}",

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -346,6 +347,16 @@ def test_what_tries_whether_snapshots_can_be_written_never_has_a_name(tmp_path, 
     monkeypatch.setattr(os, "unlink", lambda *_, **__: pytest.fail("a file was there"))
     snapshots.check_writable(solver.param)
     assert os.listdir(tmp_path / "snapshots") == []
+
+
+def test_a_state_is_written_last(tmp_path, monkeypatch):
+    """A run that is killed goes on from the newest state, and needs what the others have kept up to there."""
+    monkeypatch.chdir(tmp_path)
+    solver, seen = small_solver(tmp_path, ""), []
+    solver.listeners = [SimpleNamespace(snapshotted=lambda _: seen.extend(sorted(os.listdir())))]
+    solver.snapshot()
+    assert "w_iter_0.caffemodel" in seen and "w_iter_0.resume" in seen and "w_iter_0.solverstate" not in seen
+    assert Path("w_iter_0.solverstate").stat().st_size > 0
 
 
 def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):
