@@ -143,6 +143,18 @@ def progress(folder: Path, network: str, max_iter: int) -> tuple[str, Path | Non
     return "new", None
 
 
+def state_to_end(folder: Path, model: Path) -> Path | None:
+    """The solverstate from which a training is to be brought to its end, though `model`, its last snapshot, is there.
+
+    None where the log says that it has ended since it last began, or where there is none. A training that was killed
+    between its last snapshot and its end has not done its last test.
+    """
+    log = folder / TRAIN_LOG
+    if not log.exists() or b"Optimization Done." in log.read_bytes().rpartition(b"Starting Optimization")[2]:
+        return None
+    return model.with_name(model.name.replace(".caffemodel", ".solverstate"))
+
+
 def read_list(path: Path) -> list[str]:
     """The files that a list of recordings names (Caffe separates them by white space), one at least.
 
