@@ -28,6 +28,8 @@ RECORD = "run.json"
 TRAIN_LOG, TEST_LOG = "train.log", "test.log"
 LOCK = ".lock"
 ALL = "all"
+# where a solver says that it is done, the original's and ours; the command says it too, when all is written
+_SOLVER_LOGS = (b" solver.cpp:", b" training_log.py:")
 
 
 class RunError(UserError, RuntimeError):
@@ -150,7 +152,9 @@ def state_to_end(folder: Path, model: Path) -> Path | None:
     between its last snapshot and its end has not done its last test.
     """
     log = folder / TRAIN_LOG
-    if not log.exists() or b"Optimization Done." in log.read_bytes().rpartition(b"Starting Optimization")[2]:
+    said = log.read_bytes().rpartition(b"Starting Optimization")[2] if log.exists() else b"Optimization Done."
+    lines = [line for line in said.splitlines() if line.endswith(b"Optimization Done.")]
+    if not all(any(place in line for place in _SOLVER_LOGS) for line in lines):
         return None
     return model.with_name(model.name.replace(".caffemodel", ".solverstate"))
 

@@ -106,6 +106,7 @@ def test_a_training_that_was_killed_after_its_last_snapshot_is_brought_to_its_en
     log = run / "train.log"
     with open(log, "a") as file:  # as of one that was stopped early, continued, and killed
         file.write("I0101 00:00:00.000000     1 caffe.cpp:1] Starting Optimization\n")
+        file.write("I0101 00:00:00.000000     1 solver.cpp:1] Optimization Done.\n")  # before the command says it too
     assert call(home, "--max-iter", "6", "AlexNet", "digit", "0").returncode == 0
     state = run / "snapshots" / "AlexNet_iter_6.solverstate"
     assert [one[3:] for one in calls(home, "train")] == [[], [f"-snapshot={state}"]]
