@@ -151,7 +151,7 @@ def described(figure, depth=0):
     return [lines[0], *("  " + line for line in lines[1:])]
 
 
-def check_looks(figure, name):
+def assert_looks(figure, name):
     """Assert that a picture looks as golden/figures/<name>.txt says; with FIGURES set, write that file instead."""
     FigureCanvasAgg(figure).draw()  # places ticks and parts
     found, path = "\n".join(described(figure)) + "\n", GOLDEN / f"{name}.txt"

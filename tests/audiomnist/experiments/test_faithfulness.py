@@ -230,7 +230,7 @@ def test_tables_by_speaker_are_means_of_their_recordings():
 def test_the_forest_plot_shows_scores_and_their_ends():
     table = faithfulness.summary(made_up(VALUES), 0)
     figure = faithfulness.draw_scores(table)
-    figures.check_looks(figure, "faithfulness_scores")
+    figures.assert_looks(figure, "faithfulness_scores")
     (axes,) = figure.axes
     main = axes.containers[0]
     np.testing.assert_allclose(main.lines[0].get_xdata(), table["score"])
@@ -291,7 +291,7 @@ def test_the_curves_show_answers_margin_and_energy_of_the_main_variant():
     """In the order of the frame, not of the alphabet; the margin in percent of that of whole recordings."""
     frame = pd.concat([curves_of("Zebra", 4.0), curves_of("Ape", 2.0)], ignore_index=True)
     figure = faithfulness.draw_curves(faithfulness.Measured(frame, pd.DataFrame()), "c", 0)
-    figures.check_looks(figure, "faithfulness_curves")
+    figures.assert_looks(figure, "faithfulness_curves")
     names = ["most relevant first", "largest |R| first", "random of equal energy", "relevant for the rival first",
              "least relevant first", "largest amplitude first", "random"]  # fmt: skip
     uppers, seconds = figure.axes[:2], [axes for axes in figure.axes if axes.get_ylabel().startswith("energy")]
@@ -327,7 +327,7 @@ def test_the_published_picture_has_a_row_for_each_network_and_a_column_for_each_
         for share in (0.0, 0.25, 0.5)
     )  # fmt: skip
     figure = faithfulness.draw_published(frame)
-    figures.check_looks(figure, "faithfulness_published")
+    figures.assert_looks(figure, "faithfulness_published")
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [
         f"{network}, t: {d}" for network in ("Zebra", "Ape") for d in ("time", "frequency", "time-frequency")

@@ -123,7 +123,7 @@ def test_contrasts_are_paired_per_speaker():
 def test_the_bars_stand_around_their_ticks_and_have_the_heights_of_the_means():
     answers = made_up()
     figure = gender_hypothesis.draw_accuracies(answers)
-    figures.check_looks(figure, "gender_accuracies")
+    figures.assert_looks(figure, "gender_accuracies")
     (axes,) = figure.axes
     bars = {}
     for bar in axes.patches:

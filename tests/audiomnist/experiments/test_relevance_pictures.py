@@ -52,7 +52,7 @@ def test_what_cancels_is_not_drawn_and_the_rest_lies_on_the_grid():
     R[1] = np.random.default_rng(1).normal(size=8000) + 0.01
     found = explanation(R)
     figure = waveform_relevance.draw(Run(), shown, found)
-    figures.check_looks(figure, "waveform_relevance")
+    figures.assert_looks(figure, "waveform_relevance")
     first, second = (row.get_axes() for row in figure.subfigs)
     bars, both = first[2], first[3]
     carried = dft.dft_relevance(shown.data[0].ravel(), R[0].ravel())
@@ -105,7 +105,7 @@ def test_every_row_shows_its_own_recording_under_every_composite():
         for name, seed, shared in (("flat", 1, (11, 11)), ("plus", 2, (1, 1)))
     }
     figure = spectrogram_relevance.draw(Run(), shown, made)
-    figures.check_looks(figure, "spectrogram_relevance")
+    figures.assert_looks(figure, "spectrogram_relevance")
     for index, row in enumerate(figure.subfigs):
         own = row.get_axes()
         assert len(own) == 3
@@ -125,14 +125,14 @@ def test_every_condition_of_the_gender_experiment_has_a_panel(monkeypatch):
         condition: explanation(np.random.default_rng(seed).normal(size=shown.data.shape))
         for seed, condition in enumerate(gender_hypothesis.CONDITIONS)
     }
-    figures.check_looks(gender_hypothesis.draw_examples(run, shown, made), "gender_examples")
+    figures.assert_looks(gender_hypothesis.draw_examples(run, shown, made), "gender_examples")
 
 
 def test_a_recording_and_its_sounds_stand_in_a_row():
     time = np.arange(8000) / 8000
     tones = {name: np.sin(2 * np.pi * hertz * time) for name, hertz in (("recording", 5), ("one", 3), ("other", 2))}
     signals = [{name: level * tone for name, tone in tones.items()} for level in (0.5, 1.0)]
-    figures.check_looks(audible_heatmaps.draw(signals, ["first", "second"]), "audible_heatmaps")
+    figures.assert_looks(audible_heatmaps.draw(signals, ["first", "second"]), "audible_heatmaps")
 
 
 # --- tables and sentences --------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def test_what_all_new_weights_leave_is_held_against_another_recording(monkeypatc
 def test_the_picture_shows_both_directions_and_the_null():
     figure = sanity.draw_cascades(made_up(0.15, 0.1, 0.2))
     assert figure.get_figwidth() >= 7  # of one column: the legend below it is that wide
-    figures.check_looks(figure, "sanity_cascades")
+    figures.assert_looks(figure, "sanity_cascades")
     axes = figure.axes[0]
     down, up, null = (line.get_ydata() for line in axes.lines[:3])
     np.testing.assert_allclose(down, [1, 0.9, 0.15], atol=0.02)
@@ -211,6 +211,6 @@ def test_the_picture_shows_both_directions_and_the_null():
     assert axes.lines[2].get_marker() == "x" and null == pytest.approx(0.1, abs=0.02)
     table = sanity.summary(made_up(0.15, 0.1, 0.2), 0)
     figure = sanity.draw_summary(table)
-    figures.check_looks(figure, "sanity_summary")
+    figures.assert_looks(figure, "sanity_summary")
     contrast = figure.axes[0]
     assert contrast.lines[0].get_xdata() == pytest.approx(0.2, abs=0.02)

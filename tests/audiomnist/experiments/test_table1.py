@@ -102,7 +102,7 @@ def test_the_picture_holds_the_speakers_the_means_and_the_paper():
         ]
     )
     figure = table1.draw(answers)
-    figures.check_looks(figure, "table1")
+    figures.assert_looks(figure, "table1")
     panels = [axes for axes in figure.axes if axes.axison]
     titles = ["AlexNet (spectrogram), digit", "AudioNet (waveform), digit", "AudioNet (waveform), gender"]
     assert [axes.get_title() for axes in panels] == titles

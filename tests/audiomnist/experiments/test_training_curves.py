@@ -58,7 +58,7 @@ def test_the_picture_holds_the_curves():
         columns=["network", "task", "split", *training_curves.COLUMNS],
     )
     figure = training_curves.draw(frame)
-    figures.check_looks(figure, "training_curves")
+    figures.assert_looks(figure, "training_curves")
     loss, accuracy = figure.axes
     assert [line.get_label() for line in loss.lines] == ["split 0", "split 1"]
     assert loss.lines[1].get_xydata().tolist() == [[0, 4], [10, 3], [20, 2]]

@@ -261,7 +261,7 @@ def test_table_and_picture(tmp_path):
     assert float(rows[3]["accuracy"]) == pytest.approx(means[0].accuracy[3]) and rows[0]["source"] == "true"
     assert float(rows[0]["area"]) == pytest.approx(area(means[0].accuracy), rel=1e-5)
     figure = faithfulness.draw(means)
-    figures.check_looks(figure, "deletion")
+    figures.assert_looks(figure, "deletion")
     upper, lower = figure.axes
     np.testing.assert_allclose(upper.lines[0].get_ydata(), 100 * means[0].accuracy)
     np.testing.assert_allclose(lower.lines[1].get_ydata(), 100 * means[1].energy / 10)
