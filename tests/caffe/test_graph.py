@@ -58,7 +58,7 @@ CASES.update(
 )
 CASES["L1"] = CASES["SGD"] + ' weight_decay: 0.02 regularization_type: "L1"'
 CASES["clip to nothing"] = CASES["SGD"] + " clip_gradients: 0"
-QUICK = (*TYPES, "SGD, clipped, iter_size", "step", "L1")  # before each commit
+QUICK = (*TYPES, "SGD, clipped, iter_size", "multistep", "L1")  # before each commit
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
