@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -325,7 +326,8 @@ class Run:
     def carry_out(self) -> None:
         """Explain everything; prints a line for each recording and composite, and where the report is."""
         parts = []
-        with progress_bar(total=len(self.paths), unit="recording", shown=bool(self.options.list)) as bar:
+        watched = bool(self.options.list) and sys.stderr.isatty()  # where nobody watches, the lines tell how far it is
+        with progress_bar(total=len(self.paths), unit="recording", shown=watched) as bar:
             for start in range(0, len(self.paths), AT_ONCE):
                 paths = self.paths[start : start + AT_ONCE]
                 key, part = self._part(paths)

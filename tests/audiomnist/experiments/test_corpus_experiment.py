@@ -90,6 +90,7 @@ def medians(axes):
 
 def test_what_is_drawn_are_the_durations_genders_and_ages(outcome):
     (figure, caption) = outcome.figures["corpus"]
+    figures.assert_looks(figure, "corpus")
     by_digit, genders, by_speaker, ages = figure.axes
     assert medians(by_digit) == pytest.approx({str(d): np.median(lengths(digit=d)) for d in range(3)})
     assert medians(by_speaker) == pytest.approx({s: np.median(lengths(speaker=s)) for s in SPEAKERS})

@@ -11,6 +11,7 @@ from audiomnist.experiments.faithfulness import MAIN, VARIANTS
 from audiomnist.explain.faithfulness import LEAST, MATCHED, MOST, RIVAL, SHARES, Parts, area, curves
 from audiomnist.study.setting import Setting
 from audiomnist.study.trained import trained_runs
+from tests import figures
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,9 @@ def test_scores_by_hand():
     most = (0.75 * 0.1 + 0.25 * 0.2) / 0.3
     assert frame["score"].tolist() == pytest.approx([(1 - most) / 0.8] * 2)
     assert frame["margin_score"].tolist() == pytest.approx([(1 - most) * 2 / 4, (1 - most) * 6 / 4])
+    for scale, wanted in ((0.01, frame["margin_score"]), (0.0, [np.nan] * 2), (-1.0, [np.nan] * 2)):  # no unit
+        other = faithfulness.scores_of(keys, arrays | {"margin": scale * margin}, 5, shares)["margin_score"]
+        np.testing.assert_allclose(other, wanted)
     matched, rival = area([1, 1, 0.5], shares), area([1, 1, 0.0], shares)
     assert frame["beyond_energy"].tolist() == pytest.approx([(matched - most) / 0.8] * 2)
     assert frame["sign"].tolist() == pytest.approx([(rival - most) / 0.8] * 2)
@@ -225,7 +229,9 @@ def test_tables_by_speaker_are_means_of_their_recordings():
 
 def test_the_forest_plot_shows_scores_and_their_ends():
     table = faithfulness.summary(made_up(VALUES), 0)
-    (axes,) = faithfulness.draw_scores(table).axes
+    figure = faithfulness.draw_scores(table)
+    figures.assert_looks(figure, "faithfulness_scores")
+    (axes,) = figure.axes
     main = axes.containers[0]
     np.testing.assert_allclose(main.lines[0].get_xdata(), table["score"])
     ends = np.array([segment[:, 0] for segment in main.lines[2][0].get_segments()])
@@ -285,6 +291,7 @@ def test_the_curves_show_answers_margin_and_energy_of_the_main_variant():
     """In the order of the frame, not of the alphabet; the margin in percent of that of whole recordings."""
     frame = pd.concat([curves_of("Zebra", 4.0), curves_of("Ape", 2.0)], ignore_index=True)
     figure = faithfulness.draw_curves(faithfulness.Measured(frame, pd.DataFrame()), "c", 0)
+    figures.assert_looks(figure, "faithfulness_curves")
     names = ["most relevant first", "largest |R| first", "random of equal energy", "relevant for the rival first",
              "least relevant first", "largest amplitude first", "random"]  # fmt: skip
     uppers, seconds = figure.axes[:2], [axes for axes in figure.axes if axes.get_ylabel().startswith("energy")]
@@ -320,7 +327,7 @@ def test_the_published_picture_has_a_row_for_each_network_and_a_column_for_each_
         for share in (0.0, 0.25, 0.5)
     )  # fmt: skip
     figure = faithfulness.draw_published(frame)
-    figure.draw_without_rendering()
+    figures.assert_looks(figure, "faithfulness_published")
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [
         f"{network}, t: {d}" for network in ("Zebra", "Ape") for d in ("time", "frequency", "time-frequency")

@@ -8,6 +8,7 @@ from audiomnist.experiments import gender_hypothesis
 from audiomnist.study import paper
 from audiomnist.study.setting import Setting
 from audiomnist.study.trained import Recordings, trained_runs
+from tests import figures
 
 MALE, FEMALE = 0, 1  # labels
 
@@ -121,7 +122,9 @@ def test_contrasts_are_paired_per_speaker():
 
 def test_the_bars_stand_around_their_ticks_and_have_the_heights_of_the_means():
     answers = made_up()
-    (axes,) = gender_hypothesis.draw_accuracies(answers).axes
+    figure = gender_hypothesis.draw_accuracies(answers)
+    figures.assert_looks(figure, "gender_accuracies")
+    (axes,) = figure.axes
     bars = {}
     for bar in axes.patches:
         bars.setdefault(round(bar.get_x() + bar.get_width() / 2), []).append(bar)

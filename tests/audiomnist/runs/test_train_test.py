@@ -342,7 +342,7 @@ def test_lines_of_progress_appear_when_they_are_written(home):
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("paper", [False, True])
+@pytest.mark.parametrize("paper", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_corpus_with_errors_is_refused_unless_they_are_left_out(home, paper):
     data = make_corpus(home / "recordings")
     (data / "01" / "0_01_0.wav").write_bytes(b"no sound")
@@ -521,6 +521,7 @@ def virtual_env(request, tmp_path):
     return str(tmp_path / "old")
 
 
+@pytest.mark.slow
 def test_nothing_runs_that_lies_in_the_current_or_the_preprocessed_folder(home, virtual_env):
     mark = home / "PWNED"
     for folder in (home, home / "in puts"):
@@ -535,7 +536,10 @@ def test_nothing_runs_that_lies_in_the_current_or_the_preprocessed_folder(home, 
     assert not mark.exists(), mark.read_text()
 
 
-@pytest.mark.parametrize("module", ["audiomnist", "caffe", "lrp", "audiomnist study"])
+@pytest.mark.parametrize(
+    "module",
+    ["lrp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("audiomnist", "caffe", "audiomnist study"))],
+)
 def test_a_module_is_started_from_any_folder(home, virtual_env, module):
     mark = home / "PWNED"
     lay_traps(home, mark)
@@ -620,6 +624,7 @@ def lacking(tmp_path):
     return prepare
 
 
+@pytest.mark.slow
 def test_an_unreachable_index_is_said_in_pips_words(lacking):
     done = lacking("", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="1", PIP_FIND_LINKS="")
     assert done.returncode == 1
