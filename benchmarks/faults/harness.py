@@ -173,7 +173,9 @@ class Stage:
     def command(self) -> int:
         return self.scene.run(self.folder)
 
-    def ended(self, process: int, moment: float | None = None, victims: Callable[[int], list[int]] | None = None):
+    def ended(
+        self, process: int, moment: float | None = None, victims: Callable[[int], list[int]] | None = None
+    ) -> Ended:
         """Wait for a process, and kill it and what it has started after the limit. At a `moment` (s), SIGKILL goes to
         the `victims` among it and its children."""
         begun = time.monotonic()
@@ -214,17 +216,17 @@ class Stage:
             time.sleep(0.005)
         return ended
 
-    def settle(self) -> bool:
-        """Wait for whatever the last command left running; returns whether there was anything."""
-        left, end = bool(children(os.getpid())), time.monotonic() + LIMIT
+    def settle(self) -> None:
+        """Wait for whatever the last command left running; what takes too long is killed."""
+        end = time.monotonic() + LIMIT
         while children(os.getpid()) and time.monotonic() < end:
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             time.sleep(0.01)
         for process in children(os.getpid()):
-            os.kill(process, signal.SIGKILL)
-        return left
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     # -- the folder -------------------------------------------------------------------------------------------------
 
@@ -241,13 +243,12 @@ class Stage:
 
     def _undisturbed(self) -> Reference:
         self.reset()
-        self._expect_success(plain := self.ended(self.start(self.command)))
+        self._expect_success(noted := self.ended(self.start(self._noting)))
         self.settle()
         result = self.result()
         self.reset()
         calls = self.log.with_suffix(".calls")
-        noted = self.traced(self._noting, "-y", "-o", str(calls), "-e", f"trace={','.join(CALLS)}")
-        self._expect_success(noted)
+        self._expect_success(self.traced(self.command, "-y", "-o", str(calls), "-e", f"trace={','.join(CALLS)}"))
         self.settle()
         if different := differences(self.result(), result):
             raise SystemExit(f"{self.scene.name}: expected the same from two undisturbed runs, got {different}")
@@ -255,7 +256,7 @@ class Stage:
         for name, content in [*_unpickled(self.seen), *tree(self.folder).items()]:
             states.setdefault(name, []).append(content)
         states = {name: [self.scene.form(name, one) for one in contents] for name, contents in states.items()}
-        return Reference(plain.seconds, result, states, points(calls, self.folder))
+        return Reference(noted.seconds, result, states, points(calls, self.folder))
 
     def _noting(self) -> int:
         """The command; whatever gets a final name is noted."""
