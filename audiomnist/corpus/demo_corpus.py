@@ -238,6 +238,7 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     mine = {"format": FORMAT, "seed": seed, "speakers": count, "repetitions": repetitions}
     manifest = destination / MANIFEST
     theirs = None
+    remove_leftovers(destination)  # also of a run that was killed while it wrote its manifest
     if manifest.exists():
         theirs = read_record(manifest, "the manifest of an earlier run", repetitions=int)
     elif destination.is_dir() and any(p.name != SPLITS_NAME for p in destination.iterdir()):
@@ -251,7 +252,6 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     if importlib.util.find_spec("espeakng_loader") is None:
         raise CorpusError("espeakng-loader", "it to be installed (pip install espeakng-loader)", "no such package")
     make_folder(destination)
-    remove_leftovers(destination)
     write_file(manifest, json.dumps({**mine, "complete": False}).encode())
     speakers = make_speakers(count, seed)
     meta = {speaker.number: speaker.metadata() for speaker in speakers}

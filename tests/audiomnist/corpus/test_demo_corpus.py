@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from audiomnist.corpus import demo_corpus, layout, metadata
+from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, find_splits
 from audiomnist.preprocessing import command
 from audiomnist.signal import inputs
@@ -123,6 +124,15 @@ def test_an_unfinished_corpus_is_completed(made, tmp_path):
     assert make(folder, "--repetitions", "2").returncode == 0
     assert (folder / SPLITS_NAME).read_text() == "somebody's own"
     assert recordings(folder) == whole and not list(folder.rglob("*.part"))
+
+
+def test_what_a_killed_run_was_writing_is_no_other_file(tmp_path, monkeypatch):
+    """It may have been killed while it wrote its manifest, the first file of all."""
+    (tmp_path / ".0123abcd-4567cdef.part").write_bytes(b"half")
+    monkeypatch.setattr(demo_corpus.importlib.util, "find_spec", lambda _: None)  # as far as this goes
+    with pytest.raises(CorpusError, match="^espeakng-loader: "):
+        demo_corpus.make_corpus(tmp_path, repetitions=1, count=SPEAKERS, seed=0, jobs=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_few_speakers_get_splits_of_their_own(made):
