@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import random
@@ -30,6 +31,8 @@ import audiomnist.signal
 import caffe.cli
 import caffe.curves
 import lrp
+from audiomnist.corpus import import_corpus
+from audiomnist.corpus.metadata import META_NAME
 from audiomnist.door import door
 from audiomnist.explain import cli as explain
 from audiomnist.preprocessing import command as preprocessing
@@ -40,11 +43,29 @@ from audiomnist.runs import engine, networks, train_test
 from audiomnist.study import catalogue, outcome, study
 from benchmarks.faults.harness import Scene
 from caffe import glog
-from tests.small_corpus import make_corpus
+from tests.small_corpus import make_corpus, speech, wav_file
 from tests.small_study import make_study
 from tests.solver_cases import write_corpus
 
 GLOG = rb"(?m)^[IWEF]\d{4} [\d:.]+ +\d+ \S+\] "
+
+# -- corpora ----------------------------------------------------------------------------------------------------------
+
+
+def strangers(folder: Path) -> None:
+    """Recordings that are named as others name them."""
+    (folder / "recordings").mkdir()
+    for number, (speaker, digit) in enumerate(itertools.product(("theo", "anna", "bob"), range(4))):
+        content = wav_file(speech(number).tobytes())
+        (folder / "recordings" / f"{digit}_{speaker}_0.wav").write_bytes(content)
+
+
+def bring_in(folder: Path) -> int:
+    """`audiomnist import-corpus`, which refuses what is done."""
+    if (folder / "corpus" / META_NAME).exists():
+        return 0
+    return import_corpus.main([f"{folder}/recordings", f"{folder}/corpus"])
+
 
 # -- preprocessing ----------------------------------------------------------------------------------------------------
 
@@ -319,6 +340,7 @@ JOURNAL = {"*preprocessing.journal": journal}
 SCENES = {
     scene.name: scene
     for scene in (
+        Scene("importing", strangers, bring_in, refused="expected a new or empty folder"),
         Scene("preprocessing", corpus, partial(preprocess, 1), JOURNAL, refused="one that is in use"),
         Scene("preprocessing, two processes", corpus, partial(preprocess, 2), JOURNAL,
               refused="one that is in use", several=True),
