@@ -33,7 +33,7 @@ from audiomnist.door import door
 from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, to_int16, wav_bytes
-from audiomnist.workers import available_cores, context, die_with_parent
+from audiomnist.workers import apart, available_cores
 from caffe_proto.atomic import make_folder, remove_leftovers, write_file
 from caffe_proto.texts import read_record
 
@@ -263,11 +263,8 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     made = 0
     work = [(speaker, destination, repetitions, seed) for speaker in speakers]
     # one process a speaker, whatever the number of workers: the synthesiser's history is then always the same
-    with (
-        context("scipy.signal", __name__).Pool(jobs, die_with_parent, maxtasksperchild=1) as pool,
-        progress_bar(total=len(work) * repetitions * len(WORDS), unit="rec", desc="demo corpus") as bar,
-    ):
-        for recordings in pool.imap_unordered(record_speaker, work, chunksize=1):
+    with progress_bar(total=len(work) * repetitions * len(WORDS), unit="rec", desc="demo corpus") as bar:
+        for recordings in apart(record_speaker, work, jobs, ("scipy.signal", __name__)):
             made += recordings
             bar.update(recordings)
     write_file(manifest, json.dumps({**mine, "complete": True}).encode())

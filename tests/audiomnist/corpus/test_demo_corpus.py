@@ -145,20 +145,10 @@ def test_few_speakers_get_splits_of_their_own(made):
 def test_progress_counts_recordings_to_the_last(tmp_path, capsys, monkeypatch):
     """With a process of its own for each speaker: here one that makes nothing, but counts."""
 
-    class Pool:
-        def __init__(self, *arguments, **settings):
-            pass
+    def apart(function, work, jobs, preload):
+        return [10 * repetitions for _, _, repetitions, _ in work]
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def imap_unordered(self, function, work, chunksize):
-            return [10 * repetitions for _, _, repetitions, _ in work]
-
-    monkeypatch.setattr(demo_corpus, "context", lambda *_: SimpleNamespace(Pool=Pool))
+    monkeypatch.setattr(demo_corpus, "apart", apart)
     assert demo_corpus.make_corpus(tmp_path / "new", 2, 3, 0, 1) == 60
     assert "| 60/60 [" in capsys.readouterr().err.split("\r")[-1]
 
