@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -80,7 +81,10 @@ def spread(
         running = set()
         try:
             for chunk in chunks:
-                running.add(executor.submit(partial(_work, function), chunk))
+                try:
+                    running.add(executor.submit(partial(_work, function), chunk))
+                except (EOFError, ConnectionError):  # the process that starts workers has been killed
+                    raise BrokenProcessPool from None
                 if len(running) > 2 * workers:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:

@@ -37,7 +37,7 @@ from audiomnist.explain.results import (
 )
 from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.provenance import code_digest, made_by
-from caffe_proto import remove_leftovers, sentence
+from caffe_proto import sentence
 from lrp.baselines import METHODS, explain, read_method
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
 from lrp.errors import LRPError
@@ -264,8 +264,6 @@ class Run:
         for item, source in enumerate(recording.sources):
             captions = [drawing.caption(one, item, geometry=recording.geometry) for one in explanations]
             files = self._files(recording, item)
-            for path in files.values() if self.progress else ():
-                remove_leftovers(path)
             if o.output:
                 figure = drawing.compare(
                     recording.data[item],
@@ -320,8 +318,6 @@ class Run:
         about |= made_by()
         if self.options.list:
             about["list"] = str(self.options.list)
-        if self.progress:
-            remove_leftovers(self.options.save)
         with writing(self.options.save, about) as writer:
             for key, part in parts:
                 for made in self.progress.read(key).groups if key else part.groups:

@@ -9,9 +9,12 @@ The takes are never changed. See recording_scripts/README.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,18 +122,35 @@ def claim_speaker(session: Session, corpus: Path) -> dict:
         raise SessionError(session.folder, "the speaker's metadata (record.py --continue asks for it)", "none")
     alias = speaker["alias"]
     meta_path = corpus / META_NAME
-    meta = read_metadata(meta_path) if meta_path.exists() else {}
     entry = {key: value for key, value in speaker.items() if key != "alias"}
     where = str(corpus.resolve())
-    if not any(e["event"] == "corpus" and e["path"] == where for e in session.events):
-        if (corpus / alias).exists() or alias in meta:
-            raise SessionError(corpus, "an alias of the speaker's own", f"{alias}, which another session has")
-        session.add("corpus", path=where, speaker=alias)
-    make_folder(corpus / alias)
-    if meta.get(alias) != entry:
-        text = json.dumps({**meta, alias: entry}, indent=4, ensure_ascii=False, sort_keys=True)
-        write_file(meta_path, (text + "\n").encode())
+    with alone(corpus):
+        meta = read_metadata(meta_path) if meta_path.exists() else {}
+        if not any(e["event"] == "corpus" and e["path"] == where for e in session.events):
+            if (corpus / alias).exists() or alias in meta:
+                raise SessionError(corpus, "an alias of the speaker's own", f"{alias}, which another session has")
+            session.add("corpus", path=where, speaker=alias)
+        make_folder(corpus / alias)
+        if meta.get(alias) != entry:
+            text = json.dumps({**meta, alias: entry}, indent=4, ensure_ascii=False, sort_keys=True)
+            write_file(meta_path, (text + "\n").encode())
     return speaker
+
+
+@contextlib.contextmanager
+def alone(corpus: Path) -> Iterator[None]:
+    """Context manager: the corpus, made where missing, is this process's; waits for another one to let go of it.
+
+    Two sessions that are cut at once would each write the metadata without the other's speaker. Raises WriteError.
+    """
+    make_folder(corpus)
+    handle = os.open(corpus, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def cut_session(session: Session, corpus: Path, review: bool, ask_again: bool) -> int:

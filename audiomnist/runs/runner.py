@@ -19,7 +19,7 @@ from pathlib import Path
 from audiomnist.progress_bar import quiet
 from audiomnist.runs.engine import Engine, Processes, Stopped
 from audiomnist.runs.render import State, Training, open_run
-from audiomnist.runs.run_folder import TEST_LOG, TRAIN_LOG, RunError, RunName, locked
+from audiomnist.runs.run_folder import TEST_LOG, TRAIN_LOG, RunError, RunName, locked, state_to_end
 from audiomnist.workers import available_cores
 from caffe_proto import UserError
 
@@ -89,6 +89,8 @@ class Runner:
             if state.step == "tested":
                 self.tell(f"{run}: tested before")
                 return
+            if state.step == "trained" and (last := state_to_end(folder, state.file)):
+                state = dataclasses.replace(state, step="started", file=last)
             if state.step != "trained":
                 self._train(run, state, device, lock)
                 state = self.state(run)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 from small_corpus import make_corpus
@@ -40,3 +41,15 @@ def test_the_server_of_worker_processes_loads_what_they_resample_with(name, tmp_
         COMMANDS[name](make_corpus(tmp_path / "in"), tmp_path / "out")
     done = subprocess.run([sys.executable, "-c", LOAD, *asked], capture_output=True, text=True, check=True)
     assert {"scipy.signal", "audiomnist.signal.inputs"} <= set(done.stdout.split())
+
+
+@pytest.mark.parametrize("how", [EOFError, ConnectionResetError])
+def test_a_dead_server_of_workers_is_a_dead_process(how, monkeypatch):
+    """Workers are started by a process of their own, which can be killed as they can."""
+
+    def dead(*_):
+        raise how
+
+    monkeypatch.setattr(workers.ProcessPoolExecutor, "submit", dead)
+    with pytest.raises(BrokenProcessPool):
+        list(workers.spread(abs, [-1, -2], 2))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 
@@ -238,6 +239,14 @@ def test_a_folder_of_somebody_else_is_left_alone(setting, tmp_path):
             carry_out(stub("table"), setting, tmp_path)
     (folder / RECORD).unlink()
     assert contents(tmp_path) == before
+
+
+def test_what_a_killed_process_was_writing_is_nobodys(setting, tmp_path):
+    """It may have been killed before its folder had a record."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/.0123abcd-4567cdef.part").write_bytes(b"half")
+    folder, made = carry_out(stub("table"), setting, tmp_path)
+    assert made and sorted(os.listdir(folder)) == [RECORD, "table.csv"]
 
 
 def test_only_what_the_earlier_record_lists_is_removed(setting, tmp_path):

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ import pytest
 from synthetic_takes import RATE, SyntheticTake, make_take
 
 from audiomnist.corpus.layout import scan
+from audiomnist.corpus.metadata import META_NAME
 from audiomnist.recording import cut, recognise
 from audiomnist.recording.recognise import single_utterance, softmax
 from audiomnist.recording.review import SHORTEST, Marks
@@ -317,6 +320,27 @@ def spoken(series_seed, digits, **kind):
 
     with mock.patch.object(synthetic_takes.np.random, "default_rng", Ordered):
         return make_take(series_seed, **kind)
+
+
+def test_sessions_that_are_cut_at_once_lose_no_speaker(tmp_path, monkeypatch):
+    """Each writes the metadata of all speakers, as it has read them."""
+    read = cut.read_metadata
+
+    def slowly(path):
+        found = read(path)
+        time.sleep(0.3)  # long enough for the others to read the same
+        return found
+
+    monkeypatch.setattr(cut, "read_metadata", slowly)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / META_NAME).write_text("{}")
+    sessions = [session_of(tmp_path, [], alias) for alias in ("amy", "tom", "zoe")]
+    threads = [threading.Thread(target=cut.claim_speaker, args=(one, tmp_path / "corpus")) for one in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(read(tmp_path / "corpus" / META_NAME)) == ["amy", "tom", "zoe"]
 
 
 def test_a_session_becomes_a_speaker_of_a_corpus(tmp_path, capsys):

@@ -21,7 +21,7 @@ from audiomnist.recording.picture import Bar, Text, picture
 from audiomnist.recording.plan import example_series, missing_prompts, next_series, shuffled_prompts
 from audiomnist.recording.prompter import LEAD, TAIL, Prompter, Timing, View, loudness
 from audiomnist.recording.questions import AnswerError, check_answers, questions, taken_aliases
-from audiomnist.recording.session import Session, SessionError, find_session
+from audiomnist.recording.session import Session, SessionError, all_sessions, find_session
 from audiomnist.recording.sound import Capture, Device, SoundError, choose_device
 from audiomnist.recording.terminal import Painter, run_terminal
 from audiomnist.signal.wav import read_wav, wav_bytes
@@ -652,6 +652,18 @@ while True:
         found = find_session(folder, None, unfinished=True)
         assert found.takes and all(len(read_wav(take.path)[0]) == 48000 for take in found.takes)
         assert len(found.missing) == 10000 - 10 * len(found.takes)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"event": "session", "repeti'])
+def test_a_session_that_was_killed_as_it_was_made_is_none(torn, tmp_path):
+    dead = tmp_path / "sessions" / "20200101-120000"
+    dead.mkdir(parents=True)
+    (dead / "session.jsonl").write_bytes(torn)
+    assert all_sessions(tmp_path) == []
+    Session.create(tmp_path, 1, seed=0).release()
+    assert [one.seed for one in all_sessions(tmp_path)] == [0]
+    with pytest.raises(SessionError, match="expected a log that begins with a session"):
+        Session.load(dead)
 
 
 # ---- logs from somebody else

@@ -37,7 +37,7 @@ def engine(monkeypatch):
             prefix = name / "snapshots" / f"{name.name.split('_')[0]}_iter_{last}"
             prefix.with_suffix(".caffemodel").write_bytes(b"weights")
             prefix.with_suffix(".solverstate").write_bytes(bytes([8, last]))
-        log.write_text(f"log of {arguments[0]}")
+        log.write_text(f"log of {arguments[0]}: Optimization Done.")
 
     monkeypatch.setattr(Engine, "run", run)
     monkeypatch.setattr(Engine, "has_gpu", lambda self, folder: told.get("gpu", False))
@@ -130,7 +130,9 @@ def test_a_new_run_is_trained_and_tested_with_its_files_on_its_device(make, engi
         ["test", f"-model={run}/test.prototxt", f"-weights={weights}", "-iterations=1", "-gpu", "3"],
     ]
     assert made.said[1:] == [f"{RUN}: training", f"{RUN}: testing AudioNet_iter_6.caffemodel"]
-    assert (run / "test.log").read_text() == "log of test" and not (run / "test.log.partial").exists()
+    assert (run / "test.log").read_text() == "log of test: Optimization Done." and not (
+        run / "test.log.partial"
+    ).exists()
     assert made.advance_all([RUN]) == [] and made.said[-1] == f"{RUN}: tested before" and len(engine.calls) == 2
 
 

@@ -98,6 +98,23 @@ def test_an_ended_training_continues_from_its_last_snapshot(home):
     assert calls(home, "train")[1][3:] == [f"-snapshot={state}"]
 
 
+def test_a_training_that_was_killed_after_its_last_snapshot_is_brought_to_its_end(home):
+    """What it does after that, a last test and the end of its curve, is not lost."""
+    run = home / "ru ns" / "AlexNet_digit_0"
+    assert call(home, "--max-iter", "6", "AlexNet", "digit", "0").returncode == 0
+    (run / "test.log").unlink()
+    log = run / "train.log"
+    with open(log, "a") as file:  # as of one that was stopped early, continued, and killed
+        file.write("I0101 00:00:00.000000     1 caffe.cpp:1] Starting Optimization\n")
+        file.write("I0101 00:00:00.000000     1 solver.cpp:1] Optimization Done.\n")  # before the command says it too
+    assert call(home, "--max-iter", "6", "AlexNet", "digit", "0").returncode == 0
+    state = run / "snapshots" / "AlexNet_iter_6.solverstate"
+    assert [one[3:] for one in calls(home, "train")] == [[], [f"-snapshot={state}"]]
+    (run / "test.log").unlink()  # ended now: it is tested, and no more
+    assert call(home, "--max-iter", "6", "AlexNet", "digit", "0").returncode == 0
+    assert len(calls(home, "train")) == 2 and len(calls(home, "test")) == 3
+
+
 def test_a_failing_run_is_named_and_the_others_go_on(home):
     done = call(home, "--max-iter", "2", "all", "gender", "1", ENGINE_FAILS="AlexNet_gender_1")
     assert done.returncode == 1
