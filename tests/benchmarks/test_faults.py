@@ -1,8 +1,10 @@
 """benchmarks/faults: a part of it with a fixed seed; a writer that is not atomic is found; what it counts."""
 
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -98,8 +100,15 @@ def test_what_differs_is_named():
 
 
 def test_who_is_killed():
-    draw = random.Random(0)
-    assert harness._victims("main", draw, 1) == [1]
+    with subprocess.Popen(["sh", "-c", "sleep 60 & echo; wait"], stdout=subprocess.PIPE) as shell:
+        shell.stdout.readline()
+        (sleep,) = harness.children(shell.pid)
+        try:
+            found = {who: harness._victims(who, random.Random(0), shell.pid) for who in ("all", "main", "another")}
+            assert found == {"all": [shell.pid, sleep], "main": [shell.pid], "another": [sleep]}
+            assert harness._victims("another", random.Random(0), sleep) == [sleep]  # it has none
+        finally:
+            os.kill(sleep, signal.SIGKILL)
 
 
 RESULTS = {
