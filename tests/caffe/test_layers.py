@@ -27,7 +27,7 @@ IMAGES = [case for case in GOLDEN if any(len(shape) == 4 for shape, _ in case.in
 # Types whose tests are elsewhere: they make or store data, run the user's code, or have no top to compare.
 TESTED_ELSEWHERE = {"DummyData", "HDF5Data", "HDF5Output", "Input", "MemoryData", "Python", "Silence"}
 # Types of the original that this runtime does not have.
-UNKNOWN_TYPES = {"Data", "ImageData", "LSTM", "LSTMUnit", "RNN", "WindowData"}
+UNKNOWN_TYPES = {"Data", "ImageData", "WindowData"}
 
 
 @functools.cache
