@@ -139,6 +139,25 @@ def test_the_gender_table_has_a_row_for_each_condition_and_edge():
     ]
 
 
+def test_the_pitch_table_has_shares_and_turned_answers():
+    def row(name, mean, **about):
+        return about | {name: mean, f"{name}_low": None if mean is None else mean - 1.4, f"{name}_high": mean}
+
+    conditions = ("both", "pitch", "formants", "round trip", "empty top")
+    tables = {
+        "shares": [row("share", 70.4, gender="male", part="pitch"), row("share", None, gender="male", part="formants")],
+        "flips": [
+            row("flipped", 10.0 * k, gender="male", condition=condition) for k, condition in enumerate(conditions, 1)
+        ],
+    }
+    text = results.pitch_table({"experiments": {"pitch_or_formants": {"tables": tables}}})
+    assert text.startswith(
+        "|  | share of the pitch, % | share of the formants, % | both: turned, % | pitch: turned, % |"
+    )
+    turned = [f"{10 * k} [{10 * k - 1}, {10 * k}]" for k in range(1, 6)]
+    assert cells(text) == [["men", "70 [69, 70]", "", *turned]]
+
+
 def test_faithfulness_shows_the_main_variant_by_network():
     def row(network, source, units, mean):
         return {
