@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from audiomnist.experiments import corpus
@@ -57,6 +58,14 @@ def test_every_count_and_duration_beside_the_papers(outcome):
         assert rows.loc[quantity, "ours"] == pytest.approx(ours), quantity
         shown = rows.loc[quantity, "paper"]
         assert np.isnan(shown) if paper is None else shown == paper, quantity
+
+
+def test_a_corpus_of_one_gender_has_none_of_the_other():
+    frame = pd.DataFrame({"speaker": ["01", "02"], "gender": "male", "digit": 1, "seconds": 0.5})
+    counts = corpus.summary(frame).set_index("quantity")["ours"]
+    assert (counts["female speakers"], counts["male speakers"]) == (0, 2)
+    counts = corpus.summary(frame.assign(gender=["female", None])).set_index("quantity")["ours"]
+    assert (counts["female speakers"], counts["male speakers"]) == (1, 0)
 
 
 def test_every_speaker_has_a_row(outcome):

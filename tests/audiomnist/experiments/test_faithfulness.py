@@ -1,6 +1,7 @@
 """The faithfulness experiment: what it measures on a study in miniature, and what it says of made-up numbers."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -121,6 +122,29 @@ def test_the_published_protocol_starts_at_the_probability_of_the_true_class(run)
     for name, values in curves_.items():
         np.testing.assert_allclose(values[:, 0], true, rtol=1e-3, err_msg=name)
         assert np.ptp(values) > 0, name
+
+
+def test_what_is_measured_becomes_rows_of_speakers_recordings_and_the_protocol():
+    about = SimpleNamespace(measured_from={"network": "AudioNet"}, task=SimpleNamespace(classes=tuple("0123456789")))
+    keys = [(*MAIN, "c", kind) for kind in (MOST, LEAST)]
+    names = ["02/a", "01/b", "02/c"]
+    values = np.arange(3.0)[:, None, None] + np.zeros((3, 2, len(SHARES)))
+    arrays = {"right": values / 2, "margin": 1 + values, "energy": 10 * values, "known": np.array([True, False, True])}
+    arrays |= {"time|c": np.stack([np.linspace(1, 0, 20), np.linspace(0.5, 0, 20), np.zeros(20)])}
+    arrays |= {"complexity time|c": np.array([1.0, 2.0, 6.0])}
+    made = faithfulness.summarised(about, keys, arrays, names)
+    assert made.scores[["speaker", "recording"]].to_numpy().tolist() == [[name[:2], name] for name in names]
+    assert list(made.scores)[:5] == ["network", "recordings_known", "recordings_of_run", "speaker", "recording"]
+    by_speaker = made.curves.groupby("speaker")[["right", "margin", "energy"]].agg(["min", "max"])
+    assert by_speaker.loc["01"].tolist() == [0.5, 0.5, 2, 2, 10, 10]
+    assert by_speaker.loc["02"].tolist() == [0.5, 0.5, 2, 2, 10, 10]  # of 0 and 2
+    protocol = made.published
+    assert (protocol["domain"] == "time").all() and (protocol["source"] == "c").all() and len(protocol) == 20
+    np.testing.assert_allclose(protocol["share"], np.arange(20) / 20)
+    np.testing.assert_allclose(protocol["probability"], np.linspace(0.5, 0, 20))
+    np.testing.assert_allclose(protocol["area"], 0.5 / 2 * 0.95)
+    assert (protocol["complexity"] == 3).all() and (protocol["recordings_known"] == 2).all()
+    assert (protocol["recordings_of_run"] == 3).all()
 
 
 # --- what is said of it ----------------------------------------------------------------------------------------------
@@ -245,6 +269,12 @@ def test_the_forest_plot_shows_scores_and_their_ends():
     heights = [marks.lines[0].get_ydata()[0] % 1 for marks in axes.containers if len(marks.lines[0].get_ydata())]
     assert len(set(np.round(heights, 3))) == len(heights) == 2
     assert [line.get_ydata()[0] for line in axes.lines if line.get_color() == "0.9"] == [0.5, 1.5, 2.5, 3.5]
+
+
+def test_networks_stand_in_the_forest_plot_as_in_the_table():
+    both = [made_up(VALUES).scores.assign(network=network) for network in ("Zebra", "Ape")]
+    table = faithfulness.summary(faithfulness.Measured(pd.DataFrame(), pd.concat(both)), 0)
+    assert [axes.get_title() for axes in faithfulness.draw_scores(table).axes] == ["Zebra, t", "Ape, t"]
 
 
 def test_margins_of_every_network_have_a_scale_of_their_own(monkeypatch):

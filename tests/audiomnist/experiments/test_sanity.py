@@ -209,8 +209,11 @@ def test_the_picture_shows_both_directions_and_the_null():
     np.testing.assert_allclose(down, [1, 0.9, 0.15], atol=0.02)
     np.testing.assert_allclose(up, [1, 0.9, 0.15], atol=0.02)
     assert axes.lines[2].get_marker() == "x" and null == pytest.approx(0.1, abs=0.02)
-    table = sanity.summary(made_up(0.15, 0.1, 0.2), 0)
-    figure = sanity.draw_summary(table)
+    measured = made_up(0.15, 0.1, 0.2)
+    figure = sanity.draw_summary(sanity.summary(measured, 0))
     figures.assert_looks(figure, "sanity_summary")
+    both = sanity.Measured(*(pd.concat([one, one.assign(network="M")]) for one in (measured.alike, measured.single)))
+    figures.assert_looks(sanity.draw_cascades(both), "sanity_cascades_of_two")
+    figures.assert_looks(sanity.draw_summary(sanity.summary(both, 0)), "sanity_summary_of_two")
     contrast = figure.axes[0]
     assert contrast.lines[0].get_xdata() == pytest.approx(0.2, abs=0.02)
