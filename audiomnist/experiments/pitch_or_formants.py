@@ -105,8 +105,10 @@ def at_factors(frame: pd.DataFrame, gender: str | None = None) -> pd.DataFrame:
     factor = own["gender"].map({"male": FACTORS[MALE], "female": FACTORS[FEMALE]})
     own = own[(own["factor"] == factor) | own["condition"].isin((ORIGINAL, EMPTY_TOP))]
     other = own["gender"].map({"male": 1.0, "female": -1.0})
-    table = own.assign(margin=other * own["margin"]).pivot(index=[*UNIT, "gender"], columns="condition")["margin"]
-    return table.rename_axis(columns=None).reset_index()
+    table = own.assign(margin=other * own["margin"]).pivot(
+        index=[*UNIT, "gender"], columns="condition", values="margin"
+    )
+    return table.reindex(columns=[ORIGINAL, EMPTY_TOP, *SCALED]).rename_axis(columns=None).reset_index()
 
 
 def shares(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -216,9 +218,12 @@ def findings(share: pd.DataFrame, flipped: pd.DataFrame, turning: pd.DataFrame, 
     """Sentences of the tables."""
     sentences = []
     for row in share.itertuples():
+        does = f"does {row.share:.0f} % [{row.share_low:.0f}, {row.share_high:.0f}]"
+        if math.isnan(row.share):
+            does = "has no share that could be told"
         sentences.append(
-            f"The {row.part} alone, moved by the paper's factors, does {row.share:.0f} % [{row.share_low:.0f}, "
-            f"{row.share_high:.0f}] of what moving both does to the margin ({row.gender}, {row.speakers} speakers)."
+            f"The {row.part} alone, moved by the paper's factors, {does} of what moving both does to the margin "
+            f"({row.gender}, {row.speakers} speakers)."
         )
     for gender, own in flipped.groupby("gender", sort=False):
         parts = [

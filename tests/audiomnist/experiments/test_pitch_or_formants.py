@@ -157,6 +157,14 @@ def test_shares_are_those_that_were_put_in():
 def test_of_a_network_that_is_not_fooled_there_is_no_share():
     table = module.shares(made_up(pitch=0.0, formants=0.0, both=0.0), 0)
     assert table["share"].isna().all() and table["share_low"].isna().all()
+    none = pd.DataFrame(columns=["gender", "condition"])
+    assert (
+        "pitch alone, moved by the paper's factors, has no share that could be told"
+        in module.findings(table, none, none, 1.6)[0]
+    )
+    men = made_up(4.5, 0.9)[lambda rows: rows["gender"] == "male"]
+    assert module.shares(men, 0)["gender"].unique().tolist() == ["male", "both"]
+    assert module.flips(men, 0)["gender"].unique().tolist() == ["male", "both"]
     assert [c.verdict() for c in module.conclusions(made_up(0.0, 0.0, 0.0), 0)] == ["undecided", "reproduced"]
 
 
