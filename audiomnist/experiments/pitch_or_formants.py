@@ -214,21 +214,23 @@ def draw(table: pd.DataFrame, ratio: float) -> Figure:
     return figure
 
 
+def _percent(mean: float, low: float, high: float, digits: int) -> str:
+    ends = "" if math.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{mean:.{digits}f} %{ends}"
+
+
 def findings(share: pd.DataFrame, flipped: pd.DataFrame, turning: pd.DataFrame, ratio: float) -> list[str]:
     """Sentences of the tables."""
     sentences = []
     for row in share.itertuples():
-        does = f"does {row.share:.0f} % [{row.share_low:.0f}, {row.share_high:.0f}]"
+        does = f"does {_percent(row.share, row.share_low, row.share_high, 0)} of what moving both does to the margin"
         if math.isnan(row.share):
-            does = "has no share that could be told"
-        sentences.append(
-            f"The {row.part} alone, moved by the paper's factors, {does} of what moving both does to the margin "
-            f"({row.gender}, {row.speakers} speakers)."
-        )
+            does = "has no share: that moving both moves the margin is not sure"
+        who = f"{row.gender}, {row.speakers} speaker{'s' * (row.speakers != 1)}"
+        sentences.append(f"The {row.part} alone, moved by the paper's factors, {does} ({who}).")
     for gender, own in flipped.groupby("gender", sort=False):
         parts = [
-            f"{row.condition} {row.flipped:.1f} % [{row.flipped_low:.1f}, {row.flipped_high:.1f}]"
-            for row in own.itertuples()
+            f"{row.condition} {_percent(row.flipped, row.flipped_low, row.flipped_high, 1)}" for row in own.itertuples()
         ]
         sentences.append(f"Taken for the other gender ({gender}): {', '.join(parts)}.")
     if math.isfinite(ratio):

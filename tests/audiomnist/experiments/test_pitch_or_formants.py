@@ -159,7 +159,7 @@ def test_of_a_network_that_is_not_fooled_there_is_no_share():
     assert table["share"].isna().all() and table["share_low"].isna().all()
     none = pd.DataFrame(columns=["gender", "condition"])
     assert (
-        "pitch alone, moved by the paper's factors, has no share that could be told"
+        "pitch alone, moved by the paper's factors, has no share: that moving both"
         in module.findings(table, none, none, 1.6)[0]
     )
     men = made_up(4.5, 0.9)[lambda rows: rows["gender"] == "male"]
