@@ -31,9 +31,13 @@ def commit() -> str:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git prints, or None where it is not there or fails."""
+    """What git prints, or None where it is not there or fails.
+
+    Without the lock that it would take to note what it found: if it was killed, the lock would keep everybody else out.
+    """
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

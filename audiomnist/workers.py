@@ -8,7 +8,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -64,6 +65,13 @@ def _work(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Res
     return [function(item) for item in items]
 
 
+def _submit(executor: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    try:
+        return executor.submit(function, item)
+    except (EOFError, ConnectionError):  # the process that starts workers has been killed
+        raise BrokenProcessPool from None
+
+
 def spread(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: Sequence[str] = ()
 ) -> Iterator[Result]:
@@ -80,7 +88,7 @@ def spread(
         running = set()
         try:
             for chunk in chunks:
-                running.add(executor.submit(partial(_work, function), chunk))
+                running.add(_submit(executor, partial(_work, function), chunk))
                 if len(running) > 2 * workers:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
@@ -91,3 +99,21 @@ def spread(
                     yield from future.result()
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+def apart(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, preload: Sequence[str] = ()
+) -> Iterator[Result]:
+    """As `spread`, but each item has a process of its own, for functions that leave something behind."""
+    processes = context(*preload)
+
+    def one(item: Item) -> Result:
+        with ProcessPoolExecutor(1, mp_context=processes, initializer=die_with_parent) as executor:
+            return _submit(executor, function, item).result()
+
+    with ThreadPoolExecutor(workers) as threads:
+        try:
+            for future in as_completed([threads.submit(one, item) for item in items]):
+                yield future.result()
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)

@@ -2,9 +2,11 @@
 
     python -m benchmarks.gallery results
     python -m benchmarks.gallery az_results --title "59 Azerbaijani speakers, real voices"
+    python -m benchmarks.gallery --first seven.png
 
 Titles and captions are the experiments' own, questions those of the notebooks. A folder in which experiments are
 missing makes a page without them; the same folder makes the same files. Pictures of an earlier page are removed.
+`--first` takes a picture that `lrp` made as the one that README begins with.
 """
 
 from __future__ import annotations
@@ -27,16 +29,17 @@ from caffe_proto import UserError, write_file
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES = "docs/gallery.md", "docs/pictures/gallery"
+FIRST, FIRST_BYTES = "docs/pictures/seven_real.png", 150_000  # what README begins with
 MOST = 2  # pictures of an experiment; the first ones, unless they are chosen
 CHOSEN = {"waveform_relevance": ("digit_epsilon_plus.png", "gender_epsilon_plus.png")}
 UPPER_HALF = ("spectrogram_relevance",)  # of four rows that are alike two are shown, large enough to be read
 WIDTH = 1200  # pixels of a picture, at most
 BYTES = 60_000  # of a picture, at most: 16 of them stay under 1 MB
-COLOURS = (128, 64, 32)  # of a palette, tried in this order before the picture is made narrower
+COLOURS = (256, 128, 64, 32)  # of a palette, tried in this order before the picture is made narrower
 
 
-def small(path: Path, upper_half: bool = False) -> bytes:
-    """The PNG with a palette, at most `WIDTH` wide and `BYTES` long."""
+def small(path: Path, upper_half: bool = False, most: int | None = None) -> bytes:
+    """The PNG with a palette, at most `WIDTH` wide and `most` (default: `BYTES`) long."""
     with Image.open(path) as file:
         picture = file.convert("RGB")
     if upper_half:
@@ -50,7 +53,7 @@ def small(path: Path, upper_half: bool = False) -> bytes:
             # a method that keeps the few pixels of a thin line coloured, and k-means so that grey stays grey
             flat = resized.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
             flat.save(blob, format="png", optimize=True)
-            if blob.tell() <= BYTES:
+            if blob.tell() <= (most or BYTES):
                 return blob.getvalue()
         width = width * 9 // 10
 
@@ -96,6 +99,9 @@ def page(found: Sequence[Section], results: str, title: str) -> str:
         "[results.md](results.md). To make these pictures from recordings of your own: [study.md](study.md). A single "
         "recording from sound to picture, without any training: "
         "[notebook 0](../notebooks/0_one_recording.ipynb).",
+        "",
+        "The picture that the [README](../README.md) begins with is one of `lrp ... --output seven.png`, taken over by "
+        "`python -m benchmarks.gallery --first seven.png`.",
     ]
     for section in found:
         record, notebook = section.record, notebook_of(section.name)
@@ -115,9 +121,14 @@ def page(found: Sequence[Section], results: str, title: str) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="results folder of the study")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("results", type=Path, nargs="?", metavar="RESULTS", help="results folder of the study")
+    what.add_argument("--first", type=Path, metavar="PICTURE", help=f"a PNG that becomes {FIRST}")
     parser.add_argument("--title", default="", metavar="TEXT", help="whose recordings they are, for the page's head")
     options = parser.parse_args(arguments)
+    if options.first:
+        write_file(ROOT / FIRST, small(options.first, most=FIRST_BYTES))
+        return
     found = [section for section in results_page.sections(options.results) if section.record["figures"]]
     if not found:
         raise UserError(options.results, "an experiment's outcome with pictures at least", "none")

@@ -46,6 +46,7 @@ DOCUMENTS = ("README.md", "docs/results.md")
 KEPT = {  # experiment -> those of its tables that go into the record
     "table1": ("conclusions",),
     "gender_hypothesis": ("estimates",),
+    "pitch_or_formants": ("shares", "flips", "turning_points"),
     "faithfulness": ("scores",),
     "sanity": ("verdicts",),
 }
@@ -247,22 +248,24 @@ def splits_table(own: dict) -> str:
 
 
 def engines_table(own: dict) -> str:
-    """A row for each network and task that both engines trained: accuracies of the seeds of split 0, and the difference
-    of the means with Welch's 95 % interval over the seeds."""
+    """A row for each network and task that we trained with several seeds: accuracies of split 0 by both engines, and
+    the difference of the means with Welch's 95 % interval over the seeds, where both have several."""
     chosen = [run for run in own["runs"] if run["split"] == 0 and run["solver"] == "quick"]
     rows = []
     for (network, task, iterations), members in groups(chosen, "network", "task", "iterations"):
         ours, theirs = (
             [100 * run["accuracy"] for run in members if run["engine"] == engine] for engine in (OURS, BVLC)
         )
-        if len(ours) < 2 or len(theirs) < 2:
+        if len(ours) < 2:
             continue
-        ends = ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+        difference = ""
+        if len(theirs) > 1:
+            ends = ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+            difference = interval(float(np.mean(ours) - np.mean(theirs)), ends.low, ends.high)
         rows.append(
             (
                 network, task, iterations, ", ".join(f"{value:.1f}" for value in ours),
-                ", ".join(f"{value:.1f}" for value in theirs),
-                interval(float(np.mean(ours) - np.mean(theirs)), ends.low, ends.high),
+                ", ".join(f"{value:.1f}" for value in theirs), difference,
             )
         )  # fmt: skip
     columns = (
@@ -294,10 +297,27 @@ def gender_table(own: dict) -> str:
     return markdown(("frequency axis", "empty top", "women", "men", "all"), lines)
 
 
-def _cell(row: dict, name: str) -> str:
+def pitch_table(own: dict) -> str:
+    """A row for women, men and both: the shares of pitch and formants, and what part of the right answers they turn."""
+    shares = {(row["gender"], row["part"]): row for row in _experiment(own, "pitch_or_formants", "shares")}
+    flips = {(row["gender"], row["condition"]): row for row in _experiment(own, "pitch_or_formants", "flips")}
+    parts, conditions = ("pitch", "formants"), ("both", "pitch", "formants", "round trip", "empty top")
+    rows = [
+        (
+            {"female": "women", "male": "men", "both": "all"}[gender],
+            *(_cell(shares[gender, part], "share", 0) for part in parts),
+            *(_cell(flips[gender, condition], "flipped", 0) for condition in conditions),
+        )
+        for gender in dict.fromkeys(gender for gender, _ in shares)
+    ]
+    columns = ("", *(f"share of the {part}, %" for part in parts), *(f"{name}: turned, %" for name in conditions))
+    return markdown(columns, rows)
+
+
+def _cell(row: dict, name: str, digits: int = 2) -> str:
     if row[name] is None:
         return ""
-    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 2)
+    return interval(row[name], row[f"{name}_low"], row[f"{name}_high"], digits)
 
 
 def faithfulness_table(own: dict) -> str:
@@ -332,6 +352,7 @@ TABLES = {
     "splits": splits_table,
     "engines": engines_table,
     "gender": gender_table,
+    "pitch": pitch_table,
     "faithfulness": faithfulness_table,
     "sanity": sanity_table,
 }

@@ -52,15 +52,19 @@ class LearningCurve:
         """Take loss and learning rate of the iteration just done, if it is one of those that are shown."""
         iteration = solver.iter - 1
         if iteration % self.every == 0:
-            self.rows.append((iteration, "train", "loss", loss))
-            self.rows.append((iteration, "train", "lr", rate))
+            self._add(iteration, "train", "loss", loss)
+            self._add(iteration, "train", "lr", rate)
 
     def tested(self, solver: Solver, index: int, means: list[tuple[str, float, np.ndarray]]) -> None:
         """Take the mean outputs [(name, loss weight, values)] of test net number `index`."""
         for name, _, values in means:
             for k, value in enumerate(values):
                 label = name if len(values) == 1 else f"{name}[{k}]"
-                self.rows.append((solver.iter, f"test{index}", label, float(value)))
+                self._add(solver.iter, f"test{index}", label, value)
+
+    def _add(self, iteration, kind, name, value):
+        # as the CSV has it: a resumed run, which reads that, draws the same picture
+        self.rows.append((iteration, kind, name, float(f"{value:.6g}")))
 
     def snapshotted(self, solver: Solver) -> None:
         """Write the CSV file."""
@@ -86,7 +90,7 @@ class LearningCurve:
         table = io.StringIO()
         writer = csv.writer(table)
         writer.writerow(COLUMNS)
-        writer.writerows((i, kind, name, f"{value:.6g}") for i, kind, name, value in self.rows)
+        writer.writerows((*row, f"{value:.6g}") for *row, value in self.rows)
         write_file(f"{self.stem}.csv", table.getvalue())
 
     def _write_picture(self):

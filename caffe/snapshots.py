@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
 def check_writable(param: caffe_pb2.SolverParameter) -> None:
     """Raise CaffeError unless files can be made where SolverParameter `param` wants its snapshots."""
     check(param.snapshot_prefix, "solver", "a snapshot_prefix because snapshot is set", "none")
-    stem = f"{param.snapshot_prefix}_iter_{param.max_iter}."
-    try:  # a new file, whose name is as long as that of the longest snapshot (.solverstate.h5)
-        handle, probe = tempfile.mkstemp(".probe", os.path.basename(stem), os.path.dirname(stem) or os.curdir)
-        os.close(handle)
-        os.unlink(probe)
+    longest = f"{param.snapshot_prefix}_iter_{param.max_iter}.solverstate.h5"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(longest)  # a name that is too long
+        tempfile.TemporaryFile(dir=os.path.dirname(longest) or os.curdir).close()  # without a name, which a kill leaves
     except OSError as error:
         raise CaffeError(
             f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the "
@@ -53,7 +54,9 @@ def check_writable(param: caffe_pb2.SolverParameter) -> None:
 
 # -- writing ---------------------------------------------------------------------------------------------------------
 def write(solver: Solver) -> None:
-    """Write model, resume file and solver state of `solver`, in this order, each atomically.
+    """Write model, resume file, what the listeners keep, and solver state of `solver`, in this order, each atomically.
+
+    The state is last: what a run goes on from has everything that belongs to it.
 
     The resume file (`.resume`, JSON) holds what BVLC Caffe's solverstate lacks: random state and data positions.
     Weights and history that are not finite are refused with CaffeError: nobody could go on from them.
@@ -69,10 +72,10 @@ def write(solver: Solver) -> None:
         glog.info(f"Snapshotting to {kind} file {model}")
         (net.save_hdf5 if hdf5 else net.save)(model, param.snapshot_diff)
         _write_resume(stem + ".resume", solver)
-        glog.info(f"Snapshotting solver state to {kind} file {state}")
-        (_write_state_hdf5 if hdf5 else _write_state)(state, model, solver.iter, update)
         for listener in solver.listeners:
             listener.snapshotted(solver)
+        glog.info(f"Snapshotting solver state to {kind} file {state}")
+        (_write_state_hdf5 if hdf5 else _write_state)(state, model, solver.iter, update)
     except OSError as error:
         raise CaffeError(
             f"snapshot {stem}",

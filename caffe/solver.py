@@ -51,7 +51,7 @@ class Listener(Protocol):
         """Test net number `index` is done: the mean outputs [(name, loss weight, values)]."""
 
     def snapshotted(self, solver: Solver) -> None:
-        """The files of a snapshot are written."""
+        """The files of a snapshot are written, but for the state, which comes last."""
 
 
 class Peers(Protocol):

@@ -6,7 +6,8 @@
 
 What a link points to is written, not the link; a device or a pipe is written into and never replaced; a file that is
 replaced leaves its permissions and owner to the new one. While it is written, the new file lies beside the old one
-under a name of its own, locked by its writer: `remove_leftovers` removes those of killed writers and of no others.
+under a name of its own, locked by its writer. What a killed writer leaves is removed by the next one of the same file,
+or by `remove_leftovers`, and nothing else is.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def atomic_file(path: str | os.PathLike, flush: bool = True) -> Iterator[BinaryI
     """Context manager: a binary file, which takes the place of `path` when the block ends, and not before.
 
     When the block raises, what was at `path` stays as it was. `flush` waits until the disk has the file and its name,
-    so that all this holds for a power failure too. Raises WriteError.
+    so that all this holds for a power failure too, and first removes what a killed writer of this file left; without
+    it, for many files at once, the caller sees to both. Raises WriteError.
     """
     try:
         target, old = _target(path)
@@ -86,6 +88,8 @@ def atomic_file(path: str | os.PathLike, flush: bool = True) -> Iterator[BinaryI
             with _File(target, "wb", os.fspath(path)) as file:  # a device or a pipe (a folder raises)
                 yield file
             return
+        if flush:
+            remove_leftovers(target)
         temporary, handle = _create(target)
     except WriteError:
         raise
@@ -175,8 +179,10 @@ def remove_leftovers(path: str | os.PathLike) -> None:
     if os.path.isdir(path):
         found = [p for p in Path(path).rglob(".*.part") if _LEFTOVER.fullmatch(p.name)]
     else:
-        checksum, folder = _checksum(path), Path(path).parent
-        found = [p for p in folder.glob(f".{checksum}-*.part") if _LEFTOVER.fullmatch(p.name)]
+        start, folder, names = f".{_checksum(path)}-", os.path.dirname(path), []
+        with contextlib.suppress(OSError):  # a folder that can be written into and not listed
+            names = os.listdir(folder)
+        found = [os.path.join(folder, n) for n in names if n.startswith(start) and _LEFTOVER.fullmatch(n)]
     for leftover in found:
         with contextlib.suppress(OSError):
             handle = os.open(leftover, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Pooling with Caffe's geometry: output sizes round up, windows are clipped at the border; MAX and AVE."""
+"""Pooling with Caffe's geometry: output sizes round up, windows are clipped at the border; MAX, AVE, STOCHASTIC."""
 
 from __future__ import annotations
 
@@ -136,9 +136,58 @@ class MaxPooling(Layer):
     gradient = relevance
 
 
+class StochasticPooling(Layer):
+    """What stochastic pooling is when it is tested: the mean of a window weighted by its values, sum x^2 / sum x.
+
+    Every value brings its weight times itself to the mean, so relevance is shared out like x^2; a window whose values
+    sum to 0 or less is worth 0 and passes nothing on.
+    """
+
+    def __init__(self, pooling: Geometry) -> None:
+        self.pooling = pooling
+
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        return [self.pooling.output_shape(shapes[0], self.where)]
+
+    def _sum(self, x: np.ndarray) -> np.ndarray:
+        """The sum over every window."""
+        total = np.zeros_like(x, shape=self.pooling.output_shape(x.shape, self.where))
+        for windows, values in self.pooling.taps(x.shape):
+            total[windows] += x[values]
+        return total
+
+    def _spread(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Every window's y at all its values, summed; in the shape of x."""
+        result = np.zeros_like(x)
+        for windows, values in self.pooling.taps(x.shape):
+            result[values] += y[windows]
+        return result
+
+    @staticmethod
+    def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """a / b where b > 0, else 0."""
+        return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
+
+    def forward(self, inputs: Arrays, overwrite: bool = False) -> Arrays:
+        x = inputs[0]
+        return [self._divide(self._sum(x * x), self._sum(x))]
+
+    def relevance(self, inputs: Arrays, outputs: Arrays, relevances: Above) -> Arrays:
+        squares = inputs[0] ** 2
+        worth = self._sum(squares) * (outputs[0] > 0)
+        return [squares * self._spread(self._divide(relevances[0], worth), squares)]
+
+    def gradient(self, inputs: Arrays, outputs: Arrays, gradients: Above) -> Arrays:
+        x = inputs[0]
+        share = self._divide(gradients[0], self._sum(x))
+        return [2 * x * self._spread(share, x) - self._spread(share * outputs[0], x)]
+
+
 @caffe_type("Pooling")
-def read_pooling(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> MaxPooling | AveragePooling:
-    """MAX or AVE pooling."""
+def read_pooling(
+    param: caffe_pb2.LayerParameter, blobs: Blobs, where: str
+) -> MaxPooling | AveragePooling | StochasticPooling:
+    """MAX, AVE or STOCHASTIC pooling."""
     p = param.pooling_param
     kernel = None if p.global_pooling else pair(p, "kernel_size", 0, where)
     stride, pad = pair(p, "stride", 1, where), pair(p, "pad", 0, where)
@@ -151,4 +200,6 @@ def read_pooling(param: caffe_pb2.LayerParameter, blobs: Blobs, where: str) -> M
         return MaxPooling(geometry)
     if p.pool == p.AVE:
         return AveragePooling(geometry)
-    raise LRPError(where, "MAX or AVE pooling", p.PoolMethod.Name(p.pool))
+    if any(pad):
+        raise LRPError(where, "no padding of STOCHASTIC pooling", f"pad {pad}")
+    return StochasticPooling(geometry)

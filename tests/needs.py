@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-KNOWN = ("bvlc", "cuda", "chromium", "graphviz", "fsdd", "root", "git")
+KNOWN = ("bvlc", "cuda", "chromium", "graphviz", "fsdd", "root", "git", "strace")
 
 
 def must_be_there():

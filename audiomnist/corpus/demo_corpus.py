@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import scipy.signal
-from tqdm import tqdm
 
 from audiomnist.arguments import command_parser, positive, whole_number
 from audiomnist.corpus.layout import CorpusError
@@ -31,9 +30,10 @@ from audiomnist.corpus.make_splits import MIN_FOLDS, make_splits
 from audiomnist.corpus.metadata import GENDERS, META_NAME
 from audiomnist.corpus.splits import SPLITS_NAME
 from audiomnist.door import door
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, to_int16, wav_bytes
-from audiomnist.workers import available_cores, context, die_with_parent
+from audiomnist.workers import apart, available_cores
 from caffe_proto.atomic import make_folder, remove_leftovers, write_file
 from caffe_proto.texts import read_record
 
@@ -238,6 +238,7 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     mine = {"format": FORMAT, "seed": seed, "speakers": count, "repetitions": repetitions}
     manifest = destination / MANIFEST
     theirs = None
+    remove_leftovers(destination)  # also of a run that was killed while it wrote its manifest
     if manifest.exists():
         theirs = read_record(manifest, "the manifest of an earlier run", repetitions=int)
     elif destination.is_dir() and any(p.name != SPLITS_NAME for p in destination.iterdir()):
@@ -251,7 +252,6 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     if importlib.util.find_spec("espeakng_loader") is None:
         raise CorpusError("espeakng-loader", "it to be installed (pip install espeakng-loader)", "no such package")
     make_folder(destination)
-    remove_leftovers(destination)
     write_file(manifest, json.dumps({**mine, "complete": False}).encode())
     speakers = make_speakers(count, seed)
     meta = {speaker.number: speaker.metadata() for speaker in speakers}
@@ -263,11 +263,8 @@ def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs
     made = 0
     work = [(speaker, destination, repetitions, seed) for speaker in speakers]
     # one process a speaker, whatever the number of workers: the synthesiser's history is then always the same
-    with (
-        context("scipy.signal", __name__).Pool(jobs, die_with_parent, maxtasksperchild=1) as pool,
-        tqdm(total=len(work) * repetitions * len(WORDS), unit="rec", desc="demo corpus") as bar,
-    ):
-        for recordings in pool.imap_unordered(record_speaker, work, chunksize=1):
+    with progress_bar(total=len(work) * repetitions * len(WORDS), unit="rec", desc="demo corpus") as bar:
+        for recordings in apart(record_speaker, work, jobs, ("scipy.signal", __name__)):
             made += recordings
             bar.update(recordings)
     write_file(manifest, json.dumps({**mine, "complete": True}).encode())
@@ -295,6 +292,7 @@ def parser() -> argparse.ArgumentParser:
     add("--speakers", type=speakers, default=SPEAKERS, metavar="N", help="how many (default: %(default)s)")
     add("--seed", type=whole_number(), default=0, metavar="N", help="of speakers and takes (default: %(default)s)")
     add("--jobs", type=positive, default=available_cores(), metavar="N", help="processes (default: all cores)")
+    add_quiet(p)
     return p
 
 

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from audiomnist.arguments import command_parser
 from audiomnist.corpus.layout import CorpusError, shown
 from audiomnist.corpus.make_splits import add_arguments, describe, write_splits
 from audiomnist.corpus.metadata import META_NAME, read_metadata
 from audiomnist.door import door
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.signal.wav import RecordingError, read_wav, to_int16, wav_bytes, wav_file
-from caffe_proto.atomic import make_folder, write_file
+from caffe_proto.atomic import make_folder, remove_leftovers, write_file
 
 FSDD_PATTERN = "{digit}_{speaker}_{repetition}.wav"
 FIELDS = {"digit": "[0-9]", "speaker": "[^/_]+", "repetition": "[0-9]+"}
@@ -121,12 +121,12 @@ def import_corpus(
 ) -> tuple[int, list[str]]:
     """Write the corpus; returns the number of recordings, and a line for everything worth knowing.
 
-    `speakers` are the metadata of the speakers by their names in `source`; "unknown" is the gender of all others.
+    The metadata comes last: until then the folder is no corpus, and the same import goes on with it. Nothing that is
+    there is overwritten. `speakers` are the metadata of the speakers by their names in `source`; "unknown" is the
+    gender of all others.
     """
     files, log = find_files(source, pattern)
     log = [f"{name}: does not fit {pattern!r}; left out" for name in log]
-    if destination.exists() and any(destination.iterdir()):
-        raise CorpusError(destination, "a new or empty folder", "one with files")
     names = sorted({file.speaker for file in files})
     width = max(2, len(str(len(names))))
     numbers = {name: f"{i + 1:0{width}d}" for i, name in enumerate(names)}
@@ -137,6 +137,15 @@ def import_corpus(
             got = f"those of {seen[key]} again"
             raise CorpusError(file.path, "a digit, speaker and repetition of its own", got)
         seen[key] = file.path
+    targets = {}
+    for file in files:
+        number = numbers[file.speaker]
+        targets[file] = destination / number / f"{file.digit}_{number}_{file.repetition}.wav"
+    remove_leftovers(destination)
+    known = {*targets.values(), *(path.parent for path in targets.values())}
+    if other := next((path for path in destination.rglob("*") if path not in known), None):
+        expected = "a new or empty folder, or an unfinished import of the same"
+        raise CorpusError(destination, expected, f"one with {other.relative_to(destination)}")
     for number in numbers.values():
         make_folder(destination / number)
     meta = {}
@@ -144,22 +153,24 @@ def import_corpus(
         if name not in speakers:
             log.append(f"{META_NAME}: speaker {name} has no known gender; write male or female into the file")
         meta[number] = {"gender": "unknown", **speakers.get(name, {}), "name": name}
-    write_file(destination / META_NAME, (json.dumps(meta, indent=4, ensure_ascii=False) + "\n").encode())
-    for file in tqdm(files, unit="rec", desc="importing"):
-        number = numbers[file.speaker]
-        name = f"{file.digit}_{number}_{file.repetition}.wav"
+    for file in progress_bar(files, unit="rec", desc="importing"):
         try:
             blob = wav_file(file.path)
         except RecordingError as error:
             raise CorpusError.at(file.path, error) from None
+        relative = targets[file].relative_to(destination).as_posix()
         if trim:
             try:
                 blob, before, after = trimmed(blob)
                 if before or after:
-                    log.append(f"{number}/{name}: cut {before:.3f} s before and {after:.3f} s after speech")
+                    log.append(f"{relative}: cut {before:.3f} s before and {after:.3f} s after speech")
             except RecordingError as error:
-                log.append(f"{number}/{name}: {error} (copied as it is)")
-        write_file(destination / number / name, blob)
+                log.append(f"{relative}: {error} (copied as it is)")
+        if not targets[file].exists():
+            write_file(targets[file], blob)
+        elif targets[file].read_bytes() != blob:
+            raise CorpusError(targets[file], "what this import makes", "another file")
+    write_file(destination / META_NAME, (json.dumps(meta, indent=4, ensure_ascii=False) + "\n").encode())
     return len(files), log
 
 
@@ -183,10 +194,11 @@ def parser() -> argparse.ArgumentParser:
     add("--speakers", type=Path, metavar="FILE", help="JSON: name -> metadata (default: FSDD's six)")
     add("--trim", action="store_true", help="cut silence from both ends, and say how much")
     add_arguments(p, required=False)
+    add_quiet(p)
     return p
 
 
-@door("import-corpus")
+@door("import-corpus", "the same command goes on")
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     speakers = read_metadata(options.speakers) if options.speakers else FSDD_SPEAKERS

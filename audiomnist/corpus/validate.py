@@ -15,8 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from audiomnist.arguments import command_parser, positive
 from audiomnist.corpus.attributes import AGES, age_of, spellings
 from audiomnist.corpus.corrections import (
@@ -32,6 +30,7 @@ from audiomnist.corpus.layout import DIGITS, GRAMMAR, CorpusError, Defect, Recor
 from audiomnist.corpus.metadata import GENDERS, META_NAME, check_metadata, gender_of, read_metadata
 from audiomnist.corpus.splits import PARTS, Splits, check_splits, find_splits, load_splits
 from audiomnist.door import door
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.signal.clipping import clipped_runs
 from audiomnist.signal.inputs import network_inputs
 from audiomnist.signal.wav import RecordingError, read_wav, wav_file
@@ -206,7 +205,7 @@ def validate(
     if not recordings and not defects:
         raise CorpusError(source, f"recordings {GRAMMAR}", "none")
     heard = spread(listen, recordings, jobs, ("scipy.signal", __name__))
-    sounds = sorted(tqdm(heard, total=len(recordings), unit="rec", desc="listening"), key=lambda s: s.recording)
+    sounds = sorted(progress_bar(heard, total=len(recordings), unit="rec", desc="listening"), key=lambda s: s.recording)
     findings += check_sounds(sounds)
     findings += check_counts(recordings, repetitions)
     present = {r.speaker for r in recordings}
@@ -317,6 +316,7 @@ def parser() -> argparse.ArgumentParser:
     add("--jobs", type=positive, default=available_cores(), metavar="N", help="processes (default: all cores)")
     add("--json", action="store_true", help="findings and numbers as JSON, all of them")
     add("--verbose", action="store_true", help="a line for every finding, however many are alike")
+    add_quiet(p)
     return p
 
 

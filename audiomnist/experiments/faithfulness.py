@@ -42,6 +42,7 @@ from audiomnist.explain.faithfulness import (
     orders,
 )
 from audiomnist.explain.progress import Part, Progress
+from audiomnist.progress_bar import progress_bar
 from audiomnist.provenance import code_digest
 from audiomnist.study import paper
 from audiomnist.study.conclusion import ABOVE_ZERO, Conclusion
@@ -257,8 +258,8 @@ def measure(runs: list[TrainedRun], limit: int | None = LIMIT) -> Measured:
     kept = runs[0].setting.kept
     progress = None if kept is None else Progress(kept, {"experiment": "faithfulness"})
     try:
-        with tqdm(
-            total=sum(len(run.listed(limit)) for run in runs), unit="recording", desc="faithfulness", disable=None
+        with progress_bar(
+            total=sum(len(run.listed(limit)) for run in runs), unit="recording", desc="faithfulness"
         ) as bar:
             made = [measure_run(run, limit, progress, bar) for run in runs]
         if progress:

@@ -4,7 +4,7 @@ The frequency axis of male test spectrograms is stretched by 1.5 and that of fem
 fundamental and the harmonics lie where the other gender's do. If they are what the network uses, it is fooled.
 
 How the scaling is done is our choice (to be checked against the paper): linear interpolation between frequency bins of
-the spectrogram in decibels, frame by frame; what squeezing leaves empty at the top is filled as `EDGES` says, by
+the spectrogram in decibels, frame by frame; what squeezing leaves empty at the top is filled as one of `EDGES` says, by
 default with the spectrogram's lowest value, silence. Nothing is drawn at random. As a control the factors are also
 swapped, which distorts as much and moves the harmonics away from the other gender's.
 """
@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from audiomnist.corpus.metadata import GENDERS
 from audiomnist.explain import drawing
+from audiomnist.signal.frequency_axis import scale_frequency
 from audiomnist.signal.geometry import SPECTROGRAM
 from audiomnist.study import paper, relevance, statistics
 from audiomnist.study.conclusion import ABOVE_ZERO, BELOW_ZERO, Conclusion
@@ -40,35 +41,12 @@ CONDITIONS = {
     "control": {MALE: FACTORS[FEMALE], FEMALE: FACTORS[MALE]},
 }
 UNSCALED = "original"
-EDGES = {
-    "silence": lambda data: data.min(axis=(-2, -1), keepdims=True),  # the item's lowest value
-    "repeat": lambda data: data[..., -1:, :],  # its highest frequency
-}
+EDGES = ("silence", "repeat")  # of `scale_frequency`
 EDGE = "silence"
 UNVERIFIED = (
     "The paper is remembered to report that accuracy falls from 95.87 to about 20.3 ± 12.6 percent; these "
     "numbers, the factors 1.5 and 0.66 and the way of scaling are to be checked against it."
 )
-
-
-def scale_frequency(data: np.ndarray, factor: float, edge: str = EDGE) -> np.ndarray:
-    """Spectrograms (..., F, T) with their frequency axis scaled: what was at f is then at factor * f. dtype is kept.
-
-    New bin k takes the value at k / factor, interpolated linearly between the two bins around it (bin 0 is 0 Hz and
-    stays); beyond the last bin it is `EDGES[edge]`.
-    """
-    if factor <= 0:
-        raise ValueError(f"factor: expected a positive number, got {factor}")
-    bins = data.shape[-2]
-    position = np.arange(bins) / factor
-    inside = position <= bins - 1
-    position = position[inside]
-    low = np.minimum(position.astype(int), bins - 2)
-    share = (position - low).astype(data.dtype)[:, None]
-    scaled = np.empty_like(data)
-    scaled[..., inside, :] = (1 - share) * data[..., low, :] + share * data[..., low + 1, :]
-    scaled[..., ~inside, :] = EDGES[edge](data)
-    return scaled
 
 
 def in_condition(recordings: Recordings, condition: str, edge: str = EDGE) -> np.ndarray:
@@ -235,7 +213,7 @@ def conclusions(
 def make(setting: Setting) -> Outcome:
     """Accuracies of every gender run in every condition, and relevance before and after for the first run."""
     runs = trained_runs(setting, NETWORK, TASK)
-    everything = answers(runs, setting.recordings(None), tuple(EDGES))
+    everything = answers(runs, setting.recordings(None), EDGES)
     means = estimates(everything, setting.seed)
     run = runs[0]
     recordings = run.examples()

@@ -33,11 +33,11 @@ import numpy as np
 import pandas as pd
 from google.protobuf import text_format
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from audiomnist.explain import drawing
 from audiomnist.explain.faithfulness import best_other, energy
 from audiomnist.explain.similarity import cosine, histogram_entropy, rank_correlation, ssim
+from audiomnist.progress_bar import progress_bar
 from audiomnist.study import paper
 from audiomnist.study.conclusion import Conclusion
 from audiomnist.study.outcome import Experiment, Outcome
@@ -206,7 +206,7 @@ def measure(runs: list[TrainedRun]) -> Measured:
     splits = Counter((run.run.network, run.run.task) for run in runs)
     extents = {run: extent(run.setting, splits[run.run.network, run.run.task]) for run in runs}
     total = sum(len(run.listed(limit)) for run, (limit, _) in extents.items())
-    with tqdm(total=total, unit="recording", desc="sanity", disable=None) as bar:
+    with progress_bar(total=total, unit="recording", desc="sanity") as bar:
         for run, (limit, count) in extents.items():
             setting = run.setting
             methods = [*setting.composites, *BASELINES]

@@ -47,7 +47,7 @@ def legible(axes: Axes, carried: np.ndarray) -> bool:
     axes.text(
         0.5,
         0.5,
-        f"not drawn: expected sum |R| / |sum R|\nbelow {MOST_CANCELLATION}, got {found:.3g}",
+        f"not drawn: expected\nsum |R| / |sum R|\nbelow {MOST_CANCELLATION}, got {found:.3g}",
         transform=axes.transAxes,
         ha="center",
         va="center",

@@ -35,8 +35,9 @@ from audiomnist.explain.results import (
     file_hash,
     writing,
 )
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.provenance import code_digest, made_by
-from caffe_proto import remove_leftovers, sentence
+from caffe_proto import sentence
 from lrp.baselines import METHODS, explain, read_method
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
 from lrp.errors import LRPError
@@ -123,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
     )
     report = "write DIR/index.html: heatmaps, recordings and audible heatmaps"
     group.add_argument("--report", metavar="DIR", help=report)
+    add_quiet(p)
     return p
 
 
@@ -262,8 +264,6 @@ class Run:
         for item, source in enumerate(recording.sources):
             captions = [drawing.caption(one, item, geometry=recording.geometry) for one in explanations]
             files = self._files(recording, item)
-            for path in files.values() if self.progress else ():
-                remove_leftovers(path)
             if o.output:
                 figure = drawing.compare(
                     recording.data[item],
@@ -318,8 +318,6 @@ class Run:
         about |= made_by()
         if self.options.list:
             about["list"] = str(self.options.list)
-        if self.progress:
-            remove_leftovers(self.options.save)
         with writing(self.options.save, about) as writer:
             for key, part in parts:
                 for made in self.progress.read(key).groups if key else part.groups:
@@ -327,11 +325,9 @@ class Run:
 
     def carry_out(self) -> None:
         """Explain everything; prints a line for each recording and composite, and where the report is."""
-        from tqdm import tqdm
-
         parts = []
-        hidden = None if self.options.list else True  # None: hidden where stderr is no terminal
-        with tqdm(total=len(self.paths), unit="recording", file=sys.stderr, disable=hidden) as bar:
+        watched = bool(self.options.list) and sys.stderr.isatty()  # where nobody watches, the lines tell how far it is
+        with progress_bar(total=len(self.paths), unit="recording", shown=watched) as bar:
             for start in range(0, len(self.paths), AT_ONCE):
                 paths = self.paths[start : start + AT_ONCE]
                 key, part = self._part(paths)

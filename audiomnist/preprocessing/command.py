@@ -8,8 +8,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from audiomnist.arguments import command_parser, number, positive
 from audiomnist.corpus.corrections import (
     NONE,
@@ -27,6 +25,7 @@ from audiomnist.places import HOME
 from audiomnist.preprocessing.journal import JOURNAL, Journal, check_manifest, check_owner, locked
 from audiomnist.preprocessing.lists import REJECTED, remove_lists, write_lists, write_rejected
 from audiomnist.preprocessing.store import Job, file_size, process
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.signal.inputs import DEFAULT_SEED, NETWORKS
 from audiomnist.workers import available_cores, spread
 from caffe_proto import sentence
@@ -72,7 +71,7 @@ def preprocess(
         work = [Job(r, row, journal.fingerprints.get(r.relative)) for r, row in labels.items()]
         check_space(destination, work, len(splits.columns))
         usable = set()
-        with journal, tqdm(total=len(work), unit="rec", desc="preprocessing", smoothing=0.05) as bar:
+        with journal, progress_bar(total=len(work), unit="rec", desc="preprocessing", smoothing=0.05) as bar:
             task = partial(process, destination=destination, seed=seed)
             for done in spread(task, work, jobs, PRELOADED):
                 if done.defect:
@@ -138,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
     add("--skip-invalid", action="store_true", help=f"leave defective recordings out and list them in {REJECTED}")
     add_corrections_option(p)
     add("--verbose", action="store_true", help="a line for every defect, however many are alike")
+    add_quiet(p)
     return p
 
 

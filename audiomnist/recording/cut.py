@@ -9,18 +9,21 @@ The takes are never changed. See recording_scripts/README.md.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from audiomnist.arguments import command_parser
 from audiomnist.corpus.metadata import META_NAME, gender_of, read_metadata
 from audiomnist.door import door
+from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.recording.plan import Prompt
 from audiomnist.recording.review import Mark, review_take
 from audiomnist.recording.session import CORPUS, SAMPLE_RATE, Session, SessionError, Take
@@ -119,18 +122,35 @@ def claim_speaker(session: Session, corpus: Path) -> dict:
         raise SessionError(session.folder, "the speaker's metadata (record.py --continue asks for it)", "none")
     alias = speaker["alias"]
     meta_path = corpus / META_NAME
-    meta = read_metadata(meta_path) if meta_path.exists() else {}
     entry = {key: value for key, value in speaker.items() if key != "alias"}
     where = str(corpus.resolve())
-    if not any(e["event"] == "corpus" and e["path"] == where for e in session.events):
-        if (corpus / alias).exists() or alias in meta:
-            raise SessionError(corpus, "an alias of the speaker's own", f"{alias}, which another session has")
-        session.add("corpus", path=where, speaker=alias)
-    make_folder(corpus / alias)
-    if meta.get(alias) != entry:
-        text = json.dumps({**meta, alias: entry}, indent=4, ensure_ascii=False, sort_keys=True)
-        write_file(meta_path, (text + "\n").encode())
+    with alone(corpus):
+        meta = read_metadata(meta_path) if meta_path.exists() else {}
+        if not any(e["event"] == "corpus" and e["path"] == where for e in session.events):
+            if (corpus / alias).exists() or alias in meta:
+                raise SessionError(corpus, "an alias of the speaker's own", f"{alias}, which another session has")
+            session.add("corpus", path=where, speaker=alias)
+        make_folder(corpus / alias)
+        if meta.get(alias) != entry:
+            text = json.dumps({**meta, alias: entry}, indent=4, ensure_ascii=False, sort_keys=True)
+            write_file(meta_path, (text + "\n").encode())
     return speaker
+
+
+@contextlib.contextmanager
+def alone(corpus: Path) -> Iterator[None]:
+    """Context manager: the corpus, made where missing, is this process's; waits for another one to let go of it.
+
+    Two sessions that are cut at once would each write the metadata without the other's speaker. Raises WriteError.
+    """
+    make_folder(corpus)
+    handle = os.open(corpus, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def cut_session(session: Session, corpus: Path, review: bool, ask_again: bool) -> int:
@@ -142,7 +162,7 @@ def cut_session(session: Session, corpus: Path, review: bool, ask_again: bool) -
         print(f"{alias}: gender {speaker['gender']}; the preprocessing knows male and female only and will reject this "
               "speaker", file=sys.stderr)  # fmt: skip
     written, left = 0, []
-    for take in tqdm(session.takes, unit="take", desc=alias, disable=review):
+    for take in progress_bar(session.takes, unit="take", desc=alias, shown=not review):
         samples = read_take(take)
         cuts = reviewed_cuts(session, take) or find_cuts(take, samples)
         lost = session.lost(take.number)
@@ -211,6 +231,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--auto", action="store_true", help="write what is sure and list the rest (default)")
     how.add_argument("--review", action="store_true", help="show the takes that hold something doubtful")
     add("--ask-again", action="store_true", help="what is not sure is to be recorded again (record.py --continue)")
+    add_quiet(p)
     return p
 
 

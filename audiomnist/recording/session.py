@@ -372,9 +372,19 @@ def _new_folder(parent: Path, now: datetime) -> Path:
 
 
 def all_sessions(recordings: Path) -> list[Session]:
-    """Every session of a recordings folder, oldest first. Raises SessionError when one cannot be read."""
-    folders = sorted(path.parent for path in (Path(recordings) / SESSIONS).glob(f"*/{LOG}"))
-    return [Session.load(folder) for folder in folders]
+    """Every session of a recordings folder, oldest first. Raises SessionError when one cannot be read.
+
+    A log without a whole line is of a process that died while it made the session: there is none.
+    """
+    logs = sorted((Path(recordings) / SESSIONS).glob(f"*/{LOG}"))
+    return [Session.load(log.parent) for log in logs if not _is_torn(log)]
+
+
+def _is_torn(log: Path) -> bool:
+    try:
+        return b"\n" not in log.read_bytes()
+    except OSError:
+        return False  # loading it says why
 
 
 def find_session(recordings: Path, name: str | None, unfinished: bool) -> Session:

@@ -28,6 +28,8 @@ RECORD = "run.json"
 TRAIN_LOG, TEST_LOG = "train.log", "test.log"
 LOCK = ".lock"
 ALL = "all"
+# where a solver says that it is done, the original's and ours; the command says it too, when all is written
+_SOLVER_LOGS = (b" solver.cpp:", b" training_log.py:")
 
 
 class RunError(UserError, RuntimeError):
@@ -141,6 +143,20 @@ def progress(folder: Path, network: str, max_iter: int) -> tuple[str, Path | Non
             return "started", state
         return ("tested" if (folder / TEST_LOG).exists() else "trained"), model
     return "new", None
+
+
+def state_to_end(folder: Path, model: Path) -> Path | None:
+    """The solverstate from which a training is to be brought to its end, though `model`, its last snapshot, is there.
+
+    None where the log says that it has ended since it last began, or where there is none. A training that was killed
+    between its last snapshot and its end has not done its last test.
+    """
+    log = folder / TRAIN_LOG
+    said = log.read_bytes().rpartition(b"Starting Optimization")[2] if log.exists() else b"Optimization Done."
+    lines = [line for line in said.splitlines() if line.endswith(b"Optimization Done.")]
+    if not all(any(place in line for place in _SOLVER_LOGS) for line in lines):
+        return None
+    return model.with_name(model.name.replace(".caffemodel", ".solverstate"))
 
 
 def read_list(path: Path) -> list[str]:

@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+from audiomnist.progress_bar import quiet
 from audiomnist.runs.engine import Engine, Processes, Stopped
 from audiomnist.runs.render import State, Training, open_run
-from audiomnist.runs.run_folder import TEST_LOG, TRAIN_LOG, RunError, RunName, locked
+from audiomnist.runs.run_folder import TEST_LOG, TRAIN_LOG, RunError, RunName, locked, state_to_end
 from audiomnist.workers import available_cores
 from caffe_proto import UserError
 
@@ -48,6 +49,7 @@ class Runner:
         tf32: bool = False,
     ):
         self.preprocessed, self.runs, self.training, self.say = preprocessed, runs, training, say
+        self.quiet = quiet()
         self.devices = tuple(devices) or (("0",) if engine.has_gpu(preprocessed) else (CPU,))
         self.jobs = jobs or len(self.devices)
         self.processes = Processes()
@@ -57,14 +59,19 @@ class Runner:
             environment["CAFFE_TF32"] = "1"
         if self.jobs > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // self.jobs)))
-        elif "CAFFE_PROGRESS" not in environment and (terminal := _terminal()):
+        elif not self.quiet and "CAFFE_PROGRESS" not in environment and (terminal := _terminal()):
             environment["CAFFE_PROGRESS"] = terminal  # the log goes through a pipe; other lines clear the one drawn
             self.line_start = _CLEAR_LINE
         rounds = environment.get("CAFFE_TF32") == "1" and self.devices != (CPU,)
         self.record = engine.name + " (TF32)" * rounds
         self.engine = dataclasses.replace(engine, environment=environment)
         names = ", ".join("CPU" if device == CPU else f"GPU {device}" for device in self.devices)
-        say(f"engine: {engine.name}, {names}")
+        self.tell(f"engine: {engine.name}, {names}")
+
+    def tell(self, text: str) -> None:
+        """Say how far it is, unless that is not wanted."""
+        if not self.quiet:
+            self.say(text)
 
     def folder(self, run: RunName) -> Path:
         """Where the run lies."""
@@ -80,15 +87,17 @@ class Runner:
         with locked(folder) as lock:
             state = self.state(run)
             if state.step == "tested":
-                self.say(f"{run}: tested before")
+                self.tell(f"{run}: tested before")
                 return
+            if state.step == "trained" and (last := state_to_end(folder, state.file)):
+                state = dataclasses.replace(state, step="started", file=last)
             if state.step != "trained":
                 self._train(run, state, device, lock)
                 state = self.state(run)
                 if state.step not in ("trained", "tested"):
                     got = f"an earlier one, or none (see {folder / TRAIN_LOG})"
                     raise RunError("training", "a snapshot of the last iteration", got)
-            self.say(f"{run}: testing {state.file.name}")
+            self.tell(f"{run}: testing {state.file.name}")
             partial = folder / f"{TEST_LOG}.partial"
             partial.unlink(missing_ok=True)
             iterations = f"-iterations={state.test_iterations}"
@@ -101,9 +110,9 @@ class Runner:
         arguments = ["train", f"-solver={folder / 'solver.prototxt'}"]
         if state.file:
             arguments.append(f"-snapshot={state.file}")
-            self.say(f"{run}: training continues from {state.file.name}")
+            self.tell(f"{run}: training continues from {state.file.name}")
         else:
-            self.say(f"{run}: training")
+            self.tell(f"{run}: training")
         self._call("training", arguments, folder / TRAIN_LOG, device, lock)
 
     def _call(self, what: str, arguments: list[str], log: Path, device: str, lock: int) -> None:
@@ -115,7 +124,7 @@ class Runner:
 
     def _show(self, line: str) -> None:
         """Show a line of progress, unless those of several runs would mix: a run's logs have them all."""
-        if self.jobs == 1:
+        if self.jobs == 1 and not self.quiet:
             with contextlib.suppress(OSError):  # nobody reads it any more
                 print(self.line_start + line, file=sys.stderr, flush=True)
 

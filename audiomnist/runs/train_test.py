@@ -14,6 +14,7 @@ from audiomnist.corpus.layout import GRAMMAR
 from audiomnist.corpus.splits import SPLITS_NAME
 from audiomnist.door import door
 from audiomnist.places import HOME
+from audiomnist.progress_bar import QUIET
 from audiomnist.runs import summary
 from audiomnist.runs.engine import Engine, interrupt_on_sigterm
 from audiomnist.runs.prepare import has_recordings, make_demo_corpus, prepare_inputs
@@ -52,6 +53,7 @@ not made again, an interrupted one continues from its last snapshot: after Ctrl-
   --demo              --quick on synthetic speakers, digit split 0, with pictures of relevance; everything in demo/
   --paper             the whole study: all runs of both networks, then every table and figure of the paper and a page
                       of results in results/; --paper --help lists its options (--jobs N, --gpu 0,1, --demo, ...)
+  --quiet             no lines of progress, only the table, the places of files and faults (as AUDIOMNIST_QUIET=1)
   --help              this text
 
 Examples:
@@ -70,7 +72,7 @@ WAYS_ON = """\
   1. fetch AudioMNIST, about 1 GB:        data/download.sh
   2. point at recordings you have:        ./train_test.sh --data FOLDER
   3. synthetic speakers, in some minutes: ./train_test.sh --demo"""
-_FLAGS = ("--cpu", "--tf32", "--skip-invalid", "--quick", "--demo")
+_FLAGS = ("--cpu", "--tf32", "--skip-invalid", "--quick", "--demo", "--quiet")
 _FOLDERS = ("--data", "--preprocessed", "--runs")
 _NUMBERS = {"--max-iter": 1, "--snapshot": 1, "--jobs": 1, "--seed": 0}  # the least that each accepts
 
@@ -149,6 +151,8 @@ def parse(arguments: Sequence[str]) -> Call | None:
         return None
     if len(words) > 3:
         raise Misuse("command line", "nothing after network, task and split", repr(words[3]))
+    if "--quiet" in given:
+        os.environ[QUIET] = "1"
     demo = "--demo" in given
     places = ("demo/data", "demo/preprocessed", "demo/runs") if demo else ("data", "preprocessed_data", "runs")
     folders = [Path(os.path.abspath(given.get(o, HOME / place))) for o, place in zip(_FOLDERS, places, strict=True)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from audiomnist.arguments import command_parser, number
 from audiomnist.door import door
 from audiomnist.places import HOME
+from audiomnist.progress_bar import add_quiet
 from audiomnist.study import catalogue
 from audiomnist.study.outcome import Experiment, carry_out
 from audiomnist.study.setting import Setting
@@ -44,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     )
     add("--engine", choices=ENGINES, default=default.engine, help="computes class scores (default: %(default)s)")
     add("--keep-relevance", action="store_true", help="write the relevance behind the pictures as HDF5 too")
+    add_quiet(parser)
     return group
 
 

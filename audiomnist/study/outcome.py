@@ -28,7 +28,7 @@ from audiomnist.signal.wav import wav_file
 from audiomnist.study.conclusion import Conclusion, judge
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import TrainedRun, permuted_runs, trained_runs
-from caffe_proto import write_file
+from caffe_proto import remove_leftovers, write_file
 from caffe_proto.texts import read_record
 
 RECORD = "outcome.json"
@@ -142,8 +142,10 @@ def is_made(folder: Path, made_from: dict[str, object]) -> bool:
 def earlier_files(folder: Path) -> list[str]:
     """The names of the files that an earlier outcome has left in the folder, by its record.
 
-    Raises ExperimentError for a folder that holds files and no record: they are somebody else's.
+    What a killed process was writing is removed. Raises ExperimentError for a folder that holds files and no record:
+    they are somebody else's.
     """
+    remove_leftovers(folder)
     if not (folder / RECORD).exists():
         other = min((path.name for path in folder.iterdir()), default=None) if folder.is_dir() else None
         if other is not None:

@@ -86,11 +86,11 @@ def speaker_means(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _resampled_means(values: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Means (draws,) of as many values (N,) as there are, drawn with replacement."""
-    distinct, counts = np.unique(values, return_counts=True)
+    """Means (draws, C) of as many rows of values (N, C) as there are, drawn with replacement."""
+    distinct, counts = np.unique(values, axis=0, return_counts=True)
     if len(distinct) <= FEW_VALUES:  # right or wrong: the same distribution, and quicker
         return rng.multinomial(len(values), counts / len(values), draws) @ distinct / len(values)
-    means = np.empty(draws)
+    means = np.empty((draws, values.shape[1]))
     step = max(1, CHUNK // len(values))
     for start in range(0, draws, step):
         count = min(step, draws - start)
@@ -98,20 +98,24 @@ def _resampled_means(values: np.ndarray, draws: int, rng: np.random.Generator) -
     return means
 
 
-def bootstrap(frame: pd.DataFrame, column: str, seed: int = 0, draws: int = DRAWS) -> np.ndarray:
-    """Means over speakers (draws,) float64 of resampled speakers and recordings (see the module), by the seed alone."""
+def bootstrap(frame: pd.DataFrame, columns: str | Sequence[str], seed: int = 0, draws: int = DRAWS) -> np.ndarray:
+    """Means over speakers (draws,) float64 of resampled speakers and recordings (see the module), by the seed alone.
+
+    Of several columns (draws, columns): of the same speakers and recordings in all of them.
+    """
     rng = np.random.default_rng(seed)
-    total, speakers = np.zeros(draws), 0
+    names = [columns] if isinstance(columns, str) else list(columns)
+    total, speakers = np.zeros((draws, len(names))), 0
     for _, split in frame.sort_values(UNIT).groupby("split", sort=True):
-        values = [own.to_numpy(np.float64) for _, own in split.groupby("speaker", sort=True)[column]]
+        values = [own.to_numpy(np.float64) for _, own in split.groupby("speaker", sort=True)[names]]
         picked = rng.integers(0, len(values), (draws, max(1, len(values) - 1)))
-        means = np.empty(picked.shape)
+        means = np.empty((*picked.shape, len(names)))
         for index, own in enumerate(values):
             chosen = picked == index
             means[chosen] = _resampled_means(own, int(chosen.sum()), rng)
         total += len(values) * means.mean(axis=1)
         speakers += len(values)
-    return total / speakers
+    return (total[:, 0] if isinstance(columns, str) else total) / speakers
 
 
 def sign_flip_p(values: Sequence[float], seed: int = 0) -> float:
@@ -167,6 +171,20 @@ def estimate(
         recordings=len(frame),
         p=p,
     )
+
+
+def ratio(frame: pd.DataFrame, above: str, below: str, seed: int = 0, draws: int = DRAWS) -> Estimate:
+    """The mean over speakers of one column over that of another, with its interval (both of the same draws).
+
+    nan throughout where the interval of the mean below holds 0: a share of nothing is none. Raises as `estimate` does.
+    """
+    means, whole = estimate(frame, above, seed, draws=1).mean, estimate(frame, below, seed, draws=draws)
+    if not (whole.low > 0 or whole.high < 0):
+        return replace(whole, mean=math.nan, low=math.nan, high=math.nan)
+    both = bootstrap(frame, [above, below], seed, draws)
+    tail = 50 * ALPHA
+    low, high = np.percentile(both[:, 0] / both[:, 1], [tail, 100 - tail])
+    return replace(whole, mean=means / whole.mean, low=float(low), high=float(high))
 
 
 def estimate_known(frame: pd.DataFrame, column: str, seed: int = 0, draws: int = DRAWS) -> Estimate:

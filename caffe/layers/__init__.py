@@ -18,6 +18,7 @@ from caffe.layers import (  # noqa: F401
     parameter,
     pooling,
     python,
+    recurrent,
     reduction,
     reshape,
     split,

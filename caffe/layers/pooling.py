@@ -27,7 +27,11 @@ def torch_pooled(size: int, kernel: int, stride: int, pad: int, ceil: bool) -> i
 
 @register
 class Pooling(Layer):
-    """MAX and AVE pooling with Caffe's sizes: rounded up, then clipped only if there is padding."""
+    """MAX, AVE and STOCHASTIC pooling with Caffe's sizes: rounded up, then clipped only if there is padding.
+
+    STOCHASTIC, for inputs >= 0: in TRAIN an element of each window drawn with a probability like its value, from the
+    random stream of the device; in TEST the mean weighted by the values.
+    """
 
     tops = (1, 2)
     divided = None  # what `counts` was made for
@@ -45,7 +49,7 @@ class Pooling(Layer):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         param = self.layer_param.pooling_param
         self.method = param.pool
-        self.check(self.method != param.STOCHASTIC, "pool MAX or AVE", "STOCHASTIC")
+        self.stochastic = self.method == param.STOCHASTIC
         self.check(bottom[0].num_axes == 4, "Input must have 4 axes, corresponding to (num, channels, height, width)")
         self.check(
             len(top) == 1 or self.method == param.MAX,
@@ -63,6 +67,7 @@ class Pooling(Layer):
             self.kernel = tuple(spatial(param, "kernel_size", 2, None, self))
             self.check(min(self.kernel) > 0, "Filter dimensions cannot be zero.")
         self.pad = tuple(spatial(param, "pad", 2, 0, self))
+        self.check(not (self.stochastic and any(self.pad)), "Padding implemented only for average and max pooling.")
         self.stride = tuple(spatial(param, "stride", 2, 1, self))
         self.check(min(self.stride) > 0, "Stride dimensions must be nonzero.")
         if param.global_pooling:
@@ -120,11 +125,42 @@ class Pooling(Layer):
             self.divided, self.counts = key, torch.outer(*counts).to(x.dtype)
         return self.counts
 
+    def total(self, x: torch.Tensor) -> torch.Tensor:
+        """The sum over every window."""
+        return functional.avg_pool2d(self.padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
+
+    def spread(self, dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The gradient of total(x): each window's `dy` at all its elements."""
+        padded = self.padded(x, 0.0)
+        return self.without_border(
+            aten.avg_pool2d_backward(dy, padded, self.kernel, self.stride, [0, 0], False, True, 1)
+        )
+
+    def draw(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """An element of every window with a probability like its value, and its place in the plane of padded()."""
+        (rows, columns), (down, right) = self.kernel, self.stride
+        padded = self.padded(x, 0.0)
+        windows = padded.unfold(2, rows, down).unfold(3, columns, right).flatten(4)
+        running = windows.cumsum(-1)
+        share = 1 - torch.rand(running.shape[:-1], generator=self.context.generator, device=x.device)  # in (0, 1]
+        reached = running >= share[..., None] * running[..., -1:]
+        place = (reached.cumsum(-1) == 0).sum(-1).clamp_max(rows * columns - 1)  # of the first that is reached
+        top = torch.arange(self.out[0], device=x.device)[:, None] * down
+        left = torch.arange(self.out[1], device=x.device) * right
+        drawn = windows.gather(-1, place[..., None]).squeeze(-1)
+        return drawn, (top + place // columns) * padded.shape[3] + left + place % columns
+
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
         x = bottom[0].value
+        if self.stochastic and self.training:
+            top[0].value, self.winner = self.draw(x)
+            return
+        if self.stochastic:
+            total = self.total(x)
+            top[0].value = torch.where(total > 0, self.total(x * x) / total, 0)
+            return
         if not self.is_max:
-            total = functional.avg_pool2d(self.padded(x, 0.0), self.kernel, self.stride, divisor_override=1)
-            top[0].value = total / self.divisor(x)
+            top[0].value = self.total(x) / self.divisor(x)
             return
         y, self.winner = self.max_pool(x)
         top[0].value = y
@@ -193,10 +229,16 @@ class Pooling(Layer):
                 dy = aten.threshold_backward(dy, top[0].value, 0)
             bottom[0].grad = self.unpool(dy, x, self.winner)
             return
-        dx = aten.avg_pool2d_backward(
-            dy / self.divisor(x), self.padded(x, 0.0), self.kernel, self.stride, [0, 0], False, True, 1
-        )
-        bottom[0].grad = self.without_border(dx)
+        if not self.stochastic:
+            bottom[0].grad = self.spread(dy / self.divisor(x), x)
+        elif self.training:
+            padded = self.padded(x, 0.0)
+            dx = torch.zeros_like(padded).flatten(2).scatter_add_(2, self.winner.flatten(2), dy.flatten(2))
+            bottom[0].grad = self.without_border(dx.view_as(padded))
+        else:
+            total = self.total(x)
+            share = torch.where(total > 0, dy / total, 0)
+            bottom[0].grad = 2 * x * self.spread(share, x) - self.spread(share * top[0].value, x)
 
 
 @register

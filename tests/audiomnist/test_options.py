@@ -26,7 +26,8 @@ SETTING = """
         --seed from 0 =0
         --composite epsilon_plus|...|toolbox_104 x+ =epsilon_plus,2 others,epsilon_alpha2_beta1_flat
         --engine caffe|numpy =caffe
-        --keep-relevance"""
+        --keep-relevance
+        --quiet"""
 
 # of each command; =default, alone=value where an option is given without one
 OPTIONS = {
@@ -36,6 +37,7 @@ OPTIONS = {
         --speakers else =60
         --seed from 0 =0
         --jobs from 1 =CORES
+        --quiet
     """,
     "import-corpus": """
         source path
@@ -45,6 +47,7 @@ OPTIONS = {
         --trim
         --make-splits from 0
         --seed from 0 =0
+        --quiet
     """,
     "validate": """
         corpus path
@@ -55,6 +58,7 @@ OPTIONS = {
         --jobs from 1 =CORES
         --json
         --verbose
+        --quiet
     """,
     "corpus-table": """
         corpus path
@@ -85,6 +89,7 @@ OPTIONS = {
         --skip-invalid
         --corrections path x? alone=HOME/data/corrections.json
         --verbose
+        --quiet
     """,
     "render": """
         network AlexNet|AudioNet
@@ -135,6 +140,7 @@ OPTIONS = {
         --audible text
         --formula relu(R)*x|relu(x)*R|R*x||R|*x =relu(R)*x
         --report text
+        --quiet
         one of --input --list needed
     """,
     "deletion": """
@@ -177,6 +183,7 @@ OPTIONS = {
         --auto
         --review
         --ask-again
+        --quiet
         one of --auto --review
     """,
     "recognise": """

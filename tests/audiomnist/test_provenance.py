@@ -1,6 +1,7 @@
 """Version and commit in everything that a run leaves: run.json, outcome.json, relevance files."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -54,6 +55,19 @@ def test_the_commit_is_gits_and_changes_are_said(repository):
     assert ask() == f"{head}+changes"
     (folder / "audiomnist" / "COMMIT").write_text("0123abcd\n")  # as a build leaves it
     assert ask() == "0123abcd"
+
+
+def test_asking_takes_no_lock(repository):
+    """A command that is killed while git holds the index's lock would leave it to whoever works there."""
+    folder, ask = repository
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "x")
+    head, index = git(folder, "rev-parse", "HEAD"), folder / ".git/index"
+    os.utime(folder / "audiomnist/provenance.py", (0, 0))  # git would note that it looked, and take the lock for it
+    before = index.stat().st_ino, index.read_bytes()
+    assert ask() == head
+    assert (index.stat().st_ino, index.read_bytes()) == before
 
 
 def test_a_repository_around_the_project_is_not_asked(repository):

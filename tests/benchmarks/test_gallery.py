@@ -58,6 +58,7 @@ def test_a_results_folder_becomes_a_page_and_small_pictures(results, tmp_path, c
         "results.md",
         "study.md",
         "../notebooks/0_one_recording.ipynb",
+        "../README.md",
         "pictures/gallery/table1_table1.png",
         "../notebooks/2_table1.ipynb",
         "results.md",
@@ -103,6 +104,20 @@ def test_thin_lines_keep_their_colour_and_grey_stays_grey(tmp_path):
     assert np.abs(found[50, 80:] - (214, 39, 40)).max() < 20
     grey = found[:48, :68]
     assert np.ptp(grey, axis=-1).max() < 8 and np.ptp(grey) > 100
+
+
+def test_the_first_picture_of_the_readme(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "ROOT", tmp_path)
+    (tmp_path / "docs/pictures").mkdir(parents=True)
+    shade = np.linspace(0, 255, 1040).round().astype(np.uint8)
+    values = np.stack([np.full(1040, 255, np.uint8), shade, shade], axis=-1)[None].repeat(540, axis=0)  # white to red
+    Image.fromarray(values).save(tmp_path / "drawn.png")
+    assert gallery.main(["--first", str(tmp_path / "drawn.png")]) == 0
+    (made,) = (tmp_path / "docs/pictures").iterdir()
+    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))[0]
+    assert made == tmp_path / shown and made.stat().st_size < 150_000
+    with Image.open(made) as picture:
+        np.testing.assert_allclose(np.asarray(picture.convert("RGB")).astype(int), values, atol=3)
 
 
 def test_a_folder_without_outcomes_is_one_sentence_and_writes_nothing(tmp_path, monkeypatch, capsys):

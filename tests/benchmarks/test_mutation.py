@@ -155,6 +155,7 @@ def test_a_sample_is_a_function_of_the_seed():
     assert first != [m.key for m in mutation.drawn("preprocessing", 20, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", mutation.PACKAGES)
 def test_every_mutant_of_the_project_is_a_program(package):
     for mutant in mutation.drawn(package, 40, 2):

@@ -111,6 +111,8 @@ def test_engines_are_compared_by_welch_over_the_seeds_of_split_0():
     runs += [run(1, {"01": [0, 1]}), run(0, {"01": [0, 1]}, network="AudioNet")]
     ((network, task, _, first, second, difference),) = cells(results.engines_table({"runs": runs}))
     assert (network, task, first, second) == ("AlexNet", "digit", "90.0, 92.0, 97.0", "91.0, 89.0, 90.5")
+    alone = [one for one in runs if one["engine"] == "ours" or one["seed"] == 0]
+    assert cells(results.engines_table({"runs": alone}))[0][3:] == ["90.0, 92.0, 97.0", "91.0", ""]
     # Welch's interval written out
     mean = sum(ours) / 3 - sum(theirs) / 3
     a, b = (sum((v - sum(x) / 3) ** 2 for v in x) / 2 / 3 for x in (ours, theirs))
@@ -135,6 +137,25 @@ def test_the_gender_table_has_a_row_for_each_condition_and_edge():
         ["scaled", "silence", "", "", "20.0 [19.0, 22.0]"],
         ["scaled", "repeat", "", "", "30.0 [29.0, 32.0]"],
     ]
+
+
+def test_the_pitch_table_has_shares_and_turned_answers():
+    def row(name, mean, **about):
+        return about | {name: mean, f"{name}_low": None if mean is None else mean - 1.4, f"{name}_high": mean}
+
+    conditions = ("both", "pitch", "formants", "round trip", "empty top")
+    tables = {
+        "shares": [row("share", 70.4, gender="male", part="pitch"), row("share", None, gender="male", part="formants")],
+        "flips": [
+            row("flipped", 10.0 * k, gender="male", condition=condition) for k, condition in enumerate(conditions, 1)
+        ],
+    }
+    text = results.pitch_table({"experiments": {"pitch_or_formants": {"tables": tables}}})
+    assert text.startswith(
+        "|  | share of the pitch, % | share of the formants, % | both: turned, % | pitch: turned, % |"
+    )
+    turned = [f"{10 * k} [{10 * k - 1}, {10 * k}]" for k in range(1, 6)]
+    assert cells(text) == [["men", "70 [69, 70]", "", *turned]]
 
 
 def test_faithfulness_shows_the_main_variant_by_network():
@@ -185,8 +206,9 @@ def test_the_readme_has_the_real_voices_accuracies():
     """Means over speakers, of all splits that are in the record, in the order of the table's columns."""
     runs = results.main_runs(results.load()["az"]["runs"])
     found = {
-        (network, task): f"{results.accuracy_of(own).mean:.1f}"
+        (network, task): f"{one.mean:.1f} [{one.low:.1f}, {one.high:.1f}]"
         for (network, task), own in results.groups(runs, "network", "task")
+        for one in [results.accuracy_of(own)]
     }
     splits = sorted({(run["task"], run["split"]) for run in runs})
     text = (results.ROOT / "README.md").read_text(encoding="utf-8")

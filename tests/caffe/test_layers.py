@@ -27,7 +27,7 @@ IMAGES = [case for case in GOLDEN if any(len(shape) == 4 for shape, _ in case.in
 # Types whose tests are elsewhere: they make or store data, run the user's code, or have no top to compare.
 TESTED_ELSEWHERE = {"DummyData", "HDF5Data", "HDF5Output", "Input", "MemoryData", "Python", "Silence"}
 # Types of the original that this runtime does not have.
-UNKNOWN_TYPES = {"Data", "ImageData", "LSTM", "LSTMUnit", "RNN", "WindowData"}
+UNKNOWN_TYPES = {"Data", "ImageData", "WindowData"}
 
 
 @functools.cache
@@ -242,6 +242,77 @@ def test_average_pooling_divides_by_the_area_of_the_image_at_hand(settings):
         np.testing.assert_allclose(top[0].data, wanted, rtol=1e-6)
 
 
+# -- stochastic pooling, which the original has on GPUs alone --------------------------------------------------------
+STOCHASTIC = 'type: "Pooling" pooling_param { pool: STOCHASTIC %s }'
+WINDOWS = [  # settings, sizes of the image, kernel, stride
+    ("kernel_size: 2 stride: 2", (6, 4), (2, 2), (2, 2)),
+    ("kernel_size: 3 stride: 2", (6, 7), (3, 3), (2, 2)),
+    ("kernel_h: 1 kernel_w: 3 stride: 1", (2, 5), (1, 3), (1, 1)),
+    ("global_pooling: true", (3, 4), (3, 4), (1, 1)),
+    ("kernel_size: 3 stride: 2 round_mode: FLOOR", (6, 8), (3, 3), (2, 2)),
+]
+
+
+def windows_by_loops(shape, top_shape, kernel, stride):
+    """Yield (index into the top, list of indices into the bottom) of every window, in row order."""
+    for n, c, i, j in np.ndindex(*top_shape):
+        rows = range(i * stride[0], min(i * stride[0] + kernel[0], shape[2]))
+        columns = range(j * stride[1], min(j * stride[1] + kernel[1], shape[3]))
+        yield (n, c, i, j), [(n, c, h, w) for h in rows for w in columns]
+
+
+@pytest.mark.parametrize(("settings", "sizes", "kernel", "stride"), WINDOWS, ids=[w[0] for w in WINDOWS])
+def test_stochastic_pooling_in_testing_is_the_mean_weighted_by_the_values(settings, sizes, kernel, stride):
+    rng = np.random.default_rng(7)
+    x = rng.uniform(0, 2, (2, 3, *sizes)) * rng.integers(0, 2, (2, 3, *sizes))
+    x[0, 0] = 0
+    layer, bottom, top = forward(STOCHASTIC % settings, x, phase=caffe_pb2.TEST)
+    dy = rng.normal(size=top[0].data.shape)
+    wanted, dx = np.zeros(dy.shape), np.zeros(x.shape)
+    for place, inside in windows_by_loops(x.shape, dy.shape, kernel, stride):
+        values = np.array([x[i] for i in inside])
+        if values.sum() > 0:
+            wanted[place] = (values**2).sum() / values.sum()
+            for i in inside:
+                dx[i] += dy[place] * (2 * x[i] * values.sum() - (values**2).sum()) / values.sum() ** 2
+    np.testing.assert_allclose(top[0].data, wanted, rtol=1e-5, atol=1e-6)
+    top[0].diff[...] = dy
+    layer.backward(top, [True], bottom)
+    np.testing.assert_allclose(bottom[0].diff, dx, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("settings", "sizes", "kernel", "stride"), WINDOWS, ids=[w[0] for w in WINDOWS])
+def test_stochastic_pooling_in_training_takes_an_element_and_gives_it_the_gradient(settings, sizes, kernel, stride):
+    rng = np.random.default_rng(8)
+    x = np.float32(rng.permutation(2 * 3 * sizes[0] * sizes[1]).reshape(2, 3, *sizes))  # one of them is 0
+    layer, bottom, top = forward(STOCHASTIC % settings, x)
+    dy = rng.integers(1, 9, top[0].data.shape)
+    top[0].diff[...] = dy
+    layer.backward(top, [True], bottom)
+    dx = np.zeros(x.shape)
+    for place, inside in windows_by_loops(x.shape, dy.shape, kernel, stride):
+        drawn = [i for i in inside if x[i] == top[0].data[place]]
+        assert len(drawn) == 1 and x[drawn[0]] > 0
+        dx[drawn[0]] += dy[place]
+    np.testing.assert_array_equal(bottom[0].diff, dx)
+
+
+def test_stochastic_pooling_draws_like_the_values_with_a_seed():
+    x = np.tile(np.float32([0, 1, 3, 6]), (100, 200, 1)).reshape(100, 200, 1, 4)
+    text = STOCHASTIC % "kernel_h: 1 kernel_w: 4"
+    mode.set_random_seed(5)
+    layer, bottom, top = forward(text, x)
+    first = top[0].data.copy()
+    for value, share in ((0, 0), (1, 0.1), (3, 0.3), (6, 0.6)):
+        assert abs((first == value).mean() - share) < 5 * np.sqrt(share * (1 - share) / first.size) + 1e-12
+    layer.forward(bottom, top)
+    assert (top[0].data != first).any()
+    mode.set_random_seed(5)
+    np.testing.assert_array_equal(forward(text, x)[2][0].data, first)
+    zeros = forward(text, 0 * x)[2][0].data
+    assert not zeros.any()
+
+
 REFUSED = [  # text, shapes (or arrays) of the bottoms, what the message must name
     ('type: "SoftmaxWithLoss"', [(3, 4), [0, 4, 1]], "expected 0..3, got label 4 at item 1"),
     ('type: "SoftmaxWithLoss"', [(3, 4), [0, 1, -2]], "expected 0..3, got label -2 at item 2"),
@@ -312,6 +383,12 @@ REFUSED = [  # text, shapes (or arrays) of the bottoms, what the message must na
     ('type: "Filter"', [(3, 2), (4,)], "same 0th dimension"),
     ('type: "LRN" lrn_param { local_size: 4 }', [(1, 2, 3, 3)], "for local_size: expected an odd number, got 4"),
     ('type: "LRN"', [(2, 3)], "must have 4 axes"),
+    (STOCHASTIC % "kernel_size: 2 pad: 1", [(1, 1, 4, 4)], "Padding implemented only for average and max pooling."),
+    (
+        'type: "Pooling" pooling_param { pool: STOCHASTIC global_pooling: true round_mode: FLOOR pad: 1 }',
+        [(1, 1, 4, 4)],
+        "Padding implemented only",
+    ),
     (
         'type: "Crop" crop_param { offset: 3 }',
         [(1, 1, 5, 5), (1, 1, 3, 3)],

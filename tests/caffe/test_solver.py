@@ -2,8 +2,10 @@
 
 import ast
 import json
+import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -335,6 +337,26 @@ def test_a_prefix_that_is_too_long_for_a_snapshot_is_noticed_at_the_start(tmp_pa
     solver.param.snapshot_prefix = "x" * (longest + 1)
     with pytest.raises(caffe.CaffeError, match="Cannot write to snapshot prefix 'x+'.*: File name too long"):
         snapshots.check_writable(solver.param)
+
+
+def test_what_tries_whether_snapshots_can_be_written_never_has_a_name(tmp_path, monkeypatch):
+    """A killed process cannot remove a file."""
+    solver = small_solver(tmp_path, "snapshot: 2 max_iter: 2 base_lr: 0")
+    solver.param.snapshot_prefix = str(tmp_path / "snapshots" / "w")
+    (tmp_path / "snapshots").mkdir()
+    monkeypatch.setattr(os, "unlink", lambda *_, **__: pytest.fail("a file was there"))
+    snapshots.check_writable(solver.param)
+    assert os.listdir(tmp_path / "snapshots") == []
+
+
+def test_a_state_is_written_last(tmp_path, monkeypatch):
+    """A run that is killed goes on from the newest state, and needs what the others have kept up to there."""
+    monkeypatch.chdir(tmp_path)
+    solver, seen = small_solver(tmp_path, ""), []
+    solver.listeners = [SimpleNamespace(snapshotted=lambda _: seen.extend(sorted(os.listdir())))]
+    solver.snapshot()
+    assert "w_iter_0.caffemodel" in seen and "w_iter_0.resume" in seen and "w_iter_0.solverstate" not in seen
+    assert Path("w_iter_0.solverstate").stat().st_size > 0
 
 
 def test_restore_refuses_what_is_no_state_of_this_solver(tmp_path, monkeypatch):

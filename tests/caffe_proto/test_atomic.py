@@ -164,9 +164,10 @@ def test_leftovers_of_killed_writers_go_and_nothing_else(tmp_path):
     for file in theirs:
         file.write_text("mine")
     assert len(leftovers(tmp_path)) == 4
-    with atomic_file(path) as living:
+    with atomic_file(path) as living:  # removes the killed one of this file alone
         living.write(b"whole")
-        remove_leftovers(path)  # the killed one of this file alone, not the living one
+        assert len(leftovers(tmp_path)) == 4
+        remove_leftovers(path)  # not the living one
         assert len(leftovers(tmp_path)) == 4
         remove_leftovers(tmp_path)
         assert len(leftovers(tmp_path)) == 3

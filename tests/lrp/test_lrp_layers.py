@@ -30,6 +30,8 @@ CASES = {
     "Pooling max": layer("p", "Pooling", "data", "end", "pooling_param { pool: MAX kernel_size: 3 stride: 2 pad: 1 }"),
     "Pooling ave": layer("p", "Pooling", "data", "end", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }"),
     "Pooling global": layer("p", "Pooling", "data", "end", "pooling_param { pool: AVE global_pooling: true }"),
+    "Pooling stochastic": layer("a", "AbsVal", "data", "a")
+    + layer("p", "Pooling", "a", "end", "pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 }"),
     "LRN": layer("n", "LRN", "data", "end", "lrn_param { local_size: 3 alpha: 0.5 beta: 0.75 k: 1.5 }"),
     "LRN within": layer(
         "n", "LRN", "data", "end", "lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }"
@@ -235,10 +237,13 @@ def test_merging_changes_no_output(name, tmp_path):
     assert "Affine" in [type(node.layer).__name__ for node in written.structure.nodes]
 
 
-def test_batch_statistics_and_stochastic_pooling_are_refused(tmp_path):
+def test_batch_statistics_and_impossible_layers_are_refused(tmp_path):
     for middle, message in (
         (layer("b", "BatchNorm", "data", "end", "batch_norm_param { use_global_stats: false }"), "use_global_stats"),
-        (layer("p", "Pooling", "data", "end", "pooling_param { pool: STOCHASTIC kernel_size: 2 }"), "MAX or AVE"),
+        (
+            layer("p", "Pooling", "data", "end", "pooling_param { pool: STOCHASTIC kernel_size: 2 pad: 1 }"),
+            "no padding",
+        ),
         (layer("s", "Scale", "data data", "end"), "expected one bottom, got 2"),
         (layer("c", "Convolution", "data", "end", "convolution_param { num_output: 2 kernel_size: 9 }"), "window of 9"),
     ):

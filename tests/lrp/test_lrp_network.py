@@ -125,7 +125,7 @@ def test_what_loses_says_so():
         assert np.abs(found.conserved - 1).max() > 1e-3
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("composite", sorted(set(COMPOSITES) - LOSING))
 @pytest.mark.parametrize("name", random_networks.DEPLOYS)
 def test_real_networks_conserve_without_biases(real_networks, name, composite, dtype):

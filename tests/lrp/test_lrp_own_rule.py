@@ -88,7 +88,7 @@ NAMES = ("Bare", "Biased", "Three", "Renormalised", "Everything", "Alone")
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("which", random_networks.DEPLOYS)
+@pytest.mark.parametrize("which", ["AlexNet", pytest.param("AudioNet", marks=pytest.mark.slow)])
 def test_runs_on_both_networks_from_a_file(which, name, own, tmp_path):
     (tmp_path / "own.toml").write_text(f'default = "{name}"\n[types]\nConvolution = {{rule = "{name}"}}\n')
     network = Network(parse(random_networks.deploy_text(which)), random_networks.random_weights(which))

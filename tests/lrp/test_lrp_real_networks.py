@@ -12,6 +12,7 @@ from tests.lrp.test_lrp_network import parse
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "lrp_networks.npz"
 TARGETS = [3]  # one recording
+QUICK = ("epsilon_plus_flat", "epsilon_alpha2_beta1", "toolbox_104")  # small networks have them all before each commit
 
 
 def recordings(name):
@@ -34,7 +35,9 @@ def real(request):
     return request.param, *real_network(request.param)
 
 
-@pytest.mark.parametrize("composite", COMPOSITES)
+@pytest.mark.parametrize(
+    "composite", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in COMPOSITES]
+)
 def test_every_layer_equals_autograd(real, composite):
     name, net, weights, network = real
     x = recordings(name)

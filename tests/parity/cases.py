@@ -637,6 +637,44 @@ add("BatchReindex", "fewer", (5, 2), ((2,), "integers:0,5"))
 add("BatchReindex", "fractions", (5, 2), ((4,), "fractional:0,5"))
 add("Parameter", "matrix", down=(), body="parameter_param { shape { dim: 2 dim: 3 } }")
 
+# -- recurrent layers --------------------------------------------------------------------------------------------------
+for type, states in (("LSTM", 2), ("RNN", 1)):
+    for name, shape, fields in [
+        ("plain", (4, 3, 5), {}),
+        ("one step", (1, 2, 3), {}),
+        ("one item, wide", (3, 1, 2, 2, 2), {}),
+        ("a number a step", (5, 2, 1), {}),
+        ("filled", (3, 2, 4), dict(weight_filler="{ type: 'constant' value: 0.2 }", bias_filler="{ value: -0.1 }")),
+    ]:
+        body = message("recurrent_param", num_output=4, **fields)
+        filled = ("as filled",) * 6 if name == "filled" else ()
+        add(type, name, shape, (shape[:2], "hot"), body=body, params=filled)
+    body = message("recurrent_param", num_output=3)
+    sequence = ((4, 2, 5), ((4, 2), "hot"))
+    hidden = [((1, 2, 3), "normal")] * states
+    exposed = message("recurrent_param", num_output=3, expose_hidden=True)
+    add(type, "goes on from the pass before", *sequence, body=body, forwards=3)
+    add(type, "no beginning", (4, 2, 5), ((4, 2), "constant:1"), body=body, forwards=2, down=(True, False))
+    add(type, "half a beginning", (4, 2, 5), ((4, 2), "uniform"), body=body, forwards=2, down=(True, False))
+    add(type, "in testing", *sequence, body=body, forwards=2, phase=1)
+    add(type, "static input", *sequence, (2, 3), body=body)
+    add(type, "static input of one number", *sequence, (2, 1), body=body, forwards=2)
+    add(type, "static image, frozen", *sequence, (2, 2, 2, 1), body=body, down=(True, False, False))
+    add(type, "exposed", *sequence, *hidden, tops=1 + states, body=exposed, forwards=2)
+    add(type, "exposed and static", *sequence, (2, 3), *hidden, tops=1 + states, body=exposed)
+    add(type, "frozen input", *sequence, body=body, down=(False, False))
+for name, kind in (("goes on", "constant:1"), ("begins", "constant:0"), ("both", "hot"), ("by halves", "uniform")):
+    add(
+        "LSTMUnit",
+        name,
+        (1, 3, 4),
+        (1, 3, 16),
+        ((1, 3), kind),
+        tops=2,
+        down=(True, True, False),
+    )
+add("LSTMUnit", "large", ((1, 2, 3), "normal:3"), ((1, 2, 12), "normal:20"), ((1, 2), "hot"), tops=2)
+
 # -- neuron layers -----------------------------------------------------------------------------------------------------
 NEURONS = {
     "ReLU": [("", {}), ("slope", dict(negative_slope=0.1))],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from audiomnist.corpus import demo_corpus, layout, metadata
+from audiomnist.corpus.layout import CorpusError
 from audiomnist.corpus.splits import PARTS, SPLITS_NAME, find_splits
 from audiomnist.preprocessing import command
 from audiomnist.signal import inputs
@@ -125,6 +126,15 @@ def test_an_unfinished_corpus_is_completed(made, tmp_path):
     assert recordings(folder) == whole and not list(folder.rglob("*.part"))
 
 
+def test_what_a_killed_run_was_writing_is_no_other_file(tmp_path, monkeypatch):
+    """It may have been killed while it wrote its manifest, the first file of all."""
+    (tmp_path / ".0123abcd-4567cdef.part").write_bytes(b"half")
+    monkeypatch.setattr(demo_corpus.importlib.util, "find_spec", lambda _: None)  # as far as this goes
+    with pytest.raises(CorpusError, match="^espeakng-loader: "):
+        demo_corpus.make_corpus(tmp_path, repetitions=1, count=SPEAKERS, seed=0, jobs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_few_speakers_get_splits_of_their_own(made):
     splits = find_splits(made)
     assert splits.path == made / SPLITS_NAME
@@ -135,20 +145,10 @@ def test_few_speakers_get_splits_of_their_own(made):
 def test_progress_counts_recordings_to_the_last(tmp_path, capsys, monkeypatch):
     """With a process of its own for each speaker: here one that makes nothing, but counts."""
 
-    class Pool:
-        def __init__(self, *arguments, **settings):
-            pass
+    def apart(function, work, jobs, preload):
+        return [10 * repetitions for _, _, repetitions, _ in work]
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def imap_unordered(self, function, work, chunksize):
-            return [10 * repetitions for _, _, repetitions, _ in work]
-
-    monkeypatch.setattr(demo_corpus, "context", lambda *_: SimpleNamespace(Pool=Pool))
+    monkeypatch.setattr(demo_corpus, "apart", apart)
     assert demo_corpus.make_corpus(tmp_path / "new", 2, 3, 0, 1) == 60
     assert "| 60/60 [" in capsys.readouterr().err.split("\r")[-1]
 

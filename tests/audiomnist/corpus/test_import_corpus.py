@@ -48,7 +48,29 @@ def test_fsdd(tmp_path, capsys):
     splits = find_splits(out)
     assert len(splits.folds["digit"]) == 3 and "gender" not in splits.folds
     assert import_corpus.main([str(source), str(out)]) == 1  # never into what is there
-    assert "expected a new or empty folder" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "expected a new or empty folder, or an unfinished import of the same, got one with" in said
+
+
+def test_an_import_that_was_killed_goes_on(tmp_path, capsys):
+    """Until its metadata are there, which come last, the folder is no corpus; nothing that is there is overwritten."""
+    source, out, killed = make_fsdd(tmp_path / "recordings"), tmp_path / "out", tmp_path / "killed"
+    assert import_corpus.main([str(source), str(out)]) == 0
+    (killed / "01").mkdir(parents=True)
+    (killed / "01/.0123abcd-4567cdef.part").write_bytes(b"half")
+    first = killed / "01/0_01_0.wav"
+    first.write_bytes((out / "01/0_01_0.wav").read_bytes())
+    made = first.stat().st_mtime_ns
+    assert import_corpus.main([str(source), str(killed)]) == 0
+    files = {path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")}
+    assert {path.relative_to(killed): path.read_bytes() for path in killed.rglob("*.*")} == files
+    assert first.stat().st_mtime_ns == made
+    (killed / metadata.META_NAME).unlink()
+    (killed / "03/1_03_10.wav").write_bytes(b"precious")
+    capsys.readouterr()
+    assert import_corpus.main([str(source), str(killed)]) == 1
+    assert f"{killed}/03/1_03_10.wav: expected what this import makes, got another file" in capsys.readouterr().err
+    assert (killed / "03/1_03_10.wav").read_bytes() == b"precious"
 
 
 def test_any_naming_and_unknown_speakers(tmp_path, capsys):

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from audiomnist.experiments import corpus
@@ -59,6 +60,14 @@ def test_every_count_and_duration_beside_the_papers(outcome):
         assert np.isnan(shown) if paper is None else shown == paper, quantity
 
 
+def test_a_corpus_of_one_gender_has_none_of_the_other():
+    frame = pd.DataFrame({"speaker": ["01", "02"], "gender": "male", "digit": 1, "seconds": 0.5})
+    counts = corpus.summary(frame).set_index("quantity")["ours"]
+    assert (counts["female speakers"], counts["male speakers"]) == (0, 2)
+    counts = corpus.summary(frame.assign(gender=["female", None])).set_index("quantity")["ours"]
+    assert (counts["female speakers"], counts["male speakers"]) == (1, 0)
+
+
 def test_every_speaker_has_a_row(outcome):
     people = outcome.tables["speakers"]
     assert people["speaker"].tolist() == list(SPEAKERS)
@@ -90,6 +99,7 @@ def medians(axes):
 
 def test_what_is_drawn_are_the_durations_genders_and_ages(outcome):
     (figure, caption) = outcome.figures["corpus"]
+    figures.assert_looks(figure, "corpus")
     by_digit, genders, by_speaker, ages = figure.axes
     assert medians(by_digit) == pytest.approx({str(d): np.median(lengths(digit=d)) for d in range(3)})
     assert medians(by_speaker) == pytest.approx({s: np.median(lengths(speaker=s)) for s in SPEAKERS})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 
@@ -169,8 +170,9 @@ def test_command_writes_what_its_record_says_and_does_nothing_twice(setting, tmp
     record = json.loads((folder / RECORD).read_text())
     assert sorted([*record["files"], RECORD]) == sorted(path.name for path in folder.iterdir())
     assert record["figures"] and all(record["figures"].values())
+    assert record["findings"]
     for file in record["files"]:
-        assert (folder / file).stat().st_size > 100, file
+        assert (folder / file).stat().st_size > 50, file
     if EXPERIMENTS[name].reads == "runs":
         table = pd.concat([pd.read_csv(folder / file) for file in record["tables"]], ignore_index=True)
         known = table["weights_sha256"].dropna()
@@ -238,6 +240,14 @@ def test_a_folder_of_somebody_else_is_left_alone(setting, tmp_path):
             carry_out(stub("table"), setting, tmp_path)
     (folder / RECORD).unlink()
     assert contents(tmp_path) == before
+
+
+def test_what_a_killed_process_was_writing_is_nobodys(setting, tmp_path):
+    """It may have been killed before its folder had a record."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/.0123abcd-4567cdef.part").write_bytes(b"half")
+    folder, made = carry_out(stub("table"), setting, tmp_path)
+    assert made and sorted(os.listdir(folder)) == [RECORD, "table.csv"]
 
 
 def test_only_what_the_earlier_record_lists_is_removed(setting, tmp_path):

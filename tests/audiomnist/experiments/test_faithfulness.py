@@ -1,6 +1,7 @@
 """The faithfulness experiment: what it measures on a study in miniature, and what it says of made-up numbers."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from audiomnist.experiments.faithfulness import MAIN, VARIANTS
 from audiomnist.explain.faithfulness import LEAST, MATCHED, MOST, RIVAL, SHARES, Parts, area, curves
 from audiomnist.study.setting import Setting
 from audiomnist.study.trained import trained_runs
+from tests import figures
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,29 @@ def test_the_published_protocol_starts_at_the_probability_of_the_true_class(run)
         assert np.ptp(values) > 0, name
 
 
+def test_what_is_measured_becomes_rows_of_speakers_recordings_and_the_protocol():
+    about = SimpleNamespace(measured_from={"network": "AudioNet"}, task=SimpleNamespace(classes=tuple("0123456789")))
+    keys = [(*MAIN, "c", kind) for kind in (MOST, LEAST)]
+    names = ["02/a", "01/b", "02/c"]
+    values = np.arange(3.0)[:, None, None] + np.zeros((3, 2, len(SHARES)))
+    arrays = {"right": values / 2, "margin": 1 + values, "energy": 10 * values, "known": np.array([True, False, True])}
+    arrays |= {"time|c": np.stack([np.linspace(1, 0, 20), np.linspace(0.5, 0, 20), np.zeros(20)])}
+    arrays |= {"complexity time|c": np.array([1.0, 2.0, 6.0])}
+    made = faithfulness.summarised(about, keys, arrays, names)
+    assert made.scores[["speaker", "recording"]].to_numpy().tolist() == [[name[:2], name] for name in names]
+    assert list(made.scores)[:5] == ["network", "recordings_known", "recordings_of_run", "speaker", "recording"]
+    by_speaker = made.curves.groupby("speaker")[["right", "margin", "energy"]].agg(["min", "max"])
+    assert by_speaker.loc["01"].tolist() == [0.5, 0.5, 2, 2, 10, 10]
+    assert by_speaker.loc["02"].tolist() == [0.5, 0.5, 2, 2, 10, 10]  # of 0 and 2
+    protocol = made.published
+    assert (protocol["domain"] == "time").all() and (protocol["source"] == "c").all() and len(protocol) == 20
+    np.testing.assert_allclose(protocol["share"], np.arange(20) / 20)
+    np.testing.assert_allclose(protocol["probability"], np.linspace(0.5, 0, 20))
+    np.testing.assert_allclose(protocol["area"], 0.5 / 2 * 0.95)
+    assert (protocol["complexity"] == 3).all() and (protocol["recordings_known"] == 2).all()
+    assert (protocol["recordings_of_run"] == 3).all()
+
+
 # --- what is said of it ----------------------------------------------------------------------------------------------
 
 
@@ -136,6 +161,9 @@ def test_scores_by_hand():
     most = (0.75 * 0.1 + 0.25 * 0.2) / 0.3
     assert frame["score"].tolist() == pytest.approx([(1 - most) / 0.8] * 2)
     assert frame["margin_score"].tolist() == pytest.approx([(1 - most) * 2 / 4, (1 - most) * 6 / 4])
+    for scale, wanted in ((0.01, frame["margin_score"]), (0.0, [np.nan] * 2), (-1.0, [np.nan] * 2)):  # no unit
+        other = faithfulness.scores_of(keys, arrays | {"margin": scale * margin}, 5, shares)["margin_score"]
+        np.testing.assert_allclose(other, wanted)
     matched, rival = area([1, 1, 0.5], shares), area([1, 1, 0.0], shares)
     assert frame["beyond_energy"].tolist() == pytest.approx([(matched - most) / 0.8] * 2)
     assert frame["sign"].tolist() == pytest.approx([(rival - most) / 0.8] * 2)
@@ -225,7 +253,9 @@ def test_tables_by_speaker_are_means_of_their_recordings():
 
 def test_the_forest_plot_shows_scores_and_their_ends():
     table = faithfulness.summary(made_up(VALUES), 0)
-    (axes,) = faithfulness.draw_scores(table).axes
+    figure = faithfulness.draw_scores(table)
+    figures.assert_looks(figure, "faithfulness_scores")
+    (axes,) = figure.axes
     main = axes.containers[0]
     np.testing.assert_allclose(main.lines[0].get_xdata(), table["score"])
     ends = np.array([segment[:, 0] for segment in main.lines[2][0].get_segments()])
@@ -239,6 +269,12 @@ def test_the_forest_plot_shows_scores_and_their_ends():
     heights = [marks.lines[0].get_ydata()[0] % 1 for marks in axes.containers if len(marks.lines[0].get_ydata())]
     assert len(set(np.round(heights, 3))) == len(heights) == 2
     assert [line.get_ydata()[0] for line in axes.lines if line.get_color() == "0.9"] == [0.5, 1.5, 2.5, 3.5]
+
+
+def test_networks_stand_in_the_forest_plot_as_in_the_table():
+    both = [made_up(VALUES).scores.assign(network=network) for network in ("Zebra", "Ape")]
+    table = faithfulness.summary(faithfulness.Measured(pd.DataFrame(), pd.concat(both)), 0)
+    assert [axes.get_title() for axes in faithfulness.draw_scores(table).axes] == ["Zebra, t", "Ape, t"]
 
 
 def test_margins_of_every_network_have_a_scale_of_their_own(monkeypatch):
@@ -285,6 +321,7 @@ def test_the_curves_show_answers_margin_and_energy_of_the_main_variant():
     """In the order of the frame, not of the alphabet; the margin in percent of that of whole recordings."""
     frame = pd.concat([curves_of("Zebra", 4.0), curves_of("Ape", 2.0)], ignore_index=True)
     figure = faithfulness.draw_curves(faithfulness.Measured(frame, pd.DataFrame()), "c", 0)
+    figures.assert_looks(figure, "faithfulness_curves")
     names = ["most relevant first", "largest |R| first", "random of equal energy", "relevant for the rival first",
              "least relevant first", "largest amplitude first", "random"]  # fmt: skip
     uppers, seconds = figure.axes[:2], [axes for axes in figure.axes if axes.get_ylabel().startswith("energy")]
@@ -320,7 +357,7 @@ def test_the_published_picture_has_a_row_for_each_network_and_a_column_for_each_
         for share in (0.0, 0.25, 0.5)
     )  # fmt: skip
     figure = faithfulness.draw_published(frame)
-    figure.draw_without_rendering()
+    figures.assert_looks(figure, "faithfulness_published")
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [
         f"{network}, t: {d}" for network in ("Zebra", "Ape") for d in ("time", "frequency", "time-frequency")

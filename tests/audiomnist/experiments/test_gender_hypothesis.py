@@ -8,6 +8,8 @@ from audiomnist.experiments import gender_hypothesis
 from audiomnist.study import paper
 from audiomnist.study.setting import Setting
 from audiomnist.study.trained import Recordings, trained_runs
+from tests import figures
+from tests.audiomnist.signal.test_frequency_axis import stretched
 
 MALE, FEMALE = 0, 1  # labels
 
@@ -17,34 +19,6 @@ def setting(small_study):
     return Setting(
         small_study / "data", small_study / "preprocessed", small_study / "runs", composites=("epsilon_plus",)
     )
-
-
-def stretched(spectrogram, factor, fill):
-    """A slow twin of `scale_frequency` for one (F, T): numpy's interpolation, column by column, float64."""
-    bins = np.arange(len(spectrogram))
-    columns = [np.interp(bins / factor, bins, column.astype(np.float64), right=np.nan) for column in spectrogram.T]
-    result = np.array(columns).T
-    return np.where(np.isnan(result), fill, result)
-
-
-@pytest.mark.parametrize("factor", [1.5, 0.66, 1.0, 0.1, 3.7])
-@pytest.mark.parametrize("edge", gender_hypothesis.EDGES)
-def test_scaling_equals_its_slow_twin(factor, edge):
-    data = np.random.default_rng(0).uniform(-80, 0, (2, 1, 227, 5)).astype(np.float32)
-    scaled = gender_hypothesis.scale_frequency(data, factor, edge)
-    assert scaled.dtype == np.float32
-    for item, result in zip(data[:, 0], scaled[:, 0], strict=True):
-        fill = item.min() if edge == "silence" else item[-1:]
-        np.testing.assert_allclose(result, stretched(item, factor, fill), rtol=0, atol=1e-4)
-
-
-def test_scaling_moves_a_tone_by_the_factor_and_refuses_nonsense():
-    data = np.full((1, 1, 227, 3), -80, np.float32)
-    data[:, :, 60] = 0
-    assert gender_hypothesis.scale_frequency(data, 1.5)[0, 0, :, 1].argmax() == 90
-    assert gender_hypothesis.scale_frequency(data, 0.66)[0, 0, :, 1].argmax() == 40  # 39.6 Hz bins, to the nearest
-    with pytest.raises(ValueError, match="factor: expected a positive number, got 0"):
-        gender_hypothesis.scale_frequency(data, 0)
 
 
 def tone(genders, bin_=60):
@@ -121,7 +95,9 @@ def test_contrasts_are_paired_per_speaker():
 
 def test_the_bars_stand_around_their_ticks_and_have_the_heights_of_the_means():
     answers = made_up()
-    (axes,) = gender_hypothesis.draw_accuracies(answers).axes
+    figure = gender_hypothesis.draw_accuracies(answers)
+    figures.assert_looks(figure, "gender_accuracies")
+    (axes,) = figure.axes
     bars = {}
     for bar in axes.patches:
         bars.setdefault(round(bar.get_x() + bar.get_width() / 2), []).append(bar)

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audiomnist.experiments import audible_heatmaps, spectrogram_relevance, waveform_relevance
+from audiomnist.experiments import audible_heatmaps, gender_hypothesis, spectrogram_relevance, waveform_relevance
 from audiomnist.explain import audible
 from audiomnist.study import relevance
 from audiomnist.study.outcome import Outcome
 from audiomnist.study.trained import Recordings
 from lrp import Explanation, dft
+from tests import figures
 
 NAMES = ("01/AudioNet_3_01_0.hdf5", "12/AudioNet_5_12_7.hdf5")
 LABELS = np.array([[3, 1], [5, 0]])
@@ -51,6 +52,7 @@ def test_what_cancels_is_not_drawn_and_the_rest_lies_on_the_grid():
     R[1] = np.random.default_rng(1).normal(size=8000) + 0.01
     found = explanation(R)
     figure = waveform_relevance.draw(Run(), shown, found)
+    figures.assert_looks(figure, "waveform_relevance")
     first, second = (row.get_axes() for row in figure.subfigs)
     bars, both = first[2], first[3]
     carried = dft.dft_relevance(shown.data[0].ravel(), R[0].ravel())
@@ -70,7 +72,7 @@ def test_what_cancels_is_not_drawn_and_the_rest_lies_on_the_grid():
     for axes in second[2:]:
         (text,) = axes.texts
         assert (
-            text.get_text().startswith("not drawn: expected sum |R| / |sum R|\nbelow 10, got ")
+            text.get_text().startswith("not drawn: expected\nsum |R| / |sum R|\nbelow 10, got ")
             and not axes.get_images()
             and not axes.patches
         )
@@ -103,6 +105,7 @@ def test_every_row_shows_its_own_recording_under_every_composite():
         for name, seed, shared in (("flat", 1, (11, 11)), ("plus", 2, (1, 1)))
     }
     figure = spectrogram_relevance.draw(Run(), shown, made)
+    figures.assert_looks(figure, "spectrogram_relevance")
     for index, row in enumerate(figure.subfigs):
         own = row.get_axes()
         assert len(own) == 3
@@ -113,6 +116,23 @@ def test_every_row_shows_its_own_recording_under_every_composite():
             opacity = np.minimum(np.abs(R) / np.percentile(np.abs(R), 99.9), 1) ** 0.5
             np.testing.assert_allclose(np.asarray(axes.get_images()[1].get_array())[..., 3], opacity, atol=1e-9)
         assert own[1].get_title().endswith("\nshared out within 193 Hz x 48 ms") and "shared" not in own[2].get_title()
+
+
+def test_every_condition_of_the_gender_experiment_has_a_panel(monkeypatch):
+    shown, run = recordings(1, 227, 227), Run()
+    run.task.classes = tuple("female" if index % 2 == 0 else "male" for index in range(10))
+    made = {
+        condition: explanation(np.random.default_rng(seed).normal(size=shown.data.shape))
+        for seed, condition in enumerate(gender_hypothesis.CONDITIONS)
+    }
+    figures.assert_looks(gender_hypothesis.draw_examples(run, shown, made), "gender_examples")
+
+
+def test_a_recording_and_its_sounds_stand_in_a_row():
+    time = np.arange(8000) / 8000
+    tones = {name: np.sin(2 * np.pi * hertz * time) for name, hertz in (("recording", 5), ("one", 3), ("other", 2))}
+    signals = [{name: level * tone for name, tone in tones.items()} for level in (0.5, 1.0)]
+    figures.assert_looks(audible_heatmaps.draw(signals, ["first", "second"]), "audible_heatmaps")
 
 
 # --- tables and sentences --------------------------------------------------------------------------------------------

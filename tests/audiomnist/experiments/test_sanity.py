@@ -15,6 +15,7 @@ from audiomnist.study.statistics import Estimate
 from audiomnist.study.trained import trained_runs
 from caffe_proto import read_net, read_weights
 from lrp import Network
+from tests import figures
 
 
 @pytest.fixture
@@ -202,11 +203,17 @@ def test_what_all_new_weights_leave_is_held_against_another_recording(monkeypatc
 def test_the_picture_shows_both_directions_and_the_null():
     figure = sanity.draw_cascades(made_up(0.15, 0.1, 0.2))
     assert figure.get_figwidth() >= 7  # of one column: the legend below it is that wide
+    figures.assert_looks(figure, "sanity_cascades")
     axes = figure.axes[0]
     down, up, null = (line.get_ydata() for line in axes.lines[:3])
     np.testing.assert_allclose(down, [1, 0.9, 0.15], atol=0.02)
     np.testing.assert_allclose(up, [1, 0.9, 0.15], atol=0.02)
     assert axes.lines[2].get_marker() == "x" and null == pytest.approx(0.1, abs=0.02)
-    table = sanity.summary(made_up(0.15, 0.1, 0.2), 0)
-    contrast = sanity.draw_summary(table).axes[0]
+    measured = made_up(0.15, 0.1, 0.2)
+    figure = sanity.draw_summary(sanity.summary(measured, 0))
+    figures.assert_looks(figure, "sanity_summary")
+    both = sanity.Measured(*(pd.concat([one, one.assign(network="M")]) for one in (measured.alike, measured.single)))
+    figures.assert_looks(sanity.draw_cascades(both), "sanity_cascades_of_two")
+    figures.assert_looks(sanity.draw_summary(sanity.summary(both, 0)), "sanity_summary_of_two")
+    contrast = figure.axes[0]
     assert contrast.lines[0].get_xdata() == pytest.approx(0.2, abs=0.02)

@@ -14,6 +14,7 @@ from audiomnist.study import paper
 from audiomnist.study.outcome import carry_out
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import trained_runs
+from tests import figures
 from tests.small_study import ACCURACY
 
 
@@ -100,7 +101,9 @@ def test_the_picture_holds_the_speakers_the_means_and_the_paper():
             made_up("AudioNet", "gender", {3: [0.1, 0.2, 0.3, 0.4]}),
         ]
     )
-    panels = [axes for axes in table1.draw(answers).axes if axes.axison]
+    figure = table1.draw(answers)
+    figures.assert_looks(figure, "table1")
+    panels = [axes for axes in figure.axes if axes.axison]
     titles = ["AlexNet (spectrogram), digit", "AudioNet (waveform), digit", "AudioNet (waveform), gender"]
     assert [axes.get_title() for axes in panels] == titles
     assert len({axes.get_ylim() for axes in panels}) == 1  # one scale for what is compared

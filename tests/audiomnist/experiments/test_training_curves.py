@@ -6,6 +6,7 @@ import pytest
 from audiomnist.experiments import training_curves
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import trained_runs
+from tests import figures
 
 
 def test_curves_of_a_continued_training_count_the_later_lines(tmp_path):
@@ -56,7 +57,9 @@ def test_the_picture_holds_the_curves():
         ],
         columns=["network", "task", "split", *training_curves.COLUMNS],
     )
-    loss, accuracy = training_curves.draw(frame).axes
+    figure = training_curves.draw(frame)
+    figures.assert_looks(figure, "training_curves")
+    loss, accuracy = figure.axes
     assert [line.get_label() for line in loss.lines] == ["split 0", "split 1"]
     assert loss.lines[1].get_xydata().tolist() == [[0, 4], [10, 3], [20, 2]]
     assert accuracy.lines[0].get_ydata().tolist() == pytest.approx([10, 20, 30])

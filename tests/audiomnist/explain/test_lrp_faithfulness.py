@@ -9,6 +9,7 @@ import pytest
 from audiomnist.explain import faithfulness
 from audiomnist.explain.faithfulness import LEAST, MATCHED, MOST, RIVAL, Parts, area, curves, orders
 from lrp import LRPError
+from tests import figures
 
 WEIGHT = np.array([3.0, -2.0, 1.0, 0.5, 0.0, -1.0, 2.0, -0.25])
 
@@ -259,6 +260,8 @@ def test_table_and_picture(tmp_path):
     assert len(rows) == len(means) * len(faithfulness.SHARES)
     assert float(rows[3]["accuracy"]) == pytest.approx(means[0].accuracy[3]) and rows[0]["source"] == "true"
     assert float(rows[0]["area"]) == pytest.approx(area(means[0].accuracy), rel=1e-5)
-    upper, lower = faithfulness.draw(means).axes
+    figure = faithfulness.draw(means)
+    figures.assert_looks(figure, "deletion")
+    upper, lower = figure.axes
     np.testing.assert_allclose(upper.lines[0].get_ydata(), 100 * means[0].accuracy)
     np.testing.assert_allclose(lower.lines[1].get_ydata(), 100 * means[1].energy / 10)

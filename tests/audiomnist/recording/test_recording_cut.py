@@ -1,15 +1,20 @@
 """Cutting: eSpeak's takes with known cut points, in noise, with clicks, breaths, clipping, missing and extra words."""
 
+import dataclasses
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from synthetic_takes import RATE, SyntheticTake, make_take
 
 from audiomnist.corpus.layout import scan
+from audiomnist.corpus.metadata import META_NAME
 from audiomnist.recording import cut, recognise
 from audiomnist.recording.recognise import single_utterance, softmax
 from audiomnist.recording.review import SHORTEST, Marks
@@ -129,6 +134,15 @@ def test_levels_of_a_tone_lie_in_its_band_without_delay():
     assert levels[1, 240] < levels[0, 240] - 30 and levels[2, 240] < levels[0, 240] - 30
     (sound,) = find_sounds(tone + np.random.default_rng(0).normal(0, 1, RATE), RATE)
     assert sound.start == pytest.approx(0.5, abs=0.012) and sound.stop == pytest.approx(0.7, abs=0.012)
+
+
+@pytest.mark.parametrize("band, edges", [(0, (100, 1000)), (1, (1000, 3500)), (2, (3500, 10_000))])
+def test_bands_of_speech_end_where_they_should(band, edges):
+    """A Butterworth filter halves the power at its edges; applied forwards and backwards, it quarters it."""
+    time, quarter = np.arange(2 * RATE) / RATE, 10 * np.log10(1 / 4)
+    for edge in edges:
+        levels = band_levels(1000 * np.sin(2 * np.pi * edge * time), RATE)
+        assert np.median(levels[band]) == pytest.approx(10 * np.log10(500_000) + quarter, abs=0.1)
 
 
 def test_the_envelope_fills_short_pauses_and_moves_no_edge():
@@ -308,6 +322,27 @@ def spoken(series_seed, digits, **kind):
         return make_take(series_seed, **kind)
 
 
+def test_sessions_that_are_cut_at_once_lose_no_speaker(tmp_path, monkeypatch):
+    """Each writes the metadata of all speakers, as it has read them."""
+    read = cut.read_metadata
+
+    def slowly(path):
+        found = read(path)
+        time.sleep(0.3)  # long enough for the others to read the same
+        return found
+
+    monkeypatch.setattr(cut, "read_metadata", slowly)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / META_NAME).write_text("{}")
+    sessions = [session_of(tmp_path, [], alias) for alias in ("amy", "tom", "zoe")]
+    threads = [threading.Thread(target=cut.claim_speaker, args=(one, tmp_path / "corpus")) for one in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(read(tmp_path / "corpus" / META_NAME)) == ["amy", "tom", "zoe"]
+
+
 def test_a_session_becomes_a_speaker_of_a_corpus(tmp_path, capsys):
     plan = Session.create(tmp_path / "plan", 2, seed=1).missing
     both = [spoken(k, [d for d, _ in plan[10 * k : 10 * k + 10]], snr=35) for k in range(2)]
@@ -369,6 +404,38 @@ def test_one_utterance_is_cut_out_of_two_seconds():
     sound = single_utterance(part, RATE)
     assert len(sound) / RATE == pytest.approx(take.truth[k][1] - take.truth[k][0] + 2 * MARGIN, abs=0.08)
     assert np.allclose(softmax(np.array([0.0, np.log(3)])), [0.25, 0.75])
+
+
+@pytest.mark.parametrize(
+    "starts, loudest, chosen",
+    [
+        ((0.5, 0.7), 1, (0, 1)), ((0.5, 0.7), 0, (0, 1)), ((0.5, 0.7, 0.9), 2, (0, 2)), ((0.5, 0.7, 0.9), 1, (0, 2)),
+        ((0.5, 0.81), 1, (1, 1)),  # more than 0.2 s apart
+        ((0.1, 0.3, 0.5, 0.7, 0.9, 1.1), 5, (2, 5)), ((0.1, 0.3, 0.5, 0.7, 0.9, 1.1), 0, (0, 3)),  # 0.9 s at most
+    ],
+)  # fmt: skip
+def test_sounds_that_are_near_the_loudest_are_one_word_of_a_second_at_most(monkeypatch, starts, loudest, chosen):
+    sounds = [
+        SimpleNamespace(start=start, stop=start + 0.1, word=True, peak=float(k == loudest))
+        for k, start in enumerate(starts)
+    ]
+    monkeypatch.setattr(recognise, "find_sounds", lambda samples, rate: sounds)
+    first, last = (sounds[k] for k in chosen)
+    numbers = np.arange(2 * RATE)
+    cut_out = single_utterance(numbers, RATE)
+    assert (cut_out[0], cut_out[-1] + 1) == (round((first.start - MARGIN) * RATE), round((last.stop + MARGIN) * RATE))
+
+
+def test_a_cut_that_preprocessing_would_reject_is_not_sure_of_anything():
+    speech = np.rint(3000 * np.sin(np.arange(2 * cut.SAMPLE_RATE) / 20)).astype(np.int16)
+    fine = cut.Cut(1, (7, 0), (0.2, 0.9), 0.9, ("too quiet",), True)
+    assert cut.checked(fine, speech) == fine
+    long = dataclasses.replace(fine, mark=(0.2, 1.4))
+    (reason,) = set((refused := cut.checked(long, speech)).doubts) - {"too quiet"}
+    assert refused == dataclasses.replace(long, confidence=0.0, doubts=("too quiet", reason), sure=False)
+    assert reason == "expected at most 1 s, got 1.200 s"
+    missed = dataclasses.replace(fine, mark=None)
+    assert cut.checked(missed, speech) == missed
 
 
 def test_the_newest_snapshot_is_asked(tmp_path, monkeypatch):

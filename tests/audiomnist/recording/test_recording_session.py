@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from audiomnist.recording import cut, record, session
 from audiomnist.recording.picture import Bar, Text, picture
 from audiomnist.recording.plan import example_series, missing_prompts, next_series, shuffled_prompts
 from audiomnist.recording.prompter import LEAD, TAIL, Prompter, Timing, View, loudness
-from audiomnist.recording.questions import AnswerError, check_answers, taken_aliases
-from audiomnist.recording.session import Session, SessionError, find_session
+from audiomnist.recording.questions import AnswerError, check_answers, questions, taken_aliases
+from audiomnist.recording.session import Session, SessionError, all_sessions, find_session
 from audiomnist.recording.sound import Capture, Device, SoundError, choose_device
 from audiomnist.recording.terminal import Painter, run_terminal
 from audiomnist.signal.wav import read_wav, wav_bytes
@@ -50,13 +51,14 @@ class FakeRoom:
 
     def begin(self):
         self._check()
-        self.begun = self.now
+        self.begun, self.listens = self.now, True
 
     def seconds(self):
         self._check()
         return self.now - self.begun
 
     def end(self):
+        self.listens = False
         samples = np.sin(np.arange(round((self.now - self.begun) * 48000)) / 20) * self.amplitude
         return Capture(samples.astype(np.int16), self.gaps)
 
@@ -276,7 +278,8 @@ def test_a_whole_session(tmp_path):
     assert prompter.view.stage == "consent" and made.consent is None
     assert run(prompter, room, 0, "y").stage == "level" and made.consent["given"]
     assert run(prompter, room, 0.1).level == pytest.approx(-12)
-    assert run(prompter, room, 0, "enter").stage == "test"
+    assert room.listens
+    assert run(prompter, room, 0, "enter").stage == "test" and not room.listens
     run(prompter, room, 0, "enter")
     view = run(prompter, room, LEAD + 10 + TAIL + 0.2)
     assert "good" in view.text and made.takes == [] and sorted(d for d, _ in shown) == list(range(10))
@@ -411,6 +414,18 @@ def test_a_full_disk_is_told_and_the_take_is_kept_when_there_is_room(started, mo
     monkeypatch.undo()
     run(prompter, room, 0, "enter")
     assert len(made.takes) == 1 and prompter.view.stage == "pause"
+
+
+def test_an_answer_that_cannot_be_taken_is_told_and_asked_again(tmp_path):
+    prompter = Prompter(Session.create(tmp_path, 1, seed=1), FakeRoom(), lambda: {"zoe"}, rehearse=False)
+    (alias,) = (question for question in questions({"zoe"}) if question.key == "alias")
+    asking = prompter._ask("About you", alias.text, alias.understand)
+    views = [next(asking), *(asking.send(key) for key in (*"zoe", "enter", "backspace", "a"))]
+    assert [view.entry for view in views] == ["", "z", "zo", "zoe", "zoe", "zo", "zoa"]
+    assert [bool(view.notice) for view in views[:5]] == [False] * 4 + [True] and "zoe" in views[4].notice
+    with pytest.raises(StopIteration) as ended:
+        asking.send("enter")
+    assert ended.value.value == "zoa"
 
 
 def test_escape_stops_everywhere_and_declining_is_no_session(started, tmp_path):
@@ -586,6 +601,13 @@ def test_the_command_on_a_terminal_as_a_dry_run(tmp_path):
     assert list(tmp_path.iterdir()) == []  # a dry run keeps nothing
 
 
+@pytest.mark.parametrize("outcome, status", [("done", 0), ("stopped", 1), ("declined", 1)])
+def test_a_dry_run_says_that_nothing_was_kept(outcome, status, capsys):
+    dry = SimpleNamespace(folder=None)
+    assert record.report(dry, outcome, SimpleNamespace()) == status
+    assert capsys.readouterr().out == "dry run: nothing was kept\n"
+
+
 @pytest.mark.parametrize(
     "arguments, status, message",
     [(["--repetitions", "0"], 2, "at least 1"), (["--seconds", "0"], 2, "0.2 to 60"),
@@ -630,6 +652,18 @@ while True:
         found = find_session(folder, None, unfinished=True)
         assert found.takes and all(len(read_wav(take.path)[0]) == 48000 for take in found.takes)
         assert len(found.missing) == 10000 - 10 * len(found.takes)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"event": "session", "repeti'])
+def test_a_session_that_was_killed_as_it_was_made_is_none(torn, tmp_path):
+    dead = tmp_path / "sessions" / "20200101-120000"
+    dead.mkdir(parents=True)
+    (dead / "session.jsonl").write_bytes(torn)
+    assert all_sessions(tmp_path) == []
+    Session.create(tmp_path, 1, seed=0).release()
+    assert [one.seed for one in all_sessions(tmp_path)] == [0]
+    with pytest.raises(SessionError, match="expected a log that begins with a session"):
+        Session.load(dead)
 
 
 # ---- logs from somebody else

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from audiomnist.progress_bar import QUIET
 from audiomnist.runs import runner as module
 from audiomnist.runs.engine import Engine, Stopped
 from audiomnist.runs.render import Training
@@ -36,7 +37,7 @@ def engine(monkeypatch):
             prefix = name / "snapshots" / f"{name.name.split('_')[0]}_iter_{last}"
             prefix.with_suffix(".caffemodel").write_bytes(b"weights")
             prefix.with_suffix(".solverstate").write_bytes(bytes([8, last]))
-        log.write_text(f"log of {arguments[0]}")
+        log.write_text(f"log of {arguments[0]}: Optimization Done.")
 
     monkeypatch.setattr(Engine, "run", run)
     monkeypatch.setattr(Engine, "has_gpu", lambda self, folder: told.get("gpu", False))
@@ -110,6 +111,16 @@ def test_a_run_alone_on_a_terminal_draws_its_progress_there(engine, tmp_path, mo
     assert capsys.readouterr().err == "\r\x1b[Kline\nline\n"  # those of several would mix
 
 
+def test_a_quiet_runner_tells_faults_alone(make, engine, monkeypatch, capsys):
+    monkeypatch.setenv(QUIET, "1")
+    monkeypatch.setattr(module, "_terminal", lambda: "/dev/pts/9")
+    made, other = make(), RunName("AudioNet", "gender", 0)
+    engine.told["train", str(other)] = RunError("", "exit status 0", "134")
+    assert made.advance_all([RUN, other]) == [other] and made.advance_all([RUN]) == []
+    assert made.said == [f"{other}: training: expected exit status 0, got 134"] and capsys.readouterr().err == ""
+    assert "CAFFE_PROGRESS" not in made.engine.environment
+
+
 def test_a_new_run_is_trained_and_tested_with_its_files_on_its_device(make, engine, tmp_path):
     made, run = make(devices=("3",)), tmp_path / "runs/AudioNet_gender_1"
     assert made.advance_all([RUN]) == []
@@ -119,7 +130,9 @@ def test_a_new_run_is_trained_and_tested_with_its_files_on_its_device(make, engi
         ["test", f"-model={run}/test.prototxt", f"-weights={weights}", "-iterations=1", "-gpu", "3"],
     ]
     assert made.said[1:] == [f"{RUN}: training", f"{RUN}: testing AudioNet_iter_6.caffemodel"]
-    assert (run / "test.log").read_text() == "log of test" and not (run / "test.log.partial").exists()
+    assert (run / "test.log").read_text() == "log of test: Optimization Done." and not (
+        run / "test.log.partial"
+    ).exists()
     assert made.advance_all([RUN]) == [] and made.said[-1] == f"{RUN}: tested before" and len(engine.calls) == 2
 
 

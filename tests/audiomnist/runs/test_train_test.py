@@ -98,6 +98,23 @@ def test_an_ended_training_continues_from_its_last_snapshot(home):
     assert calls(home, "train")[1][3:] == [f"-snapshot={state}"]
 
 
+def test_a_training_that_was_killed_after_its_last_snapshot_is_brought_to_its_end(home):
+    """What it does after that, a last test and the end of its curve, is not lost."""
+    run = home / "ru ns" / "AlexNet_digit_0"
+    assert call(home, "--max-iter", "6", "AlexNet", "digit", "0").returncode == 0
+    (run / "test.log").unlink()
+    log = run / "train.log"
+    with open(log, "a") as file:  # as of one that was stopped early, continued, and killed
+        file.write("I0101 00:00:00.000000     1 caffe.cpp:1] Starting Optimization\n")
+        file.write("I0101 00:00:00.000000     1 solver.cpp:1] Optimization Done.\n")  # before the command says it too
+    assert call(home, "--max-iter", "6", "AlexNet", "digit", "0").returncode == 0
+    state = run / "snapshots" / "AlexNet_iter_6.solverstate"
+    assert [one[3:] for one in calls(home, "train")] == [[], [f"-snapshot={state}"]]
+    (run / "test.log").unlink()  # ended now: it is tested, and no more
+    assert call(home, "--max-iter", "6", "AlexNet", "digit", "0").returncode == 0
+    assert len(calls(home, "train")) == 2 and len(calls(home, "test")) == 3
+
+
 def test_a_failing_run_is_named_and_the_others_go_on(home):
     done = call(home, "--max-iter", "2", "all", "gender", "1", ENGINE_FAILS="AlexNet_gender_1")
     assert done.returncode == 1
@@ -325,7 +342,7 @@ def test_lines_of_progress_appear_when_they_are_written(home):
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("paper", [False, True])
+@pytest.mark.parametrize("paper", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_corpus_with_errors_is_refused_unless_they_are_left_out(home, paper):
     data = make_corpus(home / "recordings")
     (data / "01" / "0_01_0.wav").write_bytes(b"no sound")
@@ -504,6 +521,7 @@ def virtual_env(request, tmp_path):
     return str(tmp_path / "old")
 
 
+@pytest.mark.slow
 def test_nothing_runs_that_lies_in_the_current_or_the_preprocessed_folder(home, virtual_env):
     mark = home / "PWNED"
     for folder in (home, home / "in puts"):
@@ -518,7 +536,10 @@ def test_nothing_runs_that_lies_in_the_current_or_the_preprocessed_folder(home, 
     assert not mark.exists(), mark.read_text()
 
 
-@pytest.mark.parametrize("module", ["audiomnist", "caffe", "lrp", "audiomnist study"])
+@pytest.mark.parametrize(
+    "module",
+    ["lrp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("audiomnist", "caffe", "audiomnist study"))],
+)
 def test_a_module_is_started_from_any_folder(home, virtual_env, module):
     mark = home / "PWNED"
     lay_traps(home, mark)
@@ -603,6 +624,7 @@ def lacking(tmp_path):
     return prepare
 
 
+@pytest.mark.slow
 def test_an_unreachable_index_is_said_in_pips_words(lacking):
     done = lacking("", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="1", PIP_FIND_LINKS="")
     assert done.returncode == 1

@@ -1,0 +1,1 @@
+"""What kills, failing writes and second commands do to results: `python -m benchmarks.faults --help`."""
