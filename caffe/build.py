@@ -20,6 +20,8 @@ from caffe.layer_factory import make_layer
 from caffe_proto import caffe_pb2, filter_net
 from caffe_proto.memory import check_memory
 
+VIEWS = ("Split", "Reshape", "Flatten")  # whose tops share the memory of their bottom
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -161,7 +163,7 @@ class Builder:
         self.inputs = []
         self.available, self.named = {}, {}  # blob name -> index: not read yet; of all
         self.owners = {}  # parameter name -> index of the parameter that owns it
-        self.memory = 0
+        self.memory = self.own_memory = 0  # bytes of all tops; of those that are no other blob in another shape
 
     def build(self, param: caffe_pb2.NetParameter) -> Structure:
         """The Structure of NetParameter `param`, filtered and split; raises CaffeError for what does not fit."""
@@ -266,6 +268,9 @@ class Builder:
                 self.context.say(f"    with loss weight {glog.g(weight)}")
             check_memory(4 * blob.count, f"layer '{param.name}' ({param.type})", "a top")
             self.memory += 4 * blob.count
+            if self.context.device.type == "cpu" and k not in node.bottom_ids and param.type not in VIEWS:
+                self.own_memory += 4 * blob.count
+                check_memory(self.own_memory, f"layer '{param.name}' ({param.type})", "all tops so far")
         self.context.say(f"Memory required for data: {self.memory}")
 
     # -- parameters ----------------------------------------------------------------------------------------------

@@ -211,7 +211,17 @@ def gpu_ids(text: str) -> list[int]:
 
 def stages(text: str) -> list[str]:
     """The stages that flag -stage names."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise CaffeError("-stage", "names in UTF-8", ascii(text)) from None
     return text.split(",") if text else []
+
+
+def level(number: int) -> int:
+    """The level that flag -level names, an int32 of a NetState."""
+    check(-(2**31) <= number < 2**31, "-level", "a number of 32 bits", number)
+    return number
 
 
 # -- train -----------------------------------------------------------------------------------------------------------
@@ -224,7 +234,7 @@ def train(flags: argparse.Namespace, context: Context) -> int:
         "Give a snapshot to resume training or weights to finetune but not both.",
     )
     param = read_solver(flags.solver)
-    param.train_state.level = flags.level
+    param.train_state.level = level(flags.level)
     param.train_state.stage.extend(stages(flags.stage))
     gpus = gpu_ids(flags.gpu)
     if not flags.gpu and param.HasField("solver_mode") and param.solver_mode == param.GPU:
@@ -260,7 +270,7 @@ def test(flags: argparse.Namespace, context: Context) -> int:
     check(flags.weights, "Need model weights to score.")
     check(flags.iterations > 0, "-iterations", "a positive number", flags.iterations)
     _use_first_gpu(flags, context)
-    net = Net(net_state(read_net(flags.model), caffe_pb2.TEST, flags.level, stages(flags.stage)), context)
+    net = Net(net_state(read_net(flags.model), caffe_pb2.TEST, level(flags.level), stages(flags.stage)), context)
     net.copy_from(flags.weights)
     batch = 0
 
@@ -336,7 +346,7 @@ def time_(flags: argparse.Namespace, context: Context) -> int:
     check(flags.iterations > 0, "-iterations", "a positive number", flags.iterations)
     phase = caffe_pb2.TEST if flags.phase == "TEST" else caffe_pb2.TRAIN
     _use_first_gpu(flags, context)
-    net = Net(net_state(read_net(flags.model), phase, flags.level, stages(flags.stage)), context)
+    net = Net(net_state(read_net(flags.model), phase, level(flags.level), stages(flags.stage)), context)
     plan = net.plan if net.debug_info else fuse(net.plan)
     if phase == caffe_pb2.TRAIN and not net.debug_info:
         plan = free_memory(plan)  # as when training: freed memory is used again while it is at hand

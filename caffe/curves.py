@@ -35,6 +35,7 @@ class LearningCurve:
     def started(self, solver: Solver) -> None:
         """Take over the rows of before the iteration that a resumed run begins with."""
         self.rows = self._earlier(solver.iter)
+        glog.info(f"Writing the learning curve to {self.stem}.csv and {self.stem}.png")
 
     def _earlier(self, iteration):
         if not iteration or not os.path.exists(f"{self.stem}.csv"):
@@ -43,7 +44,7 @@ class LearningCurve:
             with open(f"{self.stem}.csv", newline="", encoding="utf-8") as file:
                 rows = list(csv.reader(file))[1:]
             return [(int(i), kind, name, float(value)) for i, kind, name, value in rows if int(i) < iteration]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, csv.Error) as error:
             glog.warning(f"{self.stem}.csv: cannot be continued ({error}); the curve starts at iteration {iteration}")
             return []
 
@@ -119,7 +120,7 @@ class LearningCurve:
                 color=f"C{number}",
                 marker="." if len(points) < 40 else None,
                 linestyle="-" if axis is left else "--",
-                label=f"{kind} {name}",
+                label=f"{kind} {name}".replace("$", r"\$"),  # no formula
             )
         lines = left.get_lines() + right.get_lines()
         if lines:

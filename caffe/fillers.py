@@ -68,6 +68,8 @@ def constant(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: 
 @filler
 def uniform(values: torch.Tensor, param: caffe_pb2.FillerParameter, generator: torch.Generator) -> None:
     """Uniform between `min` and `max`."""
+    most = torch.finfo(torch.float32).max
+    check(0 <= param.max - param.min <= most, "", "a min that is not above max", f"{param.min:g} and {param.max:g}")
     values.uniform_(param.min, param.max, generator=generator)
 
 

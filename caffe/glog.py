@@ -24,7 +24,7 @@ class _Log:
 
 def _minimum_from_environment():
     text = os.environ.get("GLOG_minloglevel", "0")  # noqa: SIM112 (glog spells it so)
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 _log = _Log()

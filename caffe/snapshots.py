@@ -48,6 +48,8 @@ def check_writable(param: caffe_pb2.SolverParameter) -> None:
             f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the "
             f"directory exists and is writable: {error.strerror}"
         ) from None
+    except ValueError:  # a NUL
+        raise CaffeError("snapshot_prefix", "a name that a file can have", repr(param.snapshot_prefix)) from None
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------

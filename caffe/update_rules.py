@@ -139,6 +139,12 @@ class Adam(Rule):
 
     histories = 2
 
+    def __init__(self, param: caffe_pb2.SolverParameter):
+        super().__init__(param)
+        for name in ("momentum", "momentum2"):
+            value = getattr(param, name)
+            check(0 <= value < 1, "Adam", f"{name} of at least 0 and less than 1", f"{value:g}")
+
     def begin(self, rate: float, iteration: int) -> float:
         t = iteration + 1
         return rate * math.sqrt(1 - self.param.momentum2**t) / (1 - self.param.momentum**t)

@@ -24,6 +24,7 @@ from caffe_proto.upgrade import upgrade_net, upgrade_solver
 
 Kind = TypeVar("Kind", bound=Message)
 MAX_AXES = 32  # of a blob
+MOST = 2**31 - 1  # numbers of a blob
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BLOB_NUMBER = re.compile(r"0|[1-9][0-9]{0,2}")  # a layer has a handful of blobs
 
@@ -56,9 +57,15 @@ def read_binary(path: str | os.PathLike, message: Kind) -> Kind:
 
 
 def is_hdf5(path: str | os.PathLike) -> bool:
-    """True if the file at `path` starts with the HDF5 signature (Caffe looks at the content, not the extension)."""
-    with open(path, "rb") as file:
-        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+    """True if the file at `path` starts with the HDF5 signature (Caffe looks at the content, not the extension).
+
+    Raises CaffeFileError for one that cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+    except OSError as error:
+        raise CaffeFileError(path, "a file that can be read", error.strerror or error) from None
 
 
 def read_net(path: str | os.PathLike) -> caffe_pb2.NetParameter:
@@ -165,6 +172,8 @@ def blobproto_to_array(
         raise CaffeFileError(where, f"a blob of at most {MAX_AXES} axes of length >= 0", f"shape {shape}")
     if values.size != math.prod(shape):
         raise CaffeFileError(where, f"the numbers of a blob of shape {shape}", f"{values.size} numbers")
+    if math.prod(max(length, 1) for length in shape) > MOST:  # numpy refuses huge lengths beside one of 0 too
+        raise CaffeFileError(where, f"a blob of at most {MOST} numbers", f"shape {shape}")
     return values.reshape(shape)
 
 

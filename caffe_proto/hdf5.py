@@ -6,6 +6,7 @@ at each look into a file. So every reader here goes through `open_hdf5`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 LONGEST_CHAIN = 16  # of soft links to soft links
+MOST_EMPTY_CHUNKS = 100_000  # of a dataset: HDF5 takes a second or two to find out that they are
 
 
 class Content:
@@ -88,9 +90,18 @@ class Content:
             if stored.external or stored.is_virtual:
                 raise self._no(f"{name} that lies in other files")
             check_memory(stored.size * stored.dtype.itemsize, self.path, f"a dataset {name}")
+            self._check_chunks(name, stored)
             return np.asarray(stored.asstr()[()] if h5py.check_string_dtype(stored.dtype) else stored[()])
 
         return self._ask(name, read)
+
+    def _check_chunks(self, name: str, stored: h5py.Dataset) -> None:
+        """Refuse a dataset with more chunks than the file has, if they are so many that reading takes minutes."""
+        if stored.chunks is None:
+            return
+        declared = math.prod(-(-n // c) for n, c in zip(stored.shape, stored.chunks, strict=True))
+        if declared > MOST_EMPTY_CHUNKS and declared > (there := stored.id.get_num_chunks()):
+            raise self._no(f"{name} of {declared:,} chunks, of which the file has {there:,}")
 
     def numbers(self, name: str) -> np.ndarray:
         """A dataset of integers or floats, as it is stored."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 from caffe_proto.errors import CaffeFileError
 from caffe_proto.memory import check_memory
 
 LONGEST_TOML = 2**16  # bytes: a reader of TOML takes thirty times the memory and more than linear time
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # of an escape; two of them make one character
 Path = str | os.PathLike
 
 
@@ -37,13 +39,23 @@ def read_text(path: Path, what: str) -> str:
         raise CaffeFileError(path, what, f"byte {error.start}, which is no UTF-8 text") from None
 
 
+def whole_text(value: object, text: str) -> object:
+    """`value`, which the JSON `text` holds; raises UnicodeEncodeError where its escapes make half a character, which no
+    file, page or terminal takes."""
+    if _SURROGATE.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def read_json(path: Path, what: str) -> object:
     """What a JSON file holds. Raises CaffeFileError."""
     text = read_text(path, what)
     try:
-        return json.loads(text)
+        return whole_text(json.loads(text), text)
     except json.JSONDecodeError as error:
         raise CaffeFileError(path, what, f"invalid JSON (line {error.lineno}: {error.msg})") from None
+    except UnicodeEncodeError:
+        raise CaffeFileError(path, what, "half of a character (a lone surrogate)") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of lists in lists
         raise CaffeFileError(path, what, f"JSON that nobody reads ({error})") from None
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from caffe_proto import caffe_pb2, read_net, read_weights
+from caffe_proto.memory import check_memory
 from lrp import passes
 from lrp.batches import Result, by_chunks
 from lrp.canonizer import canonize
@@ -113,7 +114,10 @@ class Network:
 
     def _by_chunks(self, x: np.ndarray, work: Callable[[np.ndarray, int], Result], workers: int | None) -> list[Result]:
         """[work(chunk, index of its first item)] over the batch x (see `by_chunks`)."""
-        return by_chunks(x, self.structure.values(x.shape), work, workers)
+        values = self.structure.values(x.shape)
+        with LRPError.of_files():
+            check_memory(values * x.itemsize, self.where, "an item's blobs")
+        return by_chunks(x, values, work, workers)
 
     def forward(self, x: ArrayLike, dtype: DTypeLike = np.float32, workers: int | None = None) -> np.ndarray:
         """Scores (N, classes) of a batch x (N, ...): the values before softmax, in `dtype`.

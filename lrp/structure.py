@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -92,7 +93,7 @@ class Structure:
 
     def values(self, shape: Shape) -> int:
         """Number of values in all blobs of one item of a batch of `shape`."""
-        return sum(int(np.prod(one)) for one in self.shapes((1, *shape[1:])).values())
+        return sum(math.prod(one) for one in self.shapes((1, *shape[1:])).values())
 
     def linear_layers(self) -> list[tuple[Linear, bool]]:
         """[(layer, whether no other linear layer comes before it)], bottom to top."""

@@ -54,11 +54,17 @@ def load_corrections(path: Path = CORRECTIONS) -> Corrections:
     content = read_json(path, what)
     try:
         why = {key: entry.pop("why", "") for part in ("speakers", "recordings") for key, entry in content[part].items()}
-        recordings = {name: int(entry["digit"]) for name, entry in content["recordings"].items()}
-        return Corrections(content["speakers"], recordings, why, content.get("only where"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        recordings = {name: entry["digit"] for name, entry in content["recordings"].items()}
+        only_where = content.get("only where")
+    except (KeyError, TypeError, AttributeError) as error:
         got = f"a file that has another form ({type(error).__name__}: {error})"
         raise CorpusError(path, what, got) from None
+    for name, digit in recordings.items():
+        if type(digit) is not int or digit not in range(10):
+            raise CorpusError(path, what, f"{name} with digit {digit!r:.60}")
+    if only_where is not None and not isinstance(only_where, dict):
+        raise CorpusError(path, what, f"'only where' that is {only_where!r:.60}")
+    return Corrections(content["speakers"], recordings, why, only_where)
 
 
 def add_corrections_option(parser: argparse.ArgumentParser) -> None:

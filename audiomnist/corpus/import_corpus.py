@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from audiomnist.arguments import command_parser
-from audiomnist.corpus.layout import CorpusError
+from audiomnist.corpus.layout import CorpusError, shown
 from audiomnist.corpus.make_splits import add_arguments, describe, write_splits
 from audiomnist.corpus.metadata import META_NAME, read_metadata
 from audiomnist.door import door
 from audiomnist.progress_bar import add_quiet, progress_bar
-from audiomnist.signal.wav import RecordingError, read_wav, to_int16, wav_bytes
+from audiomnist.signal.wav import RecordingError, read_wav, to_int16, wav_bytes, wav_file
 from caffe_proto.atomic import make_folder, remove_leftovers, write_file
 
 FSDD_PATTERN = "{digit}_{speaker}_{repetition}.wav"
@@ -75,8 +75,10 @@ def find_files(source: Path, pattern: str) -> tuple[list[SourceFile], list[str]]
         raise CorpusError(source, "a folder of recordings", "none")
     expression, files, others = compile_pattern(pattern), [], []
     for path in sorted(source.rglob("*")):
-        relative = path.relative_to(source).as_posix()
-        if match := expression.fullmatch(relative):
+        relative = shown(path.relative_to(source))
+        if relative != path.relative_to(source).as_posix():
+            others.append(relative)
+        elif match := expression.fullmatch(relative):
             files.append(SourceFile(path, match["speaker"], int(match["digit"]), int(match["repetition"])))
         elif path.suffix.lower() == ".wav":
             others.append(relative)
@@ -152,7 +154,10 @@ def import_corpus(
             log.append(f"{META_NAME}: speaker {name} has no known gender; write male or female into the file")
         meta[number] = {"gender": "unknown", **speakers.get(name, {}), "name": name}
     for file in progress_bar(files, unit="rec", desc="importing"):
-        blob = file.path.read_bytes()
+        try:
+            blob = wav_file(file.path)
+        except RecordingError as error:
+            raise CorpusError.at(file.path, error) from None
         relative = targets[file].relative_to(destination).as_posix()
         if trim:
             try:

@@ -13,7 +13,7 @@ from caffe_proto import UserError, sentence, texts
 
 DIGITS = tuple("0123456789")
 # speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
-_WAV_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^\s_/]+)_(?P<repetition>0|[1-9][0-9]*)\.wav")
+_WAV_NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^\s_/]+)_(?P<repetition>0|[1-9][0-9]{0,8})\.wav")
 MAX_DEPTH = 4  # of folders that are searched for misplaced recordings
 GRAMMAR = "<speaker>/<digit>_<speaker>_<repetition>.wav"
 
@@ -99,6 +99,9 @@ def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
     recordings, defects = [], []
     for relative in _wav_files(source, defects):
         path = source / relative
+        if shown(relative) != relative.as_posix():
+            defects.append(Defect(shown(relative), "a name in UTF-8", "bytes that are none", (shown(relative),)))
+            continue
         match = _WAV_NAME.fullmatch(path.name)
         if match is None:
             got = f"the name {path.name!r}"
@@ -113,11 +116,16 @@ def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
     return sorted(recordings), defects
 
 
+def shown(path: str | os.PathLike) -> str:
+    """A path as text that can be written anywhere: bytes of a name that are no UTF-8 as \\xNN."""
+    return os.fsencode(path).decode(errors="backslashreplace").replace(os.sep, "/")
+
+
 def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:
     """The WAV files below `source`, relative to it. Speakers' folders may be links; unreadable ones are defects."""
 
     def unreadable(error: OSError) -> None:
-        where = os.path.relpath(error.filename, source)
+        where = shown(os.path.relpath(error.filename, source))
         defects.append(Defect(where, "a readable folder", error.strerror or str(error)))
 
     for folder, folders, files in os.walk(source, onerror=unreadable, followlinks=True):

@@ -53,6 +53,10 @@ def permute(source: Path, destination: Path, seed: int) -> int:
     if not recordings:
         raise CorpusError(source, "recordings", "none")
     meta = read_metadata(source / META_NAME)
+    for speaker, entry in meta.items():
+        if not isinstance(entry.get("gender", ""), str):
+            got = f"{entry['gender']!r:.60} of speaker {speaker}"
+            raise CorpusError(source / META_NAME, "genders that are texts", got)
     rng = np.random.default_rng(seed)
     genders = rng.permutation([entry.get("gender", "") for entry in meta.values()]).tolist()
     shuffled = {
@@ -61,7 +65,7 @@ def permute(source: Path, destination: Path, seed: int) -> int:
     for name, recording in permuted(recordings, seed).items():
         place = destination / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        os.symlink(recording.path.resolve(), place)
+        os.symlink(os.path.realpath(recording.path), place)
     if (source / SPLITS_NAME).exists():
         shutil.copyfile(source / SPLITS_NAME, destination / SPLITS_NAME)
     write_file(destination / META_NAME, json.dumps(shuffled, indent=1))  # last: a corpus with it is whole

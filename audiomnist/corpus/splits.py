@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +50,7 @@ class Task:
         if self.bins is not None:
             try:
                 number = float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 return None
             return next((k for k in range(len(self.classes)) if self.bins[k] <= number < self.bins[k + 1]), None)
         groups = self.groups or tuple((name,) for name in self.classes)
@@ -134,7 +133,7 @@ def _read_task(name: str, entry: object, where: Path) -> Task:
             raise fail("a list of metadata values for each class", f"groups {groups!r}")
         groups = tuple(tuple(groups[c]) for c in classes)
     if bins is not None:
-        numbers = isinstance(bins, list) and all(isinstance(b, (int, float)) and math.isfinite(b) for b in bins)
+        numbers = isinstance(bins, list) and all(isinstance(b, (int, float)) and abs(b) < 1e300 for b in bins)
         if not numbers or len(bins) != len(classes) + 1 or sorted(set(bins)) != bins:
             raise fail(f"{len(classes) + 1} rising numbers, the edges of {len(classes)} classes", f"bins {bins!r}")
         bins = tuple(bins)

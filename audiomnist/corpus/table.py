@@ -103,7 +103,7 @@ def draw_corpus(table: pd.DataFrame):
     heard = table.dropna(subset=["seconds"]).astype({"seconds": float})
     for axes, key in ((by_digit, "digit"), (by_speaker, "speaker")):
         groups = heard.groupby(key)["seconds"]
-        names = list(groups.groups)
+        names = [str(name).replace("$", r"\$") for name in groups.groups]  # no formulas
         axes.boxplot([group.to_numpy() for _, group in groups], tick_labels=names, showfliers=False, widths=0.7)
         axes.set(xlabel=key, ylabel="duration (s)", ylim=(0, None))
     step = max(1, len(by_speaker.get_xticklabels()) // 30)

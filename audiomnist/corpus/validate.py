@@ -33,7 +33,7 @@ from audiomnist.door import door
 from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.signal.clipping import clipped_runs
 from audiomnist.signal.inputs import network_inputs
-from audiomnist.signal.wav import RecordingError, read_wav
+from audiomnist.signal.wav import RecordingError, read_wav, wav_file
 from audiomnist.workers import available_cores, spread
 from caffe_proto import sentence
 
@@ -85,7 +85,7 @@ class SoundFacts:
 def listen(recording: Recording) -> SoundFacts:
     """Read one recording and try to preprocess it."""
     try:
-        blob = recording.path.read_bytes()
+        blob = wav_file(recording.path)
         samples, rate = read_wav(blob)
         network_inputs(blob, recording.name)
     except OSError as failure:

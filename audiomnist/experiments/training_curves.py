@@ -31,14 +31,17 @@ def read_curves(log: Path) -> pd.DataFrame:
         raise ExperimentError(log, "the log of a training", error.strerror) from None
     values: dict[tuple[int, str], float] = {}
     testing = None
-    for line in lines:
-        if match := _TESTING.search(line):
-            testing = int(match[1])
-        elif match := _ITERATION.search(line):
-            values[int(match[1]), LOSS] = float(match[2])
-        elif testing is not None and (match := _TEST_SCORE.search(line)):
-            quantity = VALIDATION_ACCURACY if match[1] == "accuracy" else VALIDATION_LOSS
-            values[testing, quantity] = float(match[2])
+    try:
+        for line in lines:
+            if match := _TESTING.search(line):
+                testing = int(match[1])
+            elif match := _ITERATION.search(line):
+                values[int(match[1]), LOSS] = float(match[2])
+            elif testing is not None and (match := _TEST_SCORE.search(line)):
+                quantity = VALIDATION_ACCURACY if match[1] == "accuracy" else VALIDATION_LOSS
+                values[testing, quantity] = float(match[2])
+    except ValueError:
+        raise ExperimentError(log, "numbers in Caffe's lines of progress", f"{line!r:.80}") from None
     if not values:
         raise ExperimentError(log, "Caffe's lines of progress", "none")
     return pd.DataFrame([(i, q, v) for (i, q), v in sorted(values.items())], columns=COLUMNS)

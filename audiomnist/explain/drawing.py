@@ -290,8 +290,12 @@ def check_format(path: str | os.PathLike) -> str:
 def write(figure: Figure, path: str | os.PathLike) -> None:
     """Write a Figure as PNG, SVG or PDF (by the extension), whole or not at all; same figure, same bytes."""
     import matplotlib
+    from matplotlib.text import Text
 
     extension = check_format(path)
+    for text in figure.findobj(Text):
+        if "$" in text.get_text():  # of a file's name, a task, a layer: no formula, and often none that can be drawn
+            text.set_parse_math(False)
     dates = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None, "ModDate": None}}
     with matplotlib.rc_context({"svg.hashsalt": "lrp"}), atomic_file(path) as file:
         figure.savefig(file, format=extension[1:], metadata=dates[extension])

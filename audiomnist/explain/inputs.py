@@ -106,6 +106,10 @@ def read_wav(path: str | os.PathLike, seed: int = 0) -> WavRecording:
 
 def read(path: str | os.PathLike, seed: int = 0) -> Recording | WavRecording:
     """The recording at `path`, told by its extension; seed: see `read_wav`. Raises LRPError."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:  # pictures and HDF5 cannot hold it
+        raise LRPError(ascii(os.fspath(path)), "a name in UTF-8", "bytes that are none") from None
     extension = os.path.splitext(path)[1].lower()
     if extension in WAV:
         return read_wav(path, seed)

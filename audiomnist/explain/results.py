@@ -115,6 +115,10 @@ class Writer:
                 )
             return
         check_alike(made, self.file)
+        for name, values in made.items():
+            if values.shape[1:] != self.file[name].shape[1:]:
+                expected = f"{name} of shape {('N', *self.file[name].shape[1:])}, as of the recordings before"
+                raise LRPError(made["source"][0] if "source" in made else "recording", expected, values.shape)
         before = len(self.file["relevance"])
         for name, values in made.items():
             self.file[name].resize(before + len(values), axis=0)

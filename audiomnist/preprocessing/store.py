@@ -13,7 +13,7 @@ import numpy as np
 
 from audiomnist.corpus.layout import Defect, Recording
 from audiomnist.signal.inputs import NETWORKS, network_inputs
-from audiomnist.signal.wav import RecordingError
+from audiomnist.signal.wav import RecordingError, wav_file
 from caffe_proto.atomic import write_file
 
 
@@ -71,7 +71,7 @@ def process(job: Job, destination: Path, seed: int) -> Processed:
     """Check one recording and write its files, unless complete files made from the same are there."""
     recording = job.recording
     try:
-        wav = recording.path.read_bytes()
+        wav = wav_file(recording.path)
         source = fingerprint(wav, job.labels)
         files = job.files(destination)
         if source == job.fingerprint and all(_is_whole(*item, len(job.labels)) for item in files.items()):

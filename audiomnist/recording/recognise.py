@@ -32,7 +32,7 @@ from audiomnist.runs.networks import NETWORKS
 from audiomnist.runs.run_folder import snapshots
 from audiomnist.signal.inputs import NETWORKS as FORMS
 from audiomnist.signal.inputs import network_inputs, padded_signal
-from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes
+from audiomnist.signal.wav import RecordingError, read_wav, wav_bytes, wav_file
 from caffe_proto import sentence
 from caffe_proto.atomic import make_folder, write_file
 from lrp import COMPOSITES, Explanation, LRPError, Network
@@ -271,8 +271,9 @@ def main(arguments: list[str] | None = None) -> int:
         from_microphone(options, explain)
     for path in options.wav or ():
         try:
-            read_wav(path)
-            explain(path.read_bytes(), path.name)
+            blob = wav_file(path)
+            read_wav(blob)
+            explain(blob, path.name)
         except (RecordingError, OSError) as error:
             got = getattr(error, "strerror", None) or error.got
             print(sentence(path, "a WAV file of a spoken digit", got), file=sys.stderr)

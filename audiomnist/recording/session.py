@@ -27,6 +27,7 @@ from audiomnist.recording.questions import is_alias, is_text
 from audiomnist.signal.wav import wav_bytes
 from caffe_proto import UserError
 from caffe_proto.atomic import WriteError, make_folder, write_error, write_file
+from caffe_proto.texts import whole_text
 
 try:
     import fcntl
@@ -117,7 +118,7 @@ def check_events(path: Path, events: Iterable[tuple[int, Mapping]]) -> None:
             if event["take"] in lengths:
                 refuse(number, "a number of its own", f"a second take {event['take']}")
             lengths[event["take"]] = count
-            if not (folder / event["file"]).resolve().is_relative_to(folder):
+            if not Path(os.path.realpath(folder / event["file"])).is_relative_to(folder):
                 refuse(number, "a file in the session's folder", f"{event['file']}, a link to elsewhere")
         elif kind == "cuts" and len(event["marks"]) != lengths.get(event["take"]):
             refuse(number, "a mark for each digit of a take", f"{len(event['marks'])} for take {event['take']}")
@@ -175,7 +176,7 @@ class Session:
         events = []
         for number, line in enumerate(lines, 1):
             try:
-                event = json.loads(line) if line.strip() else None
+                event = whole_text(json.loads(line), line) if line.strip() else None
             except json.JSONDecodeError:
                 # a line is torn where the power went: at the end, or where an earlier run went on after one
                 continue

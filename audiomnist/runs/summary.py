@@ -51,9 +51,9 @@ def read_test_log(path: Path) -> dict[str, float]:
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             if match := _SCORE.search(line):
-                scores[match[1]] = float(match[2])
+                scores[match[1]] = _score(path, match)
             elif match := _BATCH.search(line):
-                batches[match[1]].append(float(match[2]))
+                batches[match[1]].append(_score(path, match))
     if missing := {"accuracy", "loss"} - scores.keys():
         raise RunError(path, "the log of a whole test", f"one without a mean {' and '.join(sorted(missing))}")
     padded = path.with_name(padded_list("test"))
@@ -67,6 +67,13 @@ def read_test_log(path: Path) -> dict[str, float]:
     weights = np.full(max(counts), len(rows) // max(counts))
     weights[-1] -= padding
     return {name: float(np.average(found, weights=weights)) for name, found in batches.items()}
+
+
+def _score(path: Path, match: re.Match) -> float:
+    try:
+        return float(match[2])
+    except ValueError:
+        raise RunError(path, f"a number as {match[1]}", f"{match[2]!r:.60}") from None
 
 
 def collect(runs: Path) -> list[Result]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 import struct
 import wave
 from pathlib import Path
@@ -15,6 +17,7 @@ PCM, IEEE_FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # wFormatTag
 FORMATS = {PCM: (8, 16, 24, 32), IEEE_FLOAT: (32, 64)}  # bits of a sample
 FULL_SCALE = 32768.0  # of 16-bit samples; that of a floating-point WAV is 1.0
 MAX_FLOAT_PEAK = 8.0  # a floating-point WAV with larger samples does not have full scale at 1.0
+LARGEST = 2**26  # bytes of a file: eleven minutes of 16 bits at 48 kHz
 UNFINISHED = 0xFFFFFFFF  # the length in files whose writer streamed and could not know it
 
 
@@ -23,6 +26,21 @@ class RecordingError(UserError, ValueError):
 
     def __init__(self, expected: str, got: str):
         super().__init__("", expected, got)
+
+
+def wav_file(path: Path) -> bytes:
+    """The bytes of a WAV file, read whole, so that a digest and the samples are of the same content.
+
+    Raises RecordingError for what is no file (a pipe would be waited for, a device never ends) or a huge one, and
+    OSError for one that cannot be opened.
+    """
+    found = os.stat(path)
+    if stat.S_ISREG(found.st_mode):
+        if found.st_size > LARGEST:
+            raise RecordingError(f"a recording of at most {LARGEST:,} bytes", f"{found.st_size:,}")
+    elif not stat.S_ISDIR(found.st_mode):  # which opening says in words
+        raise RecordingError("a file", "a pipe or a device")
+    return Path(path).read_bytes()
 
 
 def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
@@ -36,7 +54,7 @@ def read_wav(source: Path | bytes, max_seconds: float | None = None) -> tuple[np
     Raises RecordingError for bytes that cannot be read so, OSError for a file that cannot be opened.
     Format: Microsoft, "Multiple Channel Audio Data and WAVE Files" (RIFF chunks, WAVEFORMATEXTENSIBLE).
     """
-    blob = source if isinstance(source, bytes) else Path(source).read_bytes()
+    blob = source if isinstance(source, bytes) else wav_file(source)
     if not blob:
         raise RecordingError("a WAV file", "an empty file")
     if blob[:4] != b"RIFF" or blob[8:12] != b"WAVE":

@@ -53,11 +53,16 @@ class Conclusion:
 
     @classmethod
     def from_record(cls, record: dict) -> Conclusion:
-        """The inverse of `record`."""
+        """The inverse of `record`. Raises what Python does of a record that is none."""
         found = {key: math.nan if value is None and key != "p" else value for key, value in record["estimate"].items()}
         low, high = record["region"]
         region = (-math.inf if low is None else low, math.inf if high is None else high)
+        numbers = [*region, *(value for value in found.values() if value is not None)]
+        if not all(isinstance(one, float) or isinstance(one, int) and abs(one) < 10**15 for one in numbers):
+            raise ValueError("numbers that are none")
         own = {key: record[key] for key in ("statement", "unit", "not_applicable")}
+        if not all(isinstance(own[key], str) for key in ("statement", "unit")):
+            raise ValueError("texts that are none")
         return cls(**own, claim=record.get("claim"), estimate=Estimate(**found), region=region)
 
 

@@ -24,6 +24,7 @@ from audiomnist.corpus.layout import scan
 from audiomnist.corpus.metadata import META_NAME
 from audiomnist.explain import drawing, results
 from audiomnist.provenance import code_digest, made_by
+from audiomnist.signal.wav import wav_file
 from audiomnist.study.conclusion import Conclusion, judge
 from audiomnist.study.setting import ExperimentError, Setting
 from audiomnist.study.trained import TrainedRun, permuted_runs, trained_runs
@@ -105,7 +106,7 @@ def fingerprint(experiment: Experiment, setting: Setting) -> dict[str, object]:
     marks = (setting.data / name for name in (META_NAME, DEMO_MANIFEST))  # whose recordings they are
     made_from["corpus"] = _digest(path.read_bytes() if path.exists() else b"" for path in marks)
     if experiment.reads in ("data", "both"):
-        contents = (part for one in scan(setting.data)[0] for part in (one.relative.encode(), one.path.read_bytes()))
+        contents = (part for one in scan(setting.data)[0] for part in (one.relative.encode(), wav_file(one.path)))
         made_from["recordings"] = _digest(contents)
     if experiment.reads in ("runs", "both"):
         runs = {}

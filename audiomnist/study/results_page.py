@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -59,10 +60,14 @@ class Section:
     folder: Path
     record: dict
 
-    @property
+    @cached_property
     def conclusions(self) -> list[Conclusion]:
-        """What was concluded, before it is judged beside the other sections."""
-        return [Conclusion.from_record(record) for record in self.record["conclusions"]]
+        """What was concluded, before it is judged beside the other sections. Raises ExperimentError."""
+        try:
+            return [Conclusion.from_record(record) for record in self.record["conclusions"]]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            got = f"others ({type(error).__name__}: {error})"
+            raise ExperimentError(self.folder / RECORD, "conclusions as experiments record them", got) from None
 
     @property
     def shown(self) -> list[list[str]]:
@@ -70,7 +75,33 @@ class Section:
         if self.name not in SHOWN_TABLES:
             return []
         stem, columns = SHOWN_TABLES[self.name]
-        return _rows(pd.read_csv(self.folder / f"{stem}.csv")[columns].head(SHOWN_ROWS))
+        return _rows(read_table(self.folder / f"{stem}.csv", columns).head(SHOWN_ROWS))
+
+
+def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """These columns of a table that an experiment or preprocessing wrote as CSV. Raises ExperimentError."""
+    try:
+        return pd.read_csv(path)[columns]
+    except (KeyError, ValueError) as error:  # of pandas: no such columns, no UTF-8, no table
+        raise ExperimentError(path, f"a table with {', '.join(columns)}", str(error).splitlines()[0]) from None
+
+
+def _check(record: dict, path: Path) -> None:
+    """Refuse a record that says something else than `outcome.write` does. Raises ExperimentError."""
+    texts = dict.fromkeys(("findings", "unverified", "tables", "arrays"), list)
+    texts |= dict.fromkeys(("figures", "sounds"), dict)
+    for name, kind in texts.items():
+        found = record.get(name)
+        inside = [*found, *found.values()] if isinstance(found, dict) else found
+        if not isinstance(found, kind) or not all(isinstance(text, str) for text in inside):
+            raise ExperimentError(path, f"{name} that are texts", f"{found!r:.60}")
+    made_from = record["made_from"]
+    whole = isinstance(made_from, dict) and all(isinstance(made_from.get(name), str) for name in ("version", "code"))
+    if not whole or not isinstance(record.get("title"), str):
+        raise ExperimentError(path, "a title, and the version and code that made it", f"{made_from!r:.60}")
+    for file in (file for kind in ("tables", "figures", "sounds", "arrays") for file in record[kind]):
+        if Path(file).name != file:  # somebody else's record would show whatever it names
+            raise ExperimentError(path, "names of files in its folder", repr(file))
 
 
 def sections(output: Path) -> list[Section]:
@@ -80,9 +111,7 @@ def sections(output: Path) -> list[Section]:
         folder = output / name
         record = read_outcome(folder) if (folder / RECORD).exists() else {}
         if "made_from" in record:  # else its files are not all written
-            for file in (file for kind in ("tables", "figures", "sounds", "arrays") for file in record.get(kind, ())):
-                if Path(file).name != file:  # somebody else's record would show whatever it names
-                    raise ExperimentError(folder / RECORD, "names of files in its folder", repr(file))
+            _check(record, folder / RECORD)
             found.append(Section(name, folder, record))
     return found
 
@@ -144,7 +173,8 @@ def rejections(preprocessed: Path) -> list[str]:
     path = preprocessed / REJECTED
     if not path.exists():
         return ["No recording was rejected: preprocessing refuses a corpus with defects unless told to leave them out."]
-    wavs = pd.read_csv(path).query("file.str.lower().str.endswith('.wav')").drop_duplicates("file")
+    rejected = read_table(path, ["file", "expected"]).astype("string").fillna("")
+    wavs = rejected[rejected["file"].str.lower().str.endswith(".wav")].drop_duplicates("file")
     scaling = int(wavs["expected"].str.contains(f"{PERCENTILE}th percentile", regex=False).sum())
     return [
         f"{len(wavs)} recordings were rejected, for both networks: {scaling} because AudioNet's scaling cannot be "
@@ -224,7 +254,7 @@ def markdown(output: Path, setting: Setting) -> str:
 
 def _made_from(record: dict) -> str:
     made_from = record["made_from"]
-    return f"Version {made_from['version']}, code {made_from['code'][:12]}, seed {made_from['seed']}."
+    return f"Version {made_from['version']}, code {made_from['code'][:12]}, seed {made_from.get('seed')}."
 
 
 def _table(rows: list[list[str]], name: str, kind: str) -> str:
@@ -268,7 +298,7 @@ def _section(section: Section, verdicts: list[tuple[Conclusion, str, str]]) -> l
         parts += ["<ul>", *points, "</ul>"]
     for name, caption in record["figures"].items():
         what = e(f"{record['title']}: {Path(name).stem.replace('_', ' ')}")
-        link = f'<a href="{section.name}/{_scalable(name)}">SVG</a>'
+        link = f'<a href="{section.name}/{e(_scalable(name))}">SVG</a>'
         source = embedded((section.folder / name).read_bytes(), "image/png")
         parts.append(f'<figure><img alt="{what}" src="{source}">')
         parts.append(f"<figcaption>{e(caption)} ({link})</figcaption></figure>")
@@ -278,7 +308,7 @@ def _section(section: Section, verdicts: list[tuple[Conclusion, str, str]]) -> l
         parts.append(f"{player((section.folder / name).read_bytes(), caption)}</figure>")
     files = [*record["tables"], *record["arrays"]]
     links = ", ".join(f'<a href="{section.name}/{e(name)}">{e(name)}</a>' for name in files)
-    return [*parts, f'<p class="quiet">Files: {links}. {_made_from(record)}</p>']
+    return [*parts, f'<p class="quiet">Files: {links}. {e(_made_from(record))}</p>']
 
 
 def page(output: Path, setting: Setting) -> str:

@@ -229,7 +229,15 @@ def caffe_scores(run: TrainedRun) -> Callable[[np.ndarray], np.ndarray]:
     else:
         caffe.set_mode_gpu()
         caffe.set_device(run.setting.gpu)
+    for path in (run.deploy, run.weights):
+        if not os.access(path, os.R_OK):  # engines have words of their own for that
+            raise ExperimentError(path, "a file that can be read", "none")
     net = caffe.Net(str(run.deploy), caffe.TEST, weights=str(run.weights))
+    score = NETWORKS[run.run.network].score
+    if not net.inputs or score not in net.blobs:
+        raise ExperimentError(
+            run.deploy, f"a network with an input and the scores {score}", ", ".join(net.blobs) or "none"
+        )
     blob = net.blobs[net.inputs[0]]
 
     def scores(data: np.ndarray) -> np.ndarray:
@@ -239,7 +247,7 @@ def caffe_scores(run: TrainedRun) -> Callable[[np.ndarray], np.ndarray]:
             blob.reshape(*part.shape)
             blob.data[...] = part
             net.forward()
-            parts.append(np.array(net.blobs[NETWORKS[run.run.network].score].data))
+            parts.append(np.array(net.blobs[score].data))
         return np.concatenate(parts)
 
     return scores

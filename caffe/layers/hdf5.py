@@ -431,6 +431,7 @@ class HDF5Output(Layer):
             bottom[1].num,
         )
         self.check(not self.written, self.file_name, "one Forward, which writes dataset data", "a second one")
+        glog.info(f"Saving HDF5 file {self.file_name}")  # a prototxt may name any
         with atomic_hdf5(self.file_name) as stream:
             for name, blob in zip(("data", "label"), bottom, strict=True):
                 shape = (blob.num, blob.channels, blob.height, blob.width)
