@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from caffe.blob import Blob
 from caffe.context import Settings
 from caffe.errors import CaffeError, check
 from caffe.layer import Layer, register
+from caffe.prefetch import Ahead
 from caffe_proto import CaffeFileError, atomic_hdf5
 from caffe_proto.hdf5 import open_hdf5
 from caffe_proto.texts import read_text
@@ -361,7 +361,7 @@ class HDF5Data(Layer):
         for t, array in zip(top, batch, strict=True):
             t.value = torch.from_numpy(array).to(self.context.device)
         if len(self.memory) < len(self.paths):
-            self.prefetch = _Prefetch(self.read_batch, *self.ranks())
+            self.prefetch = Ahead(self.read_batch, *self.ranks())
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         pass
@@ -384,27 +384,6 @@ class HDF5Data(Layer):
             self.order.current(self.count_rows)
             self.order.advance()
         self.consumed = self.order.state()
-
-
-class _Prefetch:
-    """function(*arguments) running in a thread; result() waits for it and raises what it raised."""
-
-    def __init__(self, function, *arguments):
-        self.thread = threading.Thread(target=self._run, args=(function, *arguments), daemon=True)
-        self.value = self.error = None
-        self.thread.start()
-
-    def _run(self, function, *arguments):
-        try:
-            self.value = function(*arguments)
-        except Exception as error:  # handed to the thread that waits
-            self.error = error
-
-    def result(self):
-        self.thread.join()
-        if self.error is not None:
-            raise self.error
-        return self.value
 
 
 @register
