@@ -50,7 +50,7 @@ class Scene:
     `result`: what the folder holds in the end, {name: content}, where that is not simply its files. `refused`: said by
     a command that finds another one at work. `several`: it works with several processes. `temporary`: patterns
     of what may be left, in whatever state, under names that no result has. `whole`: {pattern: whether it is complete},
-    of what an undisturbed run never has so.
+    of what an undisturbed run never has so, or under that name.
     """
 
     name: str
@@ -284,12 +284,13 @@ class Stage:
         for name, content in found.items():
             if LEFTOVER.fullmatch(Path(name).name) or any(fnmatch.fnmatch(name, p) for p in self.scene.temporary):
                 continue
-            if any(fnmatch.fnmatch(name, p) and check(content) for p, check in self.scene.whole.items()):
+            checks = [check for p, check in self.scene.whole.items() if fnmatch.fnmatch(name, p)]
+            if any(check(content) for check in checks):
                 continue
             known = self.reference.states.get(name)
             form = self.scene.form(name, content)
             if known is None:
-                if not self.scene.result:
+                if checks or not self.scene.result:
                     wrong.append(f"{name}: a file that no undisturbed run has")
             elif isinstance(form, frozenset):
                 if not form <= frozenset().union(*known):
