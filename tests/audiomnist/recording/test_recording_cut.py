@@ -1,6 +1,7 @@
 """Cutting: eSpeak's takes with known cut points, in noise, with clicks, breaths, clipping, missing and extra words."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -341,6 +342,8 @@ def test_sessions_that_are_cut_at_once_lose_no_speaker(tmp_path, monkeypatch):
     for thread in threads:
         thread.join()
     assert list(read(tmp_path / "corpus" / META_NAME)) == ["amy", "tom", "zoe"]
+    cut.claim_speaker(session_of(tmp_path, [], "bob"), tmp_path / "corpus")  # in order, whoever comes last
+    assert list(read(tmp_path / "corpus" / META_NAME)) == ["amy", "bob", "tom", "zoe"]
 
 
 def test_a_session_becomes_a_speaker_of_a_corpus(tmp_path, capsys):
@@ -404,6 +407,21 @@ def test_one_utterance_is_cut_out_of_two_seconds():
     sound = single_utterance(part, RATE)
     assert len(sound) / RATE == pytest.approx(take.truth[k][1] - take.truth[k][0] + 2 * MARGIN, abs=0.08)
     assert np.allclose(softmax(np.array([0.0, np.log(3)])), [0.25, 0.75])
+
+
+@pytest.mark.parametrize("lines", ["", "q\n", "\nQ\n", "\n\n q \n"])
+def test_the_microphone_is_let_go_of_when_nobody_speaks_any_more(monkeypatch, lines):
+    heard, closed = [], []
+    monkeypatch.setattr(recognise, "Microphone", lambda device: SimpleNamespace(close=lambda: closed.append(device)))
+    monkeypatch.setattr(recognise, "listen", lambda microphone: np.ones(800, np.int16))
+    monkeypatch.setattr(recognise, "single_utterance", lambda samples, rate: samples)
+    monkeypatch.setattr(recognise.sys, "stdin", io.StringIO(lines))
+    recognise.from_microphone(SimpleNamespace(device="seven"), lambda wav, name: heard.append((wav, name)))
+    asked = lines.split("\n")[:-1]
+    spoken = [line for line in asked if line.strip().casefold() != "q"]
+    assert closed == ["seven"] and len(heard) == len(spoken)
+    assert [name[-5:] for _, name in heard] == [f"{k}.wav" for k in range(1, len(spoken) + 1)]
+    assert all(len(read_wav(wav)[0]) == 800 for wav, _ in heard)
 
 
 @pytest.mark.parametrize(
