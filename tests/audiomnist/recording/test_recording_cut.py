@@ -269,13 +269,18 @@ def test_review_shows_the_whole_take_its_digits_and_every_doubt(monkeypatch):
         (axes,) = plt.gcf().axes
         shown["x"], shown["y"] = axes.get_xlim(), axes.get_ylim()
         shown["texts"] = [(text.get_text(), round(text.get_position()[0], 3)) for text in axes.texts]
-        shown["title"] = axes.get_title()
+        shown["title"], shown["label"] = axes.get_title(), axes.get_xlabel()
+        shown["colours"] = {text.get_text(): text.get_color() for text in axes.texts}
         plt.close(plt.gcf())
 
     monkeypatch.setattr(plt, "show", look)
     series = [(d, 0) for d in take.digits]
     outcome, _ = review_take("zoe, take 2", take.samples, RATE, series, take.onsets, before, doubts, lambda _: None)
-    assert outcome == "quit" and shown["title"].startswith("zoe, take 2\n")
+    assert outcome == "quit" and shown["title"].startswith("zoe, take 2\n") and shown["label"] == "time (s)"
+    colours = ["tab:orange" if doubt else "tab:green" for doubt in doubts]
+    colours[8] = "tab:red"  # not found
+    wanted = dict(zip(map(str, take.digits), colours, strict=True))
+    assert shown["colours"] == {**wanted, "too quiet\ncut off": "tab:orange", "two sounds": "tab:orange"}
     peak = np.abs(take.samples.astype(float)).max()
     assert shown["x"] == pytest.approx((0, len(take.samples) / RATE))
     assert shown["y"][0] < -1.3 * peak and shown["y"][1] > 1.12 * peak  # doubts and digits lie within
@@ -384,6 +389,25 @@ def test_doubtful_cuts_are_listed_and_can_be_asked_again(tmp_path, capsys):
     assert not (tmp_path / "corpus" / "zoe" / f"{lost[0]}_zoe_{lost[1]}.wav").exists()
     assert cut.main([str(made.folder), "--ask-again"]) == 0
     assert Session.load(made.folder).missing == [lost]
+
+
+def test_takes_with_something_to_decide_are_reviewed_and_no_others(tmp_path, monkeypatch):
+    made = session_of(
+        tmp_path, [make_take(3, left_out=(4,), snr=35), make_take(4), make_take(5, left_out=(2,), snr=35)]
+    )
+    made.lose(3, [made.takes[2].series[2]], "cut")  # asked again already
+    seen = []
+
+    def look(title, samples, rate, series, onsets, marks, doubts, play):
+        seen.append((title, [k for k, doubt in enumerate(doubts) if doubt], marks.count(None)))
+        return "next", marks
+
+    monkeypatch.setattr(cut, "review_take", look)
+    cut.cut_session(made, tmp_path / "corpus", review=True, ask_again=False)
+    assert seen == [("zoe, take 1 of 3", [4], 1)]
+    seen.clear()
+    cut.cut_session(made, tmp_path / "corpus", review=False, ask_again=False)
+    assert seen == []
 
 
 def test_a_damaged_take_is_one_sentence(tmp_path, capsys):
