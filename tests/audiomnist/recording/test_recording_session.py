@@ -23,7 +23,7 @@ from audiomnist.recording.prompter import LEAD, TAIL, Prompter, Timing, View, lo
 from audiomnist.recording.questions import AnswerError, check_answers, questions, taken_aliases
 from audiomnist.recording.session import Session, SessionError, all_sessions, find_session
 from audiomnist.recording.sound import Capture, Device, SoundError, choose_device
-from audiomnist.recording.terminal import Painter, _ended, _keys, run_terminal
+from audiomnist.recording.terminal import Painter, _Keyboard, run_terminal
 from audiomnist.signal.wav import read_wav, wav_bytes
 from caffe_proto import atomic
 
@@ -579,16 +579,28 @@ def test_the_terminal_stops_where_its_input_ends():
 def test_keys_of_a_pipe_come_as_they_are_written_until_it_ends():
     read, write = os.pipe()
     with os.fdopen(read) as source:
-        keys = _keys(source)
+        keyboard = _Keyboard(source)
         for written, wanted in ((b"ab", ["a", "b"]), (b"", []), (b"c\r", ["c", "enter"])):
             os.write(write, written)
-            assert next(keys) == wanted and not _ended(source)
+            assert keyboard.pressed() == wanted and not keyboard.ended
         os.write(write, "ü".encode()[:1])
-        assert next(keys) == []
+        assert keyboard.pressed() == []
         os.write(write, "ü".encode()[1:])
-        assert next(keys) == ["ü"]
+        assert keyboard.pressed() == ["ü"]
         os.close(write)
-        assert next(keys) == [] and _ended(source) and next(keys) == []
+        assert keyboard.pressed() == [] and keyboard.ended and keyboard.pressed() == []
+
+
+def test_the_end_of_one_input_is_not_that_of_the_next():
+    """Files that are opened later get the numbers of those that were closed."""
+    for _ in range(2):
+        read, write = os.pipe()
+        os.write(write, b"y")
+        with os.fdopen(read) as source:
+            keyboard = _Keyboard(source)
+            assert keyboard.pressed() == ["y"]
+            os.close(write)
+            assert keyboard.pressed() == [] and keyboard.ended
 
 
 def recorder(*arguments):
