@@ -20,7 +20,7 @@ LOCALS = ("self", "torch", "nn", "F", "Path")  # names that a blob must not hide
 WRITERS: dict[str, Callable[[Draft], None]] = {}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Source:
     """A net as a torch module: its text, and what the text leaves open."""
 
@@ -34,7 +34,7 @@ class Source:
     below: dict[str, int]  # arguments that hold integers, which are less than this
 
 
-@dataclass
+@dataclass(frozen=True)
 class Draft:
     """One layer while it is written: `x` are the expressions of its bottoms, `y` the variables of its tops."""
 

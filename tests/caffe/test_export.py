@@ -268,7 +268,7 @@ def test_types_that_are_not_exported_are_those_of_data_losses_and_other_code():
 
 
 def test_the_document_has_every_type_and_what_can_be_done_with_it():
-    text = (ROOT / "docs/engine.md").read_text()
+    text = (ROOT / "docs" / "engine.md").read_text()
     rows = [row.split("|")[1:-1] for row in text[text.index("## 9. Export") :].splitlines() if row.startswith("| `")]
     rows = rows[: next(i for i, row in enumerate(rows) if "Python" in row[0]) + 1]
     types = [name for names, _, _ in rows for name in names.strip().strip("`").split()]
