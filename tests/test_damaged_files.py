@@ -3,8 +3,12 @@
 `python -m benchmarks.fuzzing` finds such files; here they stand by name.
 """
 
+import io
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -17,6 +21,7 @@ from audiomnist import cli
 from audiomnist.corpus.corrections import load_corrections
 from audiomnist.corpus.layout import CorpusError, scan
 from audiomnist.corpus.splits import Task, load_splits
+from audiomnist.door import door
 from audiomnist.experiments.training_curves import read_curves
 from audiomnist.explain import cli as lrp_cli
 from audiomnist.explain import drawing
@@ -38,6 +43,7 @@ from caffe_proto.texts import read_json
 from lrp import LRPError, Network
 from tests.small_corpus import make_corpus, speech, wav_file
 
+ROOT = Path(__file__).resolve().parents[1]
 WORD = wav_file(speech(0).tobytes())
 
 
@@ -106,8 +112,17 @@ def test_all_blobs_of_a_net_are_weighed_before_any_is_made(tmp_path, monkeypatch
     path.write_text(DATA % "" + chain("AbsVal", 9) + LAYER % (99, "Flatten", "y8", "z"))
     assert len(caffe.Net(str(path), caffe.TEST).blobs) == 11
     path.write_text(DATA % "" + chain("AbsVal", 10))
-    words = "layer 'l9' (AbsVal): expected all tops so far that fits into 4,000 bytes of memory, got 4,400 bytes"
-    refused(CaffeFileError, words, caffe.Net, str(path), caffe.TEST)
+    words = "layer '%s' (%s): expected all blobs so far that fits into 4,000 bytes of memory, got 4,400 bytes"
+    refused(CaffeFileError, words % ("l9", "AbsVal"), caffe.Net, str(path), caffe.TEST)
+    learned = LAYER[:-3] + " inner_product_param { num_output: %d bias_term: false } }\n"
+    net = DATA % "" + learned % (0, "InnerProduct", "x", "y", 40) + learned % (1, "InnerProduct", "y", "z", 4)
+    path.write_text(net)  # 100, 400 and 400 numbers, 160 and 40
+    words = "layer '%s' (%s): expected all blobs so far that fits into 4,000 bytes of memory, got 4,240 bytes"
+    refused(CaffeFileError, words % ("l1", "InnerProduct"), caffe.Net, str(path), caffe.TEST)
+    path.write_text(net.replace("num_output: 4 ", "num_output: 1 "))
+    assert len(caffe.Net(str(path), caffe.TEST).params) == 2
+    path.write_text((DATA % "").replace('top: "x"', " ".join(f'top: "{k}"' for k in range(11))))
+    refused(CaffeFileError, words.replace("4,240", "4,400") % ("data", "DummyData"), caffe.Net, str(path), caffe.TEST)
 
 
 def test_all_blobs_of_a_network_that_is_explained_are_weighed_too(tmp_path, monkeypatch):
@@ -167,6 +182,35 @@ def test_a_solver_that_cannot_work_is_refused(solver, words, tmp_path, monkeypat
 def test_flags_that_no_net_can_hold_are_said(flag, words, tmp_path, capsys):
     (tmp_path / "net.prototxt").write_text(DATA % "")
     said(capsys, 134, words, caffe_cli.main, "time", f"-model={tmp_path / 'net.prototxt'}", "-iterations=1", flag)
+
+
+# --- what a terminal is given ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("main, words", [(cli.main, ["validate"]), (caffe_cli.main, ["time", "-model"])])
+def test_no_name_reaches_the_terminal_but_as_text(main, words, tmp_path, capsys):
+    name = f"{tmp_path}/a\x1b[31m\x07\u202eü"
+    main([*words[:-1], f"{words[-1]}={name}"] if words[-1].startswith("-") else [*words, name])
+    said = capsys.readouterr().err
+    assert r"/a\x1b[31m\x07\u202eü" in said and not set("\x1b\x07\u202e") & set(said)
+
+
+def test_an_encoding_without_a_sign_is_no_reason_to_end(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    assert door("it")(lambda _: print("0.5 ± 0.1 J\udcfc"))() == 0
+    assert raw.getvalue() == b"0.5 \\xb1 0.1 J\\udcfc\n"
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="takes another folder by itself")
+def test_a_folder_for_temporary_files_whose_name_is_too_long_is_said(tmp_path):
+    folder = tmp_path / ("t" * 130)
+    folder.mkdir()
+    words = ["validate", str(make_corpus(tmp_path / "corpus")), "--jobs", "2"]
+    done = subprocess.run([sys.executable, "-m", "audiomnist", *words], capture_output=True, text=True, cwd=ROOT,
+                          env=os.environ | {"TMPDIR": str(folder)})  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("a socket can be made (TMPDIR), got AF_UNIX path too long")
 
 
 # --- recordings and corpora ------------------------------------------------------------------------------------------
