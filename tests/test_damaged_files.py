@@ -41,6 +41,7 @@ from caffe_proto.files import is_hdf5
 from caffe_proto.hdf5 import MOST_EMPTY_CHUNKS, open_hdf5
 from caffe_proto.texts import read_json
 from lrp import LRPError, Network
+from tests.chromium import look
 from tests.small_corpus import make_corpus, speech, wav_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -419,3 +420,34 @@ def test_a_table_that_is_none_is_said(content, tmp_path):
     refused(ExperimentError, f"{path}: expected a table with a, b", results_page.read_table, path, ["a", "b"])
     path.write_text("b,a\n1,2\n")
     assert results_page.read_table(path, ["a", "b"]).values.tolist() == [[2, 1]]
+
+
+RUNS = "<img src=x onerror=ran=1>"  # a name that a browser would run; the next one from within a script as well
+ENDS = f"</script><script>ran=1</script>{RUNS}"
+
+
+@pytest.mark.slow
+def test_a_browser_runs_no_name(tmp_path, monkeypatch):
+    """The pages of relevance and of results, made from files, speakers, composites and records with such names."""
+    monkeypatch.setattr(results_page, "differences", lambda setting: [ENDS])
+    folder = tmp_path / "results/table1"
+    folder.mkdir(parents=True)
+    (folder / f'x">{RUNS}.wav').write_bytes(WORD)
+    names = {name: [ENDS] for name in ("findings", "unverified")} | {"title": ENDS, "sounds": {f'x">{RUNS}.wav': ENDS}}
+    names["made_from"] = {"version": ENDS, "code": ENDS, "seed": ENDS}
+    (folder / "outcome.json").write_text(json.dumps(record(**names)))
+    pd.DataFrame([[ENDS] * 11], columns=results_page.SHOWN_TABLES["table1"][1]).to_csv(folder / "table1.csv")
+    results_page.write(tmp_path / "results", SimpleNamespace())
+    spoken = tmp_path / f"<{RUNS}<" / "script><script>ran=1<" / f"script>{RUNS}.wav"
+    spoken.parent.mkdir(parents=True)
+    spoken.write_bytes((ROOT / "notebooks/one_recording/seven.wav").read_bytes())
+    (tmp_path / "list.txt").write_text(f"{spoken}\n")
+    (tmp_path / "evil.toml").write_text(f"name = '{ENDS}'\nnote = '{ENDS}'\ndefault = {{rule = 'Epsilon'}}\n")
+    network = [ROOT / "notebooks/one_recording" / name for name in ("deploy.prototxt", "small.caffemodel")]
+    words = ["--model", network[0], "--weights", network[1], "--list", tmp_path / "list.txt", "--composite",
+             tmp_path / "evil.toml", "--report", tmp_path / "report"]  # fmt: skip
+    assert lrp_cli.main(list(map(str, words))) == 0
+    for page in (tmp_path / "results/index.html", tmp_path / "report/index.html"):
+        steps = "return [await page.evaluate(() => typeof ran), await page.locator('body').innerText()];"
+        ran, text = look(page.as_uri(), steps)
+        assert ran == "undefined" and RUNS in text

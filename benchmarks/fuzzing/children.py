@@ -105,7 +105,8 @@ def harm(folder: Path, target: Target, rng: Random) -> dict[str, str]:
                 done[name] = "random bytes"
             case 5:
                 other = folder / rng.choice(sorted(set(target.files) - {name}) or [name])
-                path.write_bytes(other.read_bytes() if other.is_file() else b"\0")
+                readable = other.is_file() and other.stat().st_mode & 0o400  # it may have been damaged before
+                path.write_bytes(other.read_bytes() if readable else b"\0")
                 done[name] = f"as {other.name}"
             case 6:
                 path.write_bytes(b"x")
