@@ -35,6 +35,7 @@ from audiomnist.study.conclusion import Conclusion
 from audiomnist.study.setting import ExperimentError
 from audiomnist.study.statistics import Estimate
 from caffe import cli as caffe_cli
+from caffe import glog
 from caffe_proto import CaffeFileError, array_to_blobproto, blobproto_to_array, caffe_pb2, write_message
 from caffe_proto import memory as memory_of
 from caffe_proto.files import is_hdf5
@@ -171,6 +172,29 @@ def test_a_solver_that_cannot_work_is_refused(solver, words, tmp_path, monkeypat
     (tmp_path / "net.prototxt").write_text(DATA % "" + ip)
     (tmp_path / "solver.prototxt").write_text(SOLVER + solver)
     said(capsys, 134, words, caffe_cli.main, "train", "-solver=solver.prototxt")
+
+
+def test_what_a_prototxt_has_written_elsewhere_is_said_before(tmp_path, monkeypatch):
+    """Snapshots, the learning curve and HDF5Output may lie anywhere; the log names each before it is there."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir(), here.mkdir()
+    monkeypatch.chdir(here)
+    log = []  # every line, and what was there when it was written
+    monkeypatch.setattr(glog, "_write", lambda _, line, above: log.append((line, set(os.listdir(there)))))
+    ip = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 1 } }'
+    loss = 'layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "y" top: "loss" loss_weight: 1 }'
+    out = f'hdf5_output_param {{ file_name: "{there}/o.h5" }}'
+    out = f'layer {{ name: "o" type: "HDF5Output" bottom: "x" bottom: "y" {out} }}'
+    (here / "net.prototxt").write_text(DATA % "" + ip + loss + out)
+    (here / "solver.prototxt").write_text(SOLVER + f'snapshot_prefix: "{there}/s"')
+    assert caffe_cli.main(["train", "-solver=solver.prototxt"]) == 0, log[-1]
+    made = set(os.listdir(there))
+    assert {"o.h5", "s_curve.csv", "s_iter_1.caffemodel", "s_iter_1.solverstate", "s_iter_1.resume"} <= made
+    words = ("Saving", "Snapshotting", "Writing")
+    for name in made:
+        stem = f"{there / name}".rpartition(".")[0]
+        said = [before for line, before in log if line.startswith(words) and stem in line]
+        assert said and name not in said[0], (name, log)
 
 
 @pytest.mark.parametrize(
