@@ -256,12 +256,17 @@ def test_one_such_file_does_not_keep_a_corpus_from_being_used(tmp_path, capsys):
     corpus = make_corpus(tmp_path / "corpus")
     os.mkfifo(corpus / "01/7_01_0.wav")
     (corpus / "01/8_01_1234567890.wav").write_bytes(WORD)
+    os.mkdir(corpus / "a\x1b[31m")
+    (corpus / "a\x1b[31m/0_a\x1b[31m_0.wav").write_bytes(WORD)
     os.rename(corpus / "02", os.fsencode(corpus) + b"/J\xfcrgen")
     (corpus / "02").mkdir()
     (corpus / "02/7_02_0.wav").write_bytes(WORD)
     defects = [str(one) for one in scan(corpus)[1]]
-    assert "J\\xfcrgen/0_02_0.wav: expected a name in UTF-8, got bytes that are none" in defects
-    assert any(one.startswith("01/8_01_1234567890.wav: expected <speaker>/") for one in defects) and len(defects) == 4
+    assert (
+        "J\\xfcrgen/0_02_0.wav: expected a name in UTF-8, got bytes that are none, or signs for a terminal" in defects
+    )
+    assert any(one.startswith(r"a\x1b[31m/0_a\x1b[31m_0.wav: expected a name in UTF-8") for one in defects)
+    assert any(one.startswith("01/8_01_1234567890.wav: expected <speaker>/") for one in defects) and len(defects) == 5
     words = ["preprocess", "-src", corpus, "-dst", tmp_path / "inputs", "--jobs", "1", "--skip-invalid"]
     assert cli.main([str(one) for one in words]) == 0
     assert "01/7_01_0.wav: expected a file, got a pipe or a device" in capsys.readouterr().err

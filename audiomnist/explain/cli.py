@@ -39,6 +39,7 @@ from audiomnist.explain.results import (
 from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.provenance import code_digest, made_by
 from caffe_proto import sentence
+from caffe_proto.errors import printable
 from lrp.baselines import METHODS, explain, read_method
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
 from lrp.errors import LRPError
@@ -338,7 +339,7 @@ class Run:
                 paths = self.paths[start : start + AT_ONCE]
                 key, part = self._part(paths)
                 for line in part.lines:
-                    print(line, flush=True)
+                    print(printable(line), flush=True)
                 for entry in part.entries:
                     self.report.add(entry)
                 part.entries = []

@@ -1,4 +1,4 @@
-"""The fuzzer finds what is wrong with a reader that is made wrong on purpose, and nothing in ours for half a minute."""
+"""The fuzzer finds what is wrong with a reader that is made wrong on purpose, and nothing in ours for a minute."""
 
 import contextlib
 import faulthandler
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from random import Random
 
@@ -209,14 +210,14 @@ def test_the_section_of_the_page_counts_and_is_replaced():
 
 
 @pytest.mark.slow
-def test_half_a_minute_of_it_ends_without_a_finding(tmp_path):
+def test_a_minute_of_it_ends_without_a_finding(tmp_path):
     """Every reader and every command but the experiments, which take seconds each."""
     results = tmp_path / "fuzzing.json"
     named = [
         "read", "caffe", "lrp", "validate", "corpus-table", "import", "make-splits", "permute", "preprocess", "render",
         "train-test", "summary", "cut", "record", "recognise",
     ]  # fmt: skip
-    words = ["measure", "--minutes", "0.5", "--seed", "1", "--results", str(results), "--command", *named]
+    words = ["measure", "--minutes", "1", "--seed", "1", "--results", str(results), "--command", *named]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.fuzzing", *words], cwd=ROOT, capture_output=True, text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -224,4 +225,5 @@ def test_half_a_minute_of_it_ends_without_a_finding(tmp_path):
     record = json.loads(results.read_text(encoding="utf-8"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert record["findings"] == [] and len(record["targets"]) > 35
-    assert sum(sum(counts.values()) for counts in record["targets"].values()) > 300
+    counts = sum(map(Counter, record["targets"].values()), Counter())
+    assert counts.total() > 300 and min(counts["result"], counts["refusal"]) > 50, counts
