@@ -121,6 +121,11 @@ def planted(what):
     return read
 
 
+def busy():
+    while True:
+        pass
+
+
 def silent(path):
     """A reader that refuses what it should, and does not say so."""
     with contextlib.redirect_stderr(io.StringIO()):
@@ -138,10 +143,23 @@ def silent(path):
         (planted(lambda: Path("mine").write_text("yours") and 0), "a file of the user", "mine is not what it was"),
         (planted(lambda: Path("mine").unlink()), "a file of the user", "mine is not what it was"),
         (planted(lambda: time.sleep(60)), "time", "1 s at "),
+        (planted(busy), "time", "1 s at "),
         (planted(lambda: print("Traceback (most recent call last):", file=sys.stderr)), "traceback", "printed, at"),
         (silent, "silence", "exit status 1 without a word"),
     ],
-    ids=["traceback", "signal", "status", "exit", "words", "changed", "removed", "time", "printed", "silence"],
+    ids=[
+        "traceback",
+        "signal",
+        "status",
+        "exit",
+        "words",
+        "changed",
+        "removed",
+        "waits",
+        "works",
+        "printed",
+        "silence",
+    ],
 )
 def test_a_reader_that_is_wrong_on_purpose_is_found(run, outcome, where, tmp_path):
     found = [one for one in cases(target(run, mine="mine"), tmp_path, 60) if one.is_finding]
