@@ -1,4 +1,4 @@
-"""The `caffe` command line: train, test, time, device_query (docs/engine.md section 5).
+"""The `caffe` command line: train, test, time, device_query, export (docs/engine.md section 5).
 
 Flags are written as gflags takes them: -name=value, --name=value or -name value. All output is glog lines on stderr.
 """
@@ -24,7 +24,7 @@ from caffe.net import Net
 from caffe.parallel import train_on
 from caffe.plan import Step, free_memory
 from caffe.version import __version__
-from caffe_proto import CaffeFileError, caffe_pb2, net_state, read_net, read_solver
+from caffe_proto import UserError, caffe_pb2, net_state, read_net, read_solver
 
 FATAL_STATUS = 134  # what a shell sees of BVLC Caffe's abort
 INTERRUPTED_STATUS = 130  # what a shell sees of BVLC Caffe's end by Ctrl-C before training or outside it
@@ -53,6 +53,13 @@ COMMANDS = {  # name -> (what it does, examples)
             "caffe time -model=deploy.prototxt -phase=TEST -gpu=0",
         ),
     ),
+    "export": (
+        "write a model as ONNX, as a program of torch.export, or as a torch module",
+        (
+            "caffe export -model=deploy.prototxt -weights=X.caffemodel -output=X.onnx",
+            "caffe export -model=deploy.prototxt -weights=X.caffemodel -output=X.py",
+        ),
+    ),
 }
 USAGE = "command line brew\nusage: caffe <command> <args>\n\ncommands:\n" + "\n".join(
     f"  {name:15} {what}" for name, (what, _) in COMMANDS.items()
@@ -74,14 +81,17 @@ class Flag:
 
 
 FLAGS = (
-    Flag("gpu", "", "GPU ids separated by commas, or all; without it: CPU", tuple(COMMANDS), "IDS"),
+    Flag("gpu", "", "GPU ids separated by commas, or all; without it: CPU",
+         ("train", "test", "device_query", "time"), "IDS"),
     Flag("solver", "", "the solver definition", ("train",)),
-    Flag("model", "", "the model definition", ("test", "time")),
+    Flag("model", "", "the model definition", ("test", "time", "export")),
     Flag("phase", "", "network phase, TRAIN or TEST", ("time",), "PHASE"),
-    Flag("level", 0, "network level", ("train", "test", "time"), "N"),
-    Flag("stage", "", "network stages separated by commas", ("train", "test", "time"), "NAMES"),
+    Flag("level", 0, "network level", ("train", "test", "time", "export"), "N"),
+    Flag("stage", "", "network stages separated by commas", ("train", "test", "time", "export"), "NAMES"),
     Flag("snapshot", "", "the solver state to resume from", ("train",)),
-    Flag("weights", "", "weights to finetune from (separated by commas), or to score", ("train", "test")),
+    Flag("weights", "", "weights to finetune from (separated by commas), to score or to export",
+         ("train", "test", "export")),
+    Flag("output", "", "what is written: X.onnx, X.pt2 (torch.export), or X.py with its weights, X.pt", ("export",)),
     Flag("iterations", 50, "number of iterations", ("test", "time"), "N"),
     Flag("sigint_effect", "stop", "on SIGINT: snapshot, stop or none", ("train",), "ACTION", EFFECTS),
     Flag("sighup_effect", "snapshot", "on SIGHUP: snapshot, stop or none", ("train",), "ACTION", EFFECTS),
@@ -165,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         context = Context(settings=read_environment())
         keep_memory()
         return command(flags, context)
-    except (CaffeError, CaffeFileError) as error:
+    except UserError as error:
         glog.fatal(str(error))
         return FATAL_STATUS
     except (MemoryError, RuntimeError) as error:
@@ -386,6 +396,22 @@ def time_(flags: argparse.Namespace, context: Context) -> int:
     glog.info(f"Average Forward-Backward: {glog.g(total / flags.iterations)} ms.")
     glog.info(f"Total Time: {glog.g(total)} ms.")
     glog.info("*** Benchmark ends ***")
+    return 0
+
+
+# -- export ----------------------------------------------------------------------------------------------------------
+@action
+def export(flags: argparse.Namespace, context: Context) -> int:
+    """Write a model in another form, once it has computed what the engine does."""
+    from caffe.export import export_net
+
+    check(flags.model, "Need a model definition to export.")
+    check(flags.weights, "Need model weights to export.")
+    check(flags.output, "Need an output file to export to.")
+    net = Net(net_state(read_net(flags.model), caffe_pb2.TEST, level(flags.level), stages(flags.stage)), context)
+    net.copy_from(flags.weights)
+    worst = export_net(net, flags.output, f"{os.path.basename(flags.model)} with {os.path.basename(flags.weights)}")
+    glog.info(f"Exported to {flags.output}: outputs within {glog.g(worst)} of the engine's largest values.")
     return 0
 
 

@@ -234,7 +234,10 @@ def record_speaker(arguments: tuple[Speaker, Path, int, int]) -> int:
 
 
 def make_corpus(destination: Path, repetitions: int, count: int, seed: int, jobs: int) -> int:
-    """Make the corpus, or complete it; returns the number of recordings. Raises CorpusError, WriteError."""
+    """Make the corpus, or complete it; returns the number of recordings.
+
+    Raises CorpusError, CaffeFileError, WriteError.
+    """
     mine = {"format": FORMAT, "seed": seed, "speakers": count, "repetitions": repetitions}
     manifest = destination / MANIFEST
     theirs = None

@@ -28,14 +28,14 @@ def run_terminal(prompter: Prompter, source: TextIO | None = None, out: TextIO |
     painter = Painter(out)
     painter.draw(prompter.view)
     with _raw(source), contextlib.suppress(KeyboardInterrupt):
-        for keys in _keys(source):
+        keyboard = _Keyboard(source)
+        while prompter.outcome is None:
+            keys = keyboard.pressed()
             for key in keys or [None]:
                 painter.draw(prompter.send(key))
                 if prompter.outcome is not None:
                     break
-            if prompter.outcome is not None:
-                break
-            if keys == [] and painter.waits and _ended(source):
+            if keys == [] and painter.waits and keyboard.ended:
                 break
     prompter.outcome = prompter.outcome or "stopped"
     print(file=out)
@@ -110,31 +110,23 @@ def _raw(source: TextIO) -> Iterator[None]:
         termios.tcsetattr(source.fileno(), termios.TCSADRAIN, before)
 
 
-_at_end: set[int] = set()
+class _Keyboard:
+    """The keys that come from a terminal or a pipe. `ended`: none will come any more."""
 
+    def __init__(self, source: TextIO):
+        self.handle, self.rest, self.ended = source.fileno(), b"", False
 
-def _ended(source: TextIO) -> bool:
-    return source.fileno() in _at_end
-
-
-def _keys(source: TextIO) -> Iterator[list[str]]:
-    """The keys pressed since the last time, again and again, about fifty times a second."""
-    handle, rest = source.fileno(), b""
-    while True:
-        ready = handle not in _at_end and select.select([handle], [], [], TICK)[0]
-        if handle in _at_end:
-            select.select([], [], [], TICK)
-        if not ready:
-            yield []
-            continue
-        read = os.read(handle, 1024)
-        if not read:
-            _at_end.add(handle)
-        rest += read
+    def pressed(self) -> list[str]:
+        """The keys since the last time, about fifty times a second."""
+        if not select.select([] if self.ended else [self.handle], [], [], TICK)[0]:
+            return []
+        read = os.read(self.handle, 1024)
+        self.ended = not read
+        read = self.rest + read
         try:
-            text, rest = rest.decode(), b""
+            text, self.rest = read.decode(), b""
         except UnicodeDecodeError as error:  # half a character
-            text, rest = rest[: error.start].decode(), rest[error.start :]
+            text, self.rest = read[: error.start].decode(), read[error.start :]
         if len(text) > 1 and text[0] == "\x1b":
             text = ""  # an arrow or function key, not ESC
-        yield [KEYS.get(character, character) for character in text]
+        return [KEYS.get(character, character) for character in text]

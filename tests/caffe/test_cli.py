@@ -258,7 +258,7 @@ def flags_in(text):
     return set(re.findall(r"(?<=[ ,])-([a-z]\w*)", text))
 
 
-@pytest.mark.parametrize("command", ["train", "test", "time", "device_query"])
+@pytest.mark.parametrize("command", ["train", "test", "time", "device_query", "export"])
 def test_the_help_of_a_command_has_its_flags_alone(command, capsys):
     """As docs/engine.md section 5 has them, and with examples that use no other."""
     table = (Path(__file__).parents[2] / "docs" / "engine.md").read_text(encoding="utf-8")
@@ -280,5 +280,5 @@ def test_the_help_of_all_says_which_command_reads_a_flag(capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "--solver FILE train: the solver definition" in said
     assert "--iterations N test, time: number of iterations (default: 50)" in said
-    assert "--gpu IDS GPU ids separated by commas" in said
+    assert "--gpu IDS train, test, device_query, time: GPU ids separated by commas" in said
     assert "(default: )" not in said

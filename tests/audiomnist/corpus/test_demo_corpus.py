@@ -17,6 +17,7 @@ from audiomnist.corpus.splits import PARTS, SPLITS_NAME, find_splits
 from audiomnist.preprocessing import command
 from audiomnist.signal import inputs
 from audiomnist.signal.wav import read_wav
+from caffe_proto import CaffeFileError
 
 ROOT = Path(__file__).resolve().parents[3]
 SPEAKERS = 8
@@ -133,6 +134,15 @@ def test_what_a_killed_run_was_writing_is_no_other_file(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match="^espeakng-loader: "):
         demo_corpus.make_corpus(tmp_path, repetitions=1, count=SPEAKERS, seed=0, jobs=1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("repetitions", ["two", None, 2.5])
+def test_a_manifest_that_says_nothing_sensible_is_one_sentence(repetitions, tmp_path):
+    said = {"format": demo_corpus.FORMAT, "seed": 0, "speakers": SPEAKERS, "repetitions": repetitions}
+    (tmp_path / demo_corpus.MANIFEST).write_text(json.dumps(said))
+    with pytest.raises(CaffeFileError, match=f"{demo_corpus.MANIFEST}: expected the manifest of an earlier run, got "):
+        demo_corpus.make_corpus(tmp_path, repetitions=1, count=SPEAKERS, seed=0, jobs=1)
+    assert [path.name for path in tmp_path.iterdir()] == [demo_corpus.MANIFEST]
 
 
 def test_few_speakers_get_splits_of_their_own(made):

@@ -357,6 +357,25 @@ def test_the_figure_shows_the_tables_numbers(tmp_path):
     assert figure.get_suptitle().startswith("12 recordings, 6 speakers")
 
 
+def test_a_large_corpus_has_a_legible_picture():
+    rng, rows = np.random.default_rng(0), []
+    for speaker in range(60):
+        about = {"speaker": f"{speaker:02}", "gender": (None, "female", "male")[speaker % 3], "age": 20 + speaker}
+        rows += [{**about, "digit": digit, "seconds": rng.uniform(0.5, 0.6)} for digit in range(10)]
+    frame = pd.DataFrame(rows)
+    frame.loc[frame["speaker"] == "05", "age"] = None
+    frame.loc[7, "seconds"] = 9.0  # far off: not drawn, or all the boxes would be flat
+    figure = table.draw_corpus(frame)
+    by_digit, genders, by_speaker, ages = figure.axes
+    assert by_digit.get_ylim()[1] < 0.7 and by_speaker.get_ylim()[1] < 0.7
+    assert [label.get_text() for label in by_speaker.get_xticklabels() if label.get_visible()] == [
+        f"{number:02}" for number in range(0, 60, 2)
+    ]
+    assert genders.get_ylim() == (0, pytest.approx(20 * 1.1)) and genders.get_title() == "gender"
+    assert ages.get_title() == "age (1 unknown)" and ages.get_xlabel() == "years" and ages.get_ylabel() == "speakers"
+    assert sum(bar.get_height() for bar in ages.patches) == 59
+
+
 def test_nothing_is_known_of_a_corpus_unless_it_is_said_to_be():
     plain = validate.Finding("error", "a.wav", "a sound", "none")
     assert str(plain) == "error: a.wav: expected a sound, got none"

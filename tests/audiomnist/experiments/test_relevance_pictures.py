@@ -133,6 +133,9 @@ def test_a_recording_and_its_sounds_stand_in_a_row():
     tones = {name: np.sin(2 * np.pi * hertz * time) for name, hertz in (("recording", 5), ("one", 3), ("other", 2))}
     signals = [{name: level * tone for name, tone in tones.items()} for level in (0.5, 1.0)]
     figures.assert_looks(audible_heatmaps.draw(signals, ["first", "second"]), "audible_heatmaps")
+    alone = audible_heatmaps.draw(signals[1:], ["second"]).axes
+    assert [axes.get_title() for axes in alone] == ["second\nrecording", "one", "other"]
+    assert all(axes.get_xlabel() == "time (s)" for axes in alone)
 
 
 # --- tables and sentences --------------------------------------------------------------------------------------------

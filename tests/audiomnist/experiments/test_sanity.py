@@ -98,6 +98,22 @@ def test_what_is_measured_of_a_batch(run, monkeypatch):
         np.testing.assert_allclose(rows["complexity"], before)
 
 
+def test_batches_are_put_together(run, monkeypatch):
+    def batch(run, recordings, methods, seeds, permuted):
+        rows = pd.DataFrame({"recording": recordings.names})
+        return [rows, rows], [rows.assign(methods=len(methods), seeds=len(seeds))]
+
+    monkeypatch.setattr(sanity, "measure_batch", batch)
+    monkeypatch.setattr(sanity, "AT_ONCE", 3)
+    names, composites = run.listed(), len(run.setting.composites)
+    measured = sanity.measure([run])
+    assert len(names) > 3 and measured.single["recording"].tolist() == names
+    assert sorted(measured.alike["recording"]) == sorted(2 * names)
+    assert (measured.single["methods"] == composites + 3).all() and (measured.single["split"] == 0).all()
+    for frame in (measured.alike, measured.single):
+        assert frame.index.tolist() == list(range(len(frame)))
+
+
 def test_a_network_of_permuted_labels_is_found_beside_the_runs(run, tmp_path):
     assert sanity.permuted_run(run) is None
     permuted = shutil.copytree(run.folder, tmp_path / "runs_permuted" / str(run.run)) / "run.json"
@@ -143,7 +159,9 @@ def test_a_network_of_two_classes_is_undecided_with_the_reason(monkeypatch):
     measured.single["classes"] = 2
     table = sanity.summary(measured, 0)
     assert table["verdict"].tolist() == ["undecided"]
-    assert "N on t has two classes, whose contrast decides nothing" in " ".join(sanity.findings(table))
+    both = pd.concat([table, table.assign(network="M")])
+    said = [line for line in sanity.findings(both) if "has two classes, whose contrast decides nothing" in line]
+    assert [line.partition(" ")[0] for line in said] == ["N", "M"]  # in the table's order
     (one,) = sanity.conclusions(measured, table, Setting(), [])
     assert "depends on what was learnt" in one.statement
     contrast, above = sanity.draw_summary(table).axes[:2]

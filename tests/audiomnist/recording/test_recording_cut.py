@@ -1,6 +1,7 @@
 """Cutting: eSpeak's takes with known cut points, in noise, with clicks, breaths, clipping, missing and extra words."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -268,13 +269,18 @@ def test_review_shows_the_whole_take_its_digits_and_every_doubt(monkeypatch):
         (axes,) = plt.gcf().axes
         shown["x"], shown["y"] = axes.get_xlim(), axes.get_ylim()
         shown["texts"] = [(text.get_text(), round(text.get_position()[0], 3)) for text in axes.texts]
-        shown["title"] = axes.get_title()
+        shown["title"], shown["label"] = axes.get_title(), axes.get_xlabel()
+        shown["colours"] = {text.get_text(): text.get_color() for text in axes.texts}
         plt.close(plt.gcf())
 
     monkeypatch.setattr(plt, "show", look)
     series = [(d, 0) for d in take.digits]
     outcome, _ = review_take("zoe, take 2", take.samples, RATE, series, take.onsets, before, doubts, lambda _: None)
-    assert outcome == "quit" and shown["title"].startswith("zoe, take 2\n")
+    assert outcome == "quit" and shown["title"].startswith("zoe, take 2\n") and shown["label"] == "time (s)"
+    colours = ["tab:orange" if doubt else "tab:green" for doubt in doubts]
+    colours[8] = "tab:red"  # not found
+    wanted = dict(zip(map(str, take.digits), colours, strict=True))
+    assert shown["colours"] == {**wanted, "too quiet\ncut off": "tab:orange", "two sounds": "tab:orange"}
     peak = np.abs(take.samples.astype(float)).max()
     assert shown["x"] == pytest.approx((0, len(take.samples) / RATE))
     assert shown["y"][0] < -1.3 * peak and shown["y"][1] > 1.12 * peak  # doubts and digits lie within
@@ -341,6 +347,8 @@ def test_sessions_that_are_cut_at_once_lose_no_speaker(tmp_path, monkeypatch):
     for thread in threads:
         thread.join()
     assert list(read(tmp_path / "corpus" / META_NAME)) == ["amy", "tom", "zoe"]
+    cut.claim_speaker(session_of(tmp_path, [], "bob"), tmp_path / "corpus")  # in order, whoever comes last
+    assert list(read(tmp_path / "corpus" / META_NAME)) == ["amy", "bob", "tom", "zoe"]
 
 
 def test_a_session_becomes_a_speaker_of_a_corpus(tmp_path, capsys):
@@ -383,6 +391,25 @@ def test_doubtful_cuts_are_listed_and_can_be_asked_again(tmp_path, capsys):
     assert Session.load(made.folder).missing == [lost]
 
 
+def test_takes_with_something_to_decide_are_reviewed_and_no_others(tmp_path, monkeypatch):
+    made = session_of(
+        tmp_path, [make_take(3, left_out=(4,), snr=35), make_take(4), make_take(5, left_out=(2,), snr=35)]
+    )
+    made.lose(3, [made.takes[2].series[2]], "cut")  # asked again already
+    seen = []
+
+    def look(title, samples, rate, series, onsets, marks, doubts, play):
+        seen.append((title, [k for k, doubt in enumerate(doubts) if doubt], marks.count(None)))
+        return "next", marks
+
+    monkeypatch.setattr(cut, "review_take", look)
+    cut.cut_session(made, tmp_path / "corpus", review=True, ask_again=False)
+    assert seen == [("zoe, take 1 of 3", [4], 1)]
+    seen.clear()
+    cut.cut_session(made, tmp_path / "corpus", review=False, ask_again=False)
+    assert seen == []
+
+
 def test_a_damaged_take_is_one_sentence(tmp_path, capsys):
     made = session_of(tmp_path, [make_take(3)])
     path = made.takes[0].path
@@ -404,6 +431,21 @@ def test_one_utterance_is_cut_out_of_two_seconds():
     sound = single_utterance(part, RATE)
     assert len(sound) / RATE == pytest.approx(take.truth[k][1] - take.truth[k][0] + 2 * MARGIN, abs=0.08)
     assert np.allclose(softmax(np.array([0.0, np.log(3)])), [0.25, 0.75])
+
+
+@pytest.mark.parametrize("lines", ["", "q\n", "\nQ\n", "\n\n q \n"])
+def test_the_microphone_is_let_go_of_when_nobody_speaks_any_more(monkeypatch, lines):
+    heard, closed = [], []
+    monkeypatch.setattr(recognise, "Microphone", lambda device: SimpleNamespace(close=lambda: closed.append(device)))
+    monkeypatch.setattr(recognise, "listen", lambda microphone: np.ones(800, np.int16))
+    monkeypatch.setattr(recognise, "single_utterance", lambda samples, rate: samples)
+    monkeypatch.setattr(recognise.sys, "stdin", io.StringIO(lines))
+    recognise.from_microphone(SimpleNamespace(device="seven"), lambda wav, name: heard.append((wav, name)))
+    asked = lines.split("\n")[:-1]
+    spoken = [line for line in asked if line.strip().casefold() != "q"]
+    assert closed == ["seven"] and len(heard) == len(spoken)
+    assert [name[-5:] for _, name in heard] == [f"{k}.wav" for k in range(1, len(spoken) + 1)]
+    assert all(len(read_wav(wav)[0]) == 800 for wav, _ in heard)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from audiomnist.recording.prompter import LEAD, TAIL, Prompter, Timing, View, lo
 from audiomnist.recording.questions import AnswerError, check_answers, questions, taken_aliases
 from audiomnist.recording.session import Session, SessionError, all_sessions, find_session
 from audiomnist.recording.sound import Capture, Device, SoundError, choose_device
-from audiomnist.recording.terminal import Painter, run_terminal
+from audiomnist.recording.terminal import Painter, _Keyboard, run_terminal
 from audiomnist.signal.wav import read_wav, wav_bytes
 from caffe_proto import atomic
 
@@ -143,7 +143,9 @@ def test_a_session_is_what_its_log_says(tmp_path):
     made = Session.create(tmp_path, 2, seed=5)
     assert made.folder.stat().st_mode & 0o777 == 0o700
     first = next_series(made.missing)
+    assert made.progress == 0
     take = made.add_take(np.arange(480, dtype=np.int16), first, np.arange(10) + 0.5, device="x")
+    assert made.progress == 0.5
     second = next_series(made.missing)
     made.reject(second, None, "key")
     assert made.missing[-10:] == list(second)
@@ -152,6 +154,7 @@ def test_a_session_is_what_its_log_says(tmp_path):
     made.add("speaker", metadata=UNDERSTOOD)
     again = Session.load(made.folder)
     assert again.events == made.events and sum(e["event"] == "lost" for e in again.events) == 1
+    assert again.progress == pytest.approx(0.45)  # 9 of 20
     assert again.missing == made.missing and first[3] == again.missing[-1] and len(again.missing) == 11
     assert again.speaker == UNDERSTOOD and not again.finished and again.open
     samples, rate = read_wav(again.takes[0].path)
@@ -572,6 +575,33 @@ def test_the_terminal_stops_where_its_input_ends():
     with os.fdopen(read) as source:
         run_terminal(prompter, source, out)
     assert prompter.outcome == "stopped" and "Level" in out.getvalue() and made.consent
+
+
+def test_keys_of_a_pipe_come_as_they_are_written_until_it_ends():
+    read, write = os.pipe()
+    with os.fdopen(read) as source:
+        keyboard = _Keyboard(source)
+        for written, wanted in ((b"ab", ["a", "b"]), (b"", []), (b"c\r", ["c", "enter"])):
+            os.write(write, written)
+            assert keyboard.pressed() == wanted and not keyboard.ended
+        os.write(write, "ü".encode()[:1])
+        assert keyboard.pressed() == []
+        os.write(write, "ü".encode()[1:])
+        assert keyboard.pressed() == ["ü"]
+        os.close(write)
+        assert keyboard.pressed() == [] and keyboard.ended and keyboard.pressed() == []
+
+
+def test_the_end_of_one_input_is_not_that_of_the_next():
+    """Files that are opened later get the numbers of those that were closed."""
+    for _ in range(2):
+        read, write = os.pipe()
+        os.write(write, b"y")
+        with os.fdopen(read) as source:
+            keyboard = _Keyboard(source)
+            assert keyboard.pressed() == ["y"]
+            os.close(write)
+            assert keyboard.pressed() == [] and keyboard.ended
 
 
 def recorder(*arguments):
