@@ -75,7 +75,7 @@ def test_what_is_nothing_or_beyond_an_int_is_one_sentence(text, words, tmp_path)
 @pytest.mark.parametrize(
     "text, layer",
     [
-        (net((1000, 1000)), "layer 'data' (DummyData): expected a "),
+        (net((1000, 1000)), "layer 'data' (DummyData): expected "),
         (
             net((100, 100), "InnerProduct", inner_product_param={"num_output": 10_000}),
             "layer 'it' (InnerProduct): expected ",

@@ -141,6 +141,7 @@ def test_rejected_prompts_come_last_and_nothing_is_lost(data):
 
 def test_a_session_is_what_its_log_says(tmp_path):
     made = Session.create(tmp_path, 2, seed=5)
+    assert made.folder.stat().st_mode & 0o777 == 0o700
     first = next_series(made.missing)
     assert made.progress == 0
     take = made.add_take(np.arange(480, dtype=np.int16), first, np.arange(10) + 0.5, device="x")
