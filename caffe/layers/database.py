@@ -14,7 +14,7 @@ from caffe.errors import CaffeError
 from caffe.images import decode
 from caffe.layer import register
 from caffe.layers.images import Batch, ImageBatches
-from caffe_proto import caffe_pb2
+from caffe_proto import caffe_pb2, check_finite
 
 _opened = weakref.WeakValueDictionary()  # real path: environment; a process may open each once
 
@@ -84,6 +84,8 @@ class Data(ImageBatches):
         whole = min(shape) > 0 and image.size == np.prod(shape)
         if not whole:
             raise CaffeError(self.where_now(), f"the numbers of an image of shape {shape}", image.size)
+        with CaffeError.of_files(self.where_now()):
+            check_finite(image, "")
         return image.reshape(shape), datum.label
 
     def advance(self) -> None:

@@ -353,6 +353,11 @@ REFUSED = {  # what is wrong: (what is written, the layer, what the message says
         LIST % ("l", 1, "") + cases.transform("mean_file: 'm'"),
         "m: expected the mean of one image (channels, height, width), got shape (2, 2)",
     ),
+    "a mean that is not finite": (
+        {"l": "a.png 1\n", "m": array_to_blobproto(np.full((1, 2, 2), np.inf, np.float32)).SerializeToString()},
+        LIST % ("l", 1, "") + cases.transform("mean_file: 'm'"),
+        "m: expected finite numbers, got 4 of 4 that are NaN or infinite",
+    ),
     "too large a crop": (
         {"l": "a.png 1\n"},
         LIST % ("l", 1, "") + cases.transform("crop_size: 13"),
@@ -372,6 +377,11 @@ REFUSED = {  # what is wrong: (what is written, the layer, what the message says
         {"d": [caffe_pb2.Datum(channels=2, height=2, width=2, data=b"1234567")]},
         DATA % ("d", 1, ""),
         "key '0': expected the numbers of an image of shape (2, 2, 2), got 7",
+    ),
+    "numbers that are not finite": (
+        {"d": [caffe_pb2.Datum(channels=2, height=1, width=1, float_data=row) for row in ([1, 2], [1, np.nan])]},
+        DATA % ("d", 2, ""),
+        "key '1': expected finite numbers, got 1 of 2 that are NaN or infinite",
     ),
     "a broken image": (
         {"d": [caffe_pb2.Datum(encoded=True, data=b"png")]},
