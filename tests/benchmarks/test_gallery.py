@@ -20,8 +20,14 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)]+)\)")
 def outcome(folder, title, figures, data):
     """An experiment's folder: its record, and pictures of noise, which no palette makes small."""
     folder.mkdir(parents=True)
-    record = {"title": title, "files": [], "made_from": {}, "setting": {"data": str(data)}, "conclusions": []}
-    record |= {"figures": figures}
+    record = {
+        "title": title,
+        "files": [],
+        "made_from": {"version": "1", "code": "x"},
+        "setting": {"data": str(data)},
+        "conclusions": [],
+    }
+    record |= {"figures": figures, "findings": [], "unverified": [], "tables": [], "arrays": [], "sounds": {}}
     (folder / "outcome.json").write_text(json.dumps(record), encoding="utf-8")
     rng = np.random.default_rng(len(figures))
     for name in figures:
