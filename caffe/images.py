@@ -14,6 +14,7 @@ import numpy as np
 from caffe.errors import CaffeError
 from caffe_proto.texts import read_bytes
 
+FORMATS = ("BMP", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")  # OpenCV's; of others some start programs
 # What Pillow says of damaged files
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error)
 # Shares of red and green in a grey value, of 2^15; blue has the rest (libpng's, from 0.299 and 0.587)
@@ -37,7 +38,7 @@ def decode(content: bytes, color: bool | None, place: str) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         if color is False and image.format == "JPEG":
             image.draft("L", None)  # the grey values that the file holds
         if color is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from caffe import glog
 from caffe.errors import CaffeError, check
-from caffe_proto import blobproto_to_array, caffe_pb2
+from caffe_proto import blobproto_to_array, caffe_pb2, check_finite
 from caffe_proto.files import read_binary
 
 
@@ -90,8 +91,9 @@ def read_mean(path: str, where: str) -> np.ndarray:
     glog.info(f"Loading mean file from: {path}")
     with CaffeError.of_files(where):
         mean = blobproto_to_array(read_binary(path, caffe_pb2.BlobProto()), path)
+        check_finite(mean, path)
     check(
-        mean.ndim >= 3 and mean.size == np.prod(mean.shape[-3:]),
+        mean.ndim >= 3 and mean.size == math.prod(mean.shape[-3:]),
         f"{where}: {path}",
         "the mean of one image (channels, height, width)",
         f"shape {mean.shape}",
