@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +36,26 @@ def open_lmdb(path: str, place: str) -> Any:
         if not os.path.isfile(os.path.join(path, "data.mdb")):
             raise CaffeError(f"{place}: {path}", "a folder with an LMDB (data.mdb)", "none")
         with lmdb_errors(f"{place}: {path}"):
-            environment = lmdb.open(path, readonly=True, lock=False)
+            environment = _open(lmdb, path)
             whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
         size = os.path.getsize(os.path.join(path, "data.mdb"))
         if size < whole:  # LMDB reads its file as memory: reading beyond its end kills the process
             raise CaffeError(f"{place}: {path}", f"an LMDB of {whole:,} bytes", f"{size:,} bytes of it")
         _opened[key] = environment
     return environment
+
+
+def _open(lmdb, path):
+    """The lmdb.Environment of a folder, after one that nobody has any more is closed, by whatever thread does it."""
+    for seconds in (0.01, 0.1, 1):
+        try:
+            return lmdb.open(path, readonly=True, lock=False)
+        except lmdb.Error as error:
+            if "already open" not in str(error):
+                raise
+        gc.collect()
+        time.sleep(seconds)
+    return lmdb.open(path, readonly=True, lock=False)
 
 
 @contextmanager
