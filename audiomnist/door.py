@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import io
 import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 
 from caffe_proto import UserError
+from caffe_proto.errors import printable
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 Main = Callable[[list[str] | None], int | None]
@@ -21,11 +23,13 @@ def door(program: str, stopped: str | Callable[[], str] = "nothing was left half
     """
 
     def say(sentence: object) -> None:
-        print(f"{program}: {sentence}", file=sys.stderr, flush=True)
+        print(f"{program}: {printable(str(sentence))}", file=sys.stderr, flush=True)
 
     def wrap(main: Main) -> Main:
         @functools.wraps(main)
         def opened(arguments: list[str] | None = None) -> int:
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a name or a sign that the terminal's encoding lacks
+                sys.stdout.reconfigure(errors="backslashreplace")
             try:
                 return main(arguments) or DONE
             except UserError as error:

@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
+
+from caffe_proto import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CHUNK = 16  # items handed to a worker at once
@@ -40,6 +43,9 @@ def context(*preload: str) -> BaseContext:
     os.chdir(ROOT)  # the server imports from the folder that it is started in; its processes come back to this one
     try:
         forkserver.ensure_running()
+    except OSError as error:  # its socket lies there, and has a name of some hundred characters at most
+        expected = "a folder of a short name, in which a socket can be made (TMPDIR)"
+        raise UserError(tempfile.gettempdir(), expected, error.strerror or error) from None
     finally:
         os.chdir(here)
     return found

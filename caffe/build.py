@@ -163,7 +163,7 @@ class Builder:
         self.inputs = []
         self.available, self.named = {}, {}  # blob name -> index: not read yet; of all
         self.owners = {}  # parameter name -> index of the parameter that owns it
-        self.memory = self.own_memory = 0  # bytes of all tops; of those that are no other blob in another shape
+        self.memory = self.own_memory = 0  # bytes of all tops; of all blobs that are no other in another shape
 
     def build(self, param: caffe_pb2.NetParameter) -> Structure:
         """The Structure of NetParameter `param`, filtered and split; raises CaffeError for what does not fit."""
@@ -248,6 +248,7 @@ class Builder:
             right = least if least == most else f"at least {least}" if len(blobs) < least else f"at most {most}"
             words = f"layer '{param.name}': {param.type} Layer {verb} {right} {side}"
             check(least <= len(blobs) and (most is None or len(blobs) <= most), words, right, len(blobs))
+        layer.memory_before = self.own_memory
         layer.setup(node.bottoms, node.tops)
         layer.param_propagate_down = [True] * len(layer.blobs)
         layer.reshape(node.bottoms, node.tops)
@@ -270,7 +271,7 @@ class Builder:
             self.memory += 4 * blob.count
             if self.context.device.type == "cpu" and k not in node.bottom_ids and param.type not in VIEWS:
                 self.own_memory += 4 * blob.count
-                check_memory(self.own_memory, f"layer '{param.name}' ({param.type})", "all tops so far")
+                check_memory(self.own_memory, f"layer '{param.name}' ({param.type})", "all blobs so far")
         self.context.say(f"Memory required for data: {self.memory}")
 
     # -- parameters ----------------------------------------------------------------------------------------------
@@ -302,6 +303,7 @@ class Builder:
         else:
             if spec.name:
                 self.owners[spec.name] = len(self.parameters)
+            self.own_memory += 4 * blob.count if self.context.device.type == "cpu" else 0
             parameter.given = {field for field in ("lr_mult", "decay_mult") if spec.HasField(field)}
         self.parameters.append(parameter)
 

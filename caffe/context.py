@@ -36,7 +36,7 @@ def switch(environment: Mapping[str, str], variable: str, off: str, on: str) -> 
 def megabytes(environment: Mapping[str, str], variable: str) -> int | None:
     """The number of bytes that a variable gives in megabytes; None if it is absent."""
     text = environment.get(variable)
-    if text is not None and not text.isdigit():
+    if text is not None and not (text.isascii() and text.isdigit()):
         raise CaffeError(variable, "a number of megabytes", f"'{text}'")
     return None if text is None else int(text) * 2**20
 

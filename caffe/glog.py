@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import SupportsFloat
 
+from caffe_proto.errors import printable
+
 SEVERITIES = "IWEF"
 
 
@@ -51,7 +53,7 @@ def _write(severity, message, depth):
     )
     if _log.before_line:
         _log.before_line()
-    sys.stderr.write(prefix + message + "\n")
+    sys.stderr.write(prefix + printable(message) + "\n")
     sys.stderr.flush()
 
 

@@ -18,6 +18,7 @@ from caffe.context import Context
 from caffe.errors import CaffeError, check
 from caffe.fillers import fill
 from caffe_proto import array_to_blobproto, blobproto_to_array, caffe_pb2, check_finite
+from caffe_proto.memory import check_memory
 
 if TYPE_CHECKING:
     from caffe.blocks import Block
@@ -68,6 +69,7 @@ class Layer:
         self.phase = int(phase)
         self.blobs = BlobVec()
         self.param_propagate_down = []
+        self.memory_before = 0  # bytes of all blobs of the net's layers before this one, where they are on the CPU
 
     # -- what a layer type implements ----------------------------------------------------------------------------
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -137,6 +139,8 @@ class Layer:
             check_finite(array, f"{self.where}: blob {index} in the prototxt")
             load_blob(blob, array, f"{self.where}: Incorrect {'weight' if index == 0 else 'bias'} shape")
         else:
+            memory = self.memory_before + 4 * (blob.count + sum(one.count for one in self.blobs))
+            check_memory(memory, self.where, "all blobs so far")
             fill(blob, filler, self.context.random.generator(), self.where)
         self.blobs.append(blob)
         self.param_propagate_down.append(True)

@@ -434,6 +434,7 @@ class Solver:
             "a positive number because there are test nets",
             param.test_interval,
         )
+        check(min(param.test_iter, default=1) > 0, "test_iter", "a positive number of batches", list(param.test_iter))
         if not self.context.is_root:
             return []  # only the root tests
         nets = []

@@ -15,6 +15,11 @@ def sentence(place: object, expected: object, got: object) -> str:
     return f"{place}: expected {expected}, got {got}" if str(place) else f"expected {expected}, got {got}"
 
 
+def printable(text: str, others: str = "\n\t") -> str:
+    """`text` without what a terminal would obey, but for `others`: names of files and layers come from anybody."""
+    return "".join(c if c.isprintable() or c in others else ascii(c)[1:-1] for c in text)
+
+
 class UserError(Exception):
     """Something that the user can mend; `str` of it is one sentence.
 

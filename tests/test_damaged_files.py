@@ -3,8 +3,12 @@
 `python -m benchmarks.fuzzing` finds such files; here they stand by name.
 """
 
+import io
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -17,6 +21,7 @@ from audiomnist import cli
 from audiomnist.corpus.corrections import load_corrections
 from audiomnist.corpus.layout import CorpusError, scan
 from audiomnist.corpus.splits import Task, load_splits
+from audiomnist.door import door
 from audiomnist.experiments.training_curves import read_curves
 from audiomnist.explain import cli as lrp_cli
 from audiomnist.explain import drawing
@@ -30,14 +35,17 @@ from audiomnist.study.conclusion import Conclusion
 from audiomnist.study.setting import ExperimentError
 from audiomnist.study.statistics import Estimate
 from caffe import cli as caffe_cli
-from caffe_proto import CaffeFileError, array_to_blobproto, blobproto_to_array, caffe_pb2, write_message
+from caffe import glog
+from caffe_proto import CaffeFileError, array_to_blobproto, blobproto_to_array, caffe_pb2, read_weights, write_message
 from caffe_proto import memory as memory_of
 from caffe_proto.files import is_hdf5
 from caffe_proto.hdf5 import MOST_EMPTY_CHUNKS, open_hdf5
 from caffe_proto.texts import read_json
 from lrp import LRPError, Network
+from tests.chromium import look
 from tests.small_corpus import make_corpus, speech, wav_file
 
+ROOT = Path(__file__).resolve().parents[1]
 WORD = wav_file(speech(0).tobytes())
 
 
@@ -61,6 +69,14 @@ def said(capsys, status, words, main, *arguments):
 
 def test_a_file_that_cannot_be_opened_is_no_hdf5_file_and_said(tmp_path):
     refused(CaffeFileError, f"{tmp_path}: expected a file that can be read, got Is a directory", is_hdf5, tmp_path)
+
+
+@pytest.mark.parametrize("net", [{"name": "no"}, {"input": ["no"]}, {"layer": [{"top": ["no"]}]}])
+def test_a_text_that_is_no_utf8_is_said(net, tmp_path):
+    """What protobuf reads of an old file without a word, and then refuses to give."""
+    path = tmp_path / "x.caffemodel"
+    path.write_bytes(caffe_pb2.NetParameter(**net).SerializeToString().replace(b"no", b"\x9do"))
+    refused(CaffeFileError, "expected a binary NetParameter, got a text in it that is no UTF-8", read_weights, path)
 
 
 @pytest.mark.parametrize("shape", [(5, 2**31 - 1, 2**31 - 1, 0), (0, 2**62), (2**31, 0)])
@@ -106,8 +122,17 @@ def test_all_blobs_of_a_net_are_weighed_before_any_is_made(tmp_path, monkeypatch
     path.write_text(DATA % "" + chain("AbsVal", 9) + LAYER % (99, "Flatten", "y8", "z"))
     assert len(caffe.Net(str(path), caffe.TEST).blobs) == 11
     path.write_text(DATA % "" + chain("AbsVal", 10))
-    words = "layer 'l9' (AbsVal): expected all tops so far that fits into 4,000 bytes of memory, got 4,400 bytes"
-    refused(CaffeFileError, words, caffe.Net, str(path), caffe.TEST)
+    words = "layer '%s' (%s): expected all blobs so far that fits into 4,000 bytes of memory, got 4,400 bytes"
+    refused(CaffeFileError, words % ("l9", "AbsVal"), caffe.Net, str(path), caffe.TEST)
+    learned = LAYER[:-3] + " inner_product_param { num_output: %d bias_term: false } }\n"
+    net = DATA % "" + learned % (0, "InnerProduct", "x", "y", 40) + learned % (1, "InnerProduct", "y", "z", 4)
+    path.write_text(net)  # 100, 400 and 400 numbers, 160 and 40
+    words = "layer '%s' (%s): expected all blobs so far that fits into 4,000 bytes of memory, got 4,240 bytes"
+    refused(CaffeFileError, words % ("l1", "InnerProduct"), caffe.Net, str(path), caffe.TEST)
+    path.write_text(net.replace("num_output: 4 ", "num_output: 1 "))
+    assert len(caffe.Net(str(path), caffe.TEST).params) == 2
+    path.write_text((DATA % "").replace('top: "x"', " ".join(f'top: "{k}"' for k in range(11))))
+    refused(CaffeFileError, words.replace("4,240", "4,400") % ("data", "DummyData"), caffe.Net, str(path), caffe.TEST)
 
 
 def test_all_blobs_of_a_network_that_is_explained_are_weighed_too(tmp_path, monkeypatch):
@@ -157,6 +182,29 @@ def test_a_solver_that_cannot_work_is_refused(solver, words, tmp_path, monkeypat
     said(capsys, 134, words, caffe_cli.main, "train", "-solver=solver.prototxt")
 
 
+def test_what_a_prototxt_has_written_elsewhere_is_said_before(tmp_path, monkeypatch):
+    """Snapshots, the learning curve and HDF5Output may lie anywhere; the log names each before it is there."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir(), here.mkdir()
+    monkeypatch.chdir(here)
+    log = []  # every line, and what was there when it was written
+    monkeypatch.setattr(glog, "_write", lambda _, line, above: log.append((line, set(os.listdir(there)))))
+    ip = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 1 } }'
+    loss = 'layer { name: "loss" type: "EuclideanLoss" bottom: "y" bottom: "y" top: "loss" loss_weight: 1 }'
+    out = f'hdf5_output_param {{ file_name: "{there}/o.h5" }}'
+    out = f'layer {{ name: "o" type: "HDF5Output" bottom: "x" bottom: "y" {out} }}'
+    (here / "net.prototxt").write_text(DATA % "" + ip + loss + out)
+    (here / "solver.prototxt").write_text(SOLVER + f'snapshot_prefix: "{there}/s"')
+    assert caffe_cli.main(["train", "-solver=solver.prototxt"]) == 0, log[-1]
+    made = set(os.listdir(there))
+    assert {"o.h5", "s_curve.csv", "s_iter_1.caffemodel", "s_iter_1.solverstate", "s_iter_1.resume"} <= made
+    words = ("Saving", "Snapshotting", "Writing")
+    for name in made:
+        stem = f"{there / name}".rpartition(".")[0]
+        said = [before for line, before in log if line.startswith(words) and stem in line]
+        assert said and name not in said[0], (name, log)
+
+
 @pytest.mark.parametrize(
     "flag, words",
     [
@@ -167,6 +215,35 @@ def test_a_solver_that_cannot_work_is_refused(solver, words, tmp_path, monkeypat
 def test_flags_that_no_net_can_hold_are_said(flag, words, tmp_path, capsys):
     (tmp_path / "net.prototxt").write_text(DATA % "")
     said(capsys, 134, words, caffe_cli.main, "time", f"-model={tmp_path / 'net.prototxt'}", "-iterations=1", flag)
+
+
+# --- what a terminal is given ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("main, words", [(cli.main, ["validate"]), (caffe_cli.main, ["time", "-model"])])
+def test_no_name_reaches_the_terminal_but_as_text(main, words, tmp_path, capsys):
+    name = f"{tmp_path}/a\x1b[31m\x07\u202eü"
+    main([*words[:-1], f"{words[-1]}={name}"] if words[-1].startswith("-") else [*words, name])
+    said = capsys.readouterr().err
+    assert r"/a\x1b[31m\x07\u202eü" in said and not set("\x1b\x07\u202e") & set(said)
+
+
+def test_an_encoding_without_a_sign_is_no_reason_to_end(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    assert door("it")(lambda _: print("0.5 ± 0.1 J\udcfc"))() == 0
+    assert raw.getvalue() == b"0.5 \\xb1 0.1 J\\udcfc\n"
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="takes another folder by itself")
+def test_a_folder_for_temporary_files_whose_name_is_too_long_is_said(tmp_path):
+    folder = tmp_path / ("t" * 130)
+    folder.mkdir()
+    words = ["validate", str(make_corpus(tmp_path / "corpus")), "--jobs", "2"]
+    done = subprocess.run([sys.executable, "-m", "audiomnist", *words], capture_output=True, text=True, cwd=ROOT,
+                          env=os.environ | {"TMPDIR": str(folder)})  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("a socket can be made (TMPDIR), got AF_UNIX path too long")
 
 
 # --- recordings and corpora ------------------------------------------------------------------------------------------
@@ -187,12 +264,17 @@ def test_one_such_file_does_not_keep_a_corpus_from_being_used(tmp_path, capsys):
     corpus = make_corpus(tmp_path / "corpus")
     os.mkfifo(corpus / "01/7_01_0.wav")
     (corpus / "01/8_01_1234567890.wav").write_bytes(WORD)
+    os.mkdir(corpus / "a\x1b[31m")
+    (corpus / "a\x1b[31m/0_a\x1b[31m_0.wav").write_bytes(WORD)
     os.rename(corpus / "02", os.fsencode(corpus) + b"/J\xfcrgen")
     (corpus / "02").mkdir()
     (corpus / "02/7_02_0.wav").write_bytes(WORD)
     defects = [str(one) for one in scan(corpus)[1]]
-    assert "J\\xfcrgen/0_02_0.wav: expected a name in UTF-8, got bytes that are none" in defects
-    assert any(one.startswith("01/8_01_1234567890.wav: expected <speaker>/") for one in defects) and len(defects) == 4
+    assert (
+        "J\\xfcrgen/0_02_0.wav: expected a name in UTF-8, got bytes that are none, or signs for a terminal" in defects
+    )
+    assert any(one.startswith(r"a\x1b[31m/0_a\x1b[31m_0.wav: expected a name in UTF-8") for one in defects)
+    assert any(one.startswith("01/8_01_1234567890.wav: expected <speaker>/") for one in defects) and len(defects) == 5
     words = ["preprocess", "-src", corpus, "-dst", tmp_path / "inputs", "--jobs", "1", "--skip-invalid"]
     assert cli.main([str(one) for one in words]) == 0
     assert "01/7_01_0.wav: expected a file, got a pipe or a device" in capsys.readouterr().err
@@ -220,6 +302,10 @@ def test_names_are_no_formulas_in_pictures(tmp_path):
         ({"speakers": {}, "recordings": {"a.wav": {"digit": float("inf")}}}, "(Infinity, which is no number)"),
         ({"speakers": {}, "recordings": {"a.wav": {"digit": 12}}}, "a.wav with digit 12"),
         ({"speakers": {}, "recordings": {}, "only where": [1]}, "'only where' that is [1]"),
+        (
+            {"speakers": {}, "recordings": {}, "only where": {"speaker": ["01"]}},
+            "'only where' that is {'speaker': ['01']}",
+        ),
         ({"speakers": {}}, "KeyError"),
     ],
 )
@@ -375,3 +461,34 @@ def test_a_table_that_is_none_is_said(content, tmp_path):
     refused(ExperimentError, f"{path}: expected a table with a, b", results_page.read_table, path, ["a", "b"])
     path.write_text("b,a\n1,2\n")
     assert results_page.read_table(path, ["a", "b"]).values.tolist() == [[2, 1]]
+
+
+RUNS = "<img src=x onerror=ran=1>"  # a name that a browser would run; the next one from within a script as well
+ENDS = f"</script><script>ran=1</script>{RUNS}"
+
+
+@pytest.mark.slow
+def test_a_browser_runs_no_name(tmp_path, monkeypatch):
+    """The pages of relevance and of results, made from files, speakers, composites and records with such names."""
+    monkeypatch.setattr(results_page, "differences", lambda setting: [ENDS])
+    folder = tmp_path / "results/table1"
+    folder.mkdir(parents=True)
+    (folder / f'x">{RUNS}.wav').write_bytes(WORD)
+    names = {name: [ENDS] for name in ("findings", "unverified")} | {"title": ENDS, "sounds": {f'x">{RUNS}.wav': ENDS}}
+    names["made_from"] = {"version": ENDS, "code": ENDS, "seed": ENDS}
+    (folder / "outcome.json").write_text(json.dumps(record(**names)))
+    pd.DataFrame([[ENDS] * 11], columns=results_page.SHOWN_TABLES["table1"][1]).to_csv(folder / "table1.csv")
+    results_page.write(tmp_path / "results", SimpleNamespace())
+    spoken = tmp_path / f"<{RUNS}<" / "script><script>ran=1<" / f"script>{RUNS}.wav"
+    spoken.parent.mkdir(parents=True)
+    spoken.write_bytes((ROOT / "notebooks/one_recording/seven.wav").read_bytes())
+    (tmp_path / "list.txt").write_text(f"{spoken}\n")
+    (tmp_path / "evil.toml").write_text(f"name = '{ENDS}'\nnote = '{ENDS}'\ndefault = {{rule = 'Epsilon'}}\n")
+    network = [ROOT / "notebooks/one_recording" / name for name in ("deploy.prototxt", "small.caffemodel")]
+    words = ["--model", network[0], "--weights", network[1], "--list", tmp_path / "list.txt", "--composite",
+             tmp_path / "evil.toml", "--report", tmp_path / "report"]  # fmt: skip
+    assert lrp_cli.main(list(map(str, words))) == 0
+    for page in (tmp_path / "results/index.html", tmp_path / "report/index.html"):
+        steps = "return [await page.evaluate(() => typeof ran), await page.locator('body').innerText()];"
+        ran, text = look(page.as_uri(), steps)
+        assert ran == "undefined" and RUNS in text

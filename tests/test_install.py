@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 try:
     import tomllib
@@ -164,3 +166,22 @@ def test_pins_lie_in_the_ranges():
         for line in ranges:
             name, _, minimum = line.partition(";")[0].partition(">=")
             assert all(version >= [int(x) for x in minimum.split(".")] for version in pins[name]), name
+
+
+def pins(text, python):
+    """{package: version} of a requirements file for a version of Python on Linux."""
+    lines = re.sub(r"\s*(--hash|#).*", "", text.replace("\\\n", " ")).splitlines()
+    asked = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux",
+             "platform_machine": "x86_64"}  # fmt: skip
+    found = [one for one in map(Requirement, filter(None, lines)) if not one.marker or one.marker.evaluate(asked)]
+    assert len({one.name for one in found}) == len(found)
+    return {one.name: str(one.specifier) for one in found}
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_the_lock_holds_every_pin_and_the_hashes_of_every_file(python):
+    lock = (ROOT / "requirements.lock").read_text()
+    asked, locked = pins((ROOT / "requirements.txt").read_text(), python), pins(lock, python)
+    assert asked.items() <= locked.items() and len(locked) > 2 * len(asked) > 20
+    entries = [one for one in re.sub(r"(?m)^#.*\n", "", lock).replace("\\\n", "").splitlines() if one]
+    assert all(re.fullmatch(r"\S+==\S+( ; .+?)?( +--hash=sha256:[0-9a-f]{64})+", one) for one in entries)

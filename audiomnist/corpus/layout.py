@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_proto import UserError, sentence, texts
+from caffe_proto.errors import printable
 
 DIGITS = tuple("0123456789")
 # speakers may hold no white space (Caffe's lists are split at it) and no underscore (it separates the name's fields)
@@ -100,7 +101,8 @@ def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
     for relative in _wav_files(source, defects):
         path = source / relative
         if shown(relative) != relative.as_posix():
-            defects.append(Defect(shown(relative), "a name in UTF-8", "bytes that are none", (shown(relative),)))
+            got = "bytes that are none, or signs for a terminal"
+            defects.append(Defect(shown(relative), "a name in UTF-8", got, (shown(relative),)))
             continue
         match = _WAV_NAME.fullmatch(path.name)
         if match is None:
@@ -117,8 +119,8 @@ def scan(source: Path) -> tuple[list[Recording], list[Defect]]:
 
 
 def shown(path: str | os.PathLike) -> str:
-    """A path as text that can be written anywhere: bytes of a name that are no UTF-8 as \\xNN."""
-    return os.fsencode(path).decode(errors="backslashreplace").replace(os.sep, "/")
+    """A path as text that can be written anywhere: bytes of a name that are no UTF-8, or for terminals, as \\xNN."""
+    return printable(os.fsencode(path).decode(errors="backslashreplace").replace(os.sep, "/"), "")
 
 
 def _wav_files(source: Path, defects: list[Defect]) -> Iterable[Path]:

@@ -10,6 +10,7 @@ lie in `<first of --save, --report, --output, --audible>.partial` until everythi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ from audiomnist.explain.results import (
 from audiomnist.progress_bar import add_quiet, progress_bar
 from audiomnist.provenance import code_digest, made_by
 from caffe_proto import sentence
+from caffe_proto.errors import printable
 from lrp.baselines import METHODS, explain, read_method
 from lrp.composites import COMPOSITES, DEFAULT, find_composite
 from lrp.errors import LRPError
@@ -162,7 +164,12 @@ class Run:
             folder = os.path.dirname(path or "") or "."
             if not os.path.isdir(folder):
                 raise LRPError(path, "a path in a folder that exists", folder)
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(path or folder)  # a name that is too long, said before the work
         self.composites = [name if read_method(name) else find_composite(name) for name in options.composite]
+        names = [getattr(one, "name", one) for one in self.composites]
+        if len(set(names)) < len(names):  # a page would show one of them
+            raise LRPError("--composite", "composites of different names", ", ".join(names))
         self.network = Network(options.model, options.weights)
         self.shape = None if self.network.input_shape is None else self.network.input_shape[1:]
         self.paths = read_list(options.list)[: options.limit] if options.list else [options.input]
@@ -332,7 +339,7 @@ class Run:
                 paths = self.paths[start : start + AT_ONCE]
                 key, part = self._part(paths)
                 for line in part.lines:
-                    print(line, flush=True)
+                    print(printable(line), flush=True)
                 for entry in part.entries:
                     self.report.add(entry)
                 part.entries = []

@@ -362,7 +362,7 @@ def _new_folder(parent: Path, now: datetime) -> Path:
     for count in range(100):
         folder = parent / (now.strftime("%Y%m%d-%H%M%S") + (f"-{count}" if count else ""))
         try:
-            folder.mkdir()
+            folder.mkdir(0o700)  # voices and answers, which are not for everybody on a machine
         except FileExistsError:
             continue
         except OSError as error:

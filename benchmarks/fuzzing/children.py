@@ -33,6 +33,7 @@ OURS = tuple(f"{ROOT}/{package}/" for package in ("audiomnist", "benchmarks", "c
 CAPABILITIES = 0x20080522  # version 3 of Linux' capget and capset
 ABOVE_PERMISSIONS = 0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 WHOLE = -1  # the case in which nothing is damaged
+WAITING = 5  # times the seconds of the processor that a case may take, by the clock: others use the machine too
 WORDS = 64 * 1024  # bytes of a case's output that are looked at, from its end
 
 
@@ -105,7 +106,8 @@ def harm(folder: Path, target: Target, rng: Random) -> dict[str, str]:
                 done[name] = "random bytes"
             case 5:
                 other = folder / rng.choice(sorted(set(target.files) - {name}) or [name])
-                path.write_bytes(other.read_bytes() if other.is_file() else b"\0")
+                readable = other.is_file() and other.stat().st_mode & 0o400  # it may have been damaged before
+                path.write_bytes(other.read_bytes() if readable else b"\0")
                 done[name] = f"as {other.name}"
             case 6:
                 path.write_bytes(b"x")
@@ -245,6 +247,7 @@ def _child(
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout, sys.stderr = (os.fdopen(n, "w", errors="backslashreplace", closefd=False) for n in (1, 2))
     faulthandler.enable(log)
+    faulthandler.register(signal.SIGPROF, log, chain=True)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -266,9 +269,11 @@ def _child(
         tell(begins=case, files={})
         files = {} if case == WHOLE else harm(folder, target, rng_of(target.name, seed, case))
         tell(begins=case, files=files)
-        faulthandler.dump_traceback_later(seconds, exit=True, file=log)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        faulthandler.dump_traceback_later(WAITING * seconds, exit=True, file=log)
         outcome, where, words = carry_out(target, folder, log)
         faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_PROF, 0)
         kept = words[-WORDS // 4 :] if outcome not in ("result", "refusal") or case == WHOLE else ""
         tell(**asdict(Verdict(target.name, seed, case, outcome, where, kept, files)))
         os.chdir(folder)
@@ -357,7 +362,7 @@ class Workshop:
                 os.waitpid(child, 0)
         if begun is not None:
             words = self.folder.with_suffix(".log").read_text(errors="replace")[-WORDS:]
-            late = "Timeout (" in words
+            late = "Timeout (" in words or status == -signal.SIGPROF
             outcome = "time" if late else "signal" if status < 0 else "status"
             what = f"{self.seconds:g} s" if late else signal.Signals(-status).name if status < 0 else f"exit {status}"
             yield Verdict(

@@ -30,7 +30,7 @@ def measure(
 ) -> dict:
     """Give each target its turns until the time is over; returns the record, and shows progress on stderr.
 
-    The record is written to `results` after each round of turns.
+    The record is written to `results` after each turn.
 
     Each has about the same time, so that quick readers get thousands of cases and experiments some hundred.
     """
@@ -75,10 +75,9 @@ def measure(
             line = f"{total} cases, {len(findings)} kinds of findings, {left:.0f} s left; {workshop.target.name}"
             if sys.stderr.isatty():
                 print(f"\r{line:78}", end="", file=sys.stderr, flush=True)
-            if number == 0:
-                if not sys.stderr.isatty():
-                    print(line, file=sys.stderr, flush=True)
-                write(results, record())
+            elif number == 0:
+                print(line, file=sys.stderr, flush=True)
+            write(results, record())
     except KeyboardInterrupt:
         print("\nstopped; what was done counts", file=sys.stderr)
     write(results, record())
@@ -99,8 +98,8 @@ Written by `python -m benchmarks.fuzzing write` from benchmarks/fuzzing.json, wh
 commands themselves, are damaged in their bytes and by their grammar (prototxt and caffemodel by Caffe's schema, HDF5 by
 its groups, types and links, WAV by its chunks, JSON by its values, lists and logs by their lines), or are missing,
 empty, links, folders, unreadable, of another kind. Every reader and every command is given them in turn. A finding is a
-traceback, a signal, an exit status that nobody promised, a refusal without a word, more than {seconds:g} s, or a
-file of the user's that is not what it was."""
+traceback, a signal, an exit status that nobody promised, a refusal without a word, more than {seconds:g} s of
+the processor (or five times as much by the clock), or a file of the user's that is not what it was."""
 
 
 def section(record: dict) -> str:
@@ -151,7 +150,9 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--minutes", type=float, default=60, help="(default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="of every damage (default: %(default)s)")
     p.add_argument("--command", nargs="+", metavar="NAME", help="targets whose names begin so (default: all)")
-    p.add_argument("--seconds", type=float, default=SECONDS, help="that a case may take (default: %(default)s)")
+    p.add_argument(
+        "--seconds", type=float, default=SECONDS, help="of the processor that a case may take (default: %(default)s)"
+    )
     p.add_argument(
         "--results", type=Path, default=RESULTS, metavar="FILE", help="record (default: benchmarks/fuzzing.json)"
     )

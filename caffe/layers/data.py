@@ -12,6 +12,7 @@ from caffe.blob import Blob
 from caffe.fillers import fill
 from caffe.layer import Layer, register
 from caffe_proto import caffe_pb2
+from caffe_proto.memory import check_memory
 
 
 @register
@@ -85,8 +86,10 @@ class DummyData(Layer):
         self.check(
             len(shapes) in (1, len(top)), "Must specify 1 shape or one per top", f"1 or {len(top)} shapes", len(shapes)
         )
-        for i, (t, filler) in enumerate(zip(top, self.fillers, strict=True)):
+        for i, t in enumerate(top):
             t.reshape(*shapes[i if len(shapes) > 1 else 0])
+        check_memory(self.memory_before + 4 * sum(t.count for t in top), self.where, "all blobs so far")
+        for t, filler in zip(top, self.fillers, strict=True):
             fill(t, filler, self.context.random.generator(), self.where)
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:

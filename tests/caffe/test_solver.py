@@ -246,6 +246,8 @@ def test_a_resume_file_of_another_iteration_is_ignored_and_the_log_says_so(tmp_p
         'weight_decay: 1 regularization_type: "L3"': "Unknown regularization type: L3",
         'snapshot: 1 snapshot_prefix: "nowhere/s"': "Cannot write to snapshot prefix 'nowhere/s'.",
         "test_iter: 1": "test_interval: expected a positive number because there are test nets, got 0",
+        "test_iter: 0 test_interval: 1": "test_iter: expected a positive number of batches, got [0]",
+        "test_iter: 1 test_iter: -3 test_interval: 1": "test_iter: expected a positive number of batches, got [1, -3]",
         'test_net: "x"': "test_iter must be specified for each test network",
         'net: "x"': "must specify a train net using one of these fields",
     }.items(),

@@ -671,6 +671,12 @@ def test_a_bad_recording_in_a_list_leaves_no_half_file(small, tmp_path, capsys):
             1,
             "c.toml: expected a composite as TOML",
         ),
+        (
+            ["--input", "r0.hdf5", "--output", "x.png", "--composite", "gradient", "gradient"],
+            1,
+            "--composite: expected composites of different names, got gradient, gradient",
+        ),
+        (["--input", "r0.hdf5", "--output", "x" * 300 + ".png"], 1, "x.png: File name too long"),
     ],
 )
 def test_misuse_and_failure(small, capsys, monkeypatch, arguments, code, message):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,12 +142,15 @@ def test_rejected_prompts_come_last_and_nothing_is_lost(data):
 
 def test_a_session_is_what_its_log_says(tmp_path):
     made = Session.create(tmp_path, 2, seed=5)
+    assert made.folder.stat().st_mode & 0o777 == 0o700
     first = next_series(made.missing)
     assert made.progress == 0
     take = made.add_take(np.arange(480, dtype=np.int16), first, np.arange(10) + 0.5, device="x")
     assert made.progress == 0.5
     second = next_series(made.missing)
     made.reject(second, None, "key")
+    said = {key: made.events[-1][key] for key in ("event", "take", "prompts", "reason")}
+    assert said == {"event": "reject", "take": None, "prompts": list(map(list, second)), "reason": "key"}
     assert made.missing[-10:] == list(second)
     made.lose(take.number, [first[3]], "nothing heard")
     made.lose(take.number, [first[3]], "again")
@@ -563,6 +567,13 @@ def test_colours_are_for_terminals_and_for_who_wants_them(terminal, no_colour, c
     assert ("\r\x1b[K" in out.getvalue()) == clears
 
 
+def test_lines_are_as_long_as_the_terminal_is_wide_but_for_its_last_column(monkeypatch):
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((30, 20)))
+    painter = Painter(io.StringIO())
+    assert painter._wrap("x" * 14 + " " + "y" * 14) == "x" * 14 + " " + "y" * 14
+    assert painter._wrap("x" * 14 + " " + "y" * 15) == "x" * 14 + "\n" + "y" * 15
+
+
 def test_the_terminal_stops_where_its_input_ends():
     read, write = os.pipe()
     os.write(write, b"y")
@@ -733,6 +744,7 @@ HOSTILE = [
       for alias in ("../../OUT", "/OUT", "..", ".", "", "a/b", "a\\b", "zoe\n", "Zoe", "x" * 33, 3, None, ["zoe"])),
     *((3, "metadata", value) for value in (
         None, [], "zoe", {}, {"alias": "zoe"}, {**UNDERSTOOD, "age": 10**400}, {**UNDERSTOOD, "gender": 1},
+        {**UNDERSTOOD, "age": 10000}, {**UNDERSTOOD, "age": -10000},
         {**UNDERSTOOD, "gender": "\x1b[2J"}, {**UNDERSTOOD, "accent": ["x"]}, {**UNDERSTOOD, "origin": "x" * 101},
         {**UNDERSTOOD, "x" * 101: ""})),
     *((1, "file", name) for name in (
