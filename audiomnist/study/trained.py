@@ -124,11 +124,19 @@ class TrainedRun:
     def read(self, names: list[str]) -> Recordings:
         """The recordings of that name (paths in the preprocessed folder), one item each."""
         data, labels = [], []
+        classes = [len(task.classes) for task in self.splits.column_tasks]
+        shape = (1, *NETWORKS[self.run.network].input_shape)
         for name in names:
             path = self.setting.preprocessed / name
             with ExperimentError.of_files(), open_hdf5(path, "a preprocessed recording") as content:
-                data.append(content.numbers("data").astype(np.float32))
-                labels.append(content.numbers("label").astype(np.int64))
+                one, label = content.numbers("data"), content.numbers("label")
+            if one.shape != shape or label.shape != (1, len(classes)):
+                expected = f"data of shape {shape}, and labels of shape {(1, len(classes))}"
+                raise ExperimentError(path, expected, f"{one.shape} and {label.shape}")
+            if not np.isfinite(one).all() or any(k not in range(-1, n) for k, n in zip(label[0], classes, strict=True)):
+                raise ExperimentError(path, f"finite data, and labels below {classes}", f"labels {label[0].tolist()}")
+            data.append(one.astype(np.float32))
+            labels.append(label.astype(np.int64))
         return Recordings(np.concatenate(data), np.concatenate(labels), tuple(names))
 
     def batches(self, limit: int | None = None, size: int = BATCH) -> Iterator[Recordings]:
