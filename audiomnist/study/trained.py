@@ -94,7 +94,14 @@ class TrainedRun:
     @cached_property
     def network(self) -> Network:
         """The run's network in numpy, for relevance."""
-        return Network(self.deploy, self.weights)
+        network = Network(self.deploy, self.weights)
+        self.check_classes(network.classes((1, *NETWORKS[self.run.network].input_shape)))
+        return network
+
+    def check_classes(self, count: int) -> None:
+        """ExperimentError unless a network of so many scores has one for each of the task's classes."""
+        if count != len(self.task.classes):
+            raise ExperimentError(self.deploy, f"scores of {len(self.task.classes)} classes", count)
 
     @property
     def provenance(self) -> dict[str, object]:
@@ -255,7 +262,8 @@ def caffe_scores(run: TrainedRun) -> Callable[[np.ndarray], np.ndarray]:
             blob.reshape(*part.shape)
             blob.data[...] = part
             net.forward()
-            parts.append(np.array(net.blobs[score].data))
+            parts.append(np.array(net.blobs[score].data).reshape(len(part), -1))
+            run.check_classes(parts[-1].shape[1])
         return np.concatenate(parts)
 
     return scores

@@ -120,3 +120,19 @@ def test_a_recording_that_is_none_of_the_run_s_is_refused(data, label, words, se
     with pytest.raises(ExperimentError, match=f"{re.escape(words)}$") as refused:
         run.read(["x.hdf5"])
     assert str(refused.value).startswith(f"{tmp_path / 'x.hdf5'}: expected ")
+
+
+def test_a_network_of_other_classes_than_the_task_s_is_refused(setting, tmp_path):
+    """The network of another task in the run's folder."""
+    for name in ("AudioNet_digit_0", "AudioNet_gender_0"):
+        shutil.copytree(setting.runs / name, tmp_path / name)
+    digit, gender = tmp_path / "AudioNet_digit_0", tmp_path / "AudioNet_gender_0"
+    shutil.copy(gender / "deploy.prototxt", digit)
+    for path in (gender / "snapshots").glob("*.caffemodel"):
+        shutil.copy(path, digit / "snapshots")
+    run = trained_runs(dataclasses.replace(setting, runs=tmp_path), "AudioNet", "digit")[0]
+    words = f"^{re.escape(str(run.deploy))}: expected scores of 10 classes, got 2$"
+    with pytest.raises(ExperimentError, match=words):
+        run.network  # noqa: B018 (reads it)
+    with pytest.raises(ExperimentError, match=words):
+        run.answers()
