@@ -380,6 +380,14 @@ def test_a_recording_whose_name_is_no_text_is_refused_before_the_work():
     refused(LRPError, r"'J\udcfc.hdf5': expected a name in UTF-8, got bytes that are none", read, "J\udcfc.hdf5")
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (0, 1, 1, 100)])
+def test_a_file_of_no_recordings_is_said(shape, tmp_path):
+    path = str(tmp_path / "x.hdf5")
+    with h5py.File(path, "w") as file:
+        file["data"], file["label"] = np.zeros(shape), np.zeros((0, 1))
+    refused(LRPError, "expected a row of data and of label for each of its recordings, one at least, got", read, path)
+
+
 def test_a_run_without_a_network_is_said(tmp_path):
     setting = SimpleNamespace(gpu=None)
     run = SimpleNamespace(setting=setting, deploy=tmp_path / "deploy.prototxt", weights=tmp_path / "w.caffemodel",

@@ -73,9 +73,11 @@ def read_hdf5(path: str | os.PathLike) -> Recording:
         data = content.numbers("data")
         label = content.numbers("label") if "label" in content else None
         attributes = content.attributes
-    if data.ndim == 0 or label is not None and label.shape[:1] != data.shape[:1]:
+    if data.ndim == 0 or not len(data) or label is not None and label.shape[:1] != data.shape[:1]:
         shapes = f"{data.shape} and label of shape {None if label is None else label.shape}"
-        raise LRPError(path, "a row of data and of label for each recording", f"data of shape {shapes}")
+        raise LRPError(
+            path, "a row of data and of label for each of its recordings, one at least", f"data of shape {shapes}"
+        )
     try:
         geometry = read_geometry(attributes, data.shape[1:])
     except RecordingError as error:
