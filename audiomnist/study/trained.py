@@ -136,13 +136,13 @@ class TrainedRun:
         for name in names:
             path = self.setting.preprocessed / name
             with ExperimentError.of_files(), open_hdf5(path, "a preprocessed recording") as content:
-                one, label = content.numbers("data"), content.numbers("label")
+                one, label = content.floats("data"), content.numbers("label")
             if one.shape != shape or label.shape != (1, len(classes)):
                 expected = f"data of shape {shape}, and labels of shape {(1, len(classes))}"
                 raise ExperimentError(path, expected, f"{one.shape} and {label.shape}")
             if not np.isfinite(one).all() or any(k not in range(-1, n) for k, n in zip(label[0], classes, strict=True)):
                 raise ExperimentError(path, f"finite data, and labels below {classes}", f"labels {label[0].tolist()}")
-            data.append(one.astype(np.float32))
+            data.append(one)
             labels.append(label.astype(np.int64))
         return Recordings(np.concatenate(data), np.concatenate(labels), tuple(names))
 
