@@ -148,7 +148,9 @@ class Data(ImageBatches):
 
     def go_to(self, place: dict[str, Any]) -> None:
         source, key = self.layer_param.data_param.source, bytes.fromhex(place["key"])
-        if place["source"] != source or not self.cursor.set_key(key):
+        with lmdb_errors(f"{self.where}: {source}"):
+            known = place["source"] == source and key and self.cursor.set_key(key)
+        if not known:
             glog.warning(f"{self.where}: the stored data position is of another database than {source}; starts anew")
             self.cursor.first()
             self.offset = 0
