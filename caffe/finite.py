@@ -35,16 +35,23 @@ def check_loss(iteration: int, loss: float, net: Net, replayed: bool) -> None:
 
 
 def first_not_finite(net: Net) -> str:
-    """A sentence that names the first blob that is not finite, from another forward pass over the same data."""
+    """A sentence that names the first parameter or blob that is not finite, from another forward pass over the same
+    data."""
     plan = Plan.of(net)
     for i, node in enumerate(net.nodes):
+        for k, param in enumerate(node.layer.blobs):
+            if not bool(torch.isfinite(param.value).all()):
+                return (
+                    f"The first numbers that are not finite are in param {k} of layer '{node.name}': look at its "
+                    "filler, its gradient (debug_info shows it) and the learning rate."
+                )
         if node.bottoms:
             plan.forward(i, i)
         for k, blob in zip(node.top_ids, node.tops, strict=True):
             if not bool(torch.isfinite(blob.value).all()):
                 return (
                     f"The first blob that is not finite is '{net.named_blobs[k].name}' of layer "
-                    f"'{node.name}': look at its weights, the learning rate and the input data."
+                    f"'{node.name}': look at the learning rate and the input data."
                 )
     return "All blobs are finite: look at the loss weights."
 

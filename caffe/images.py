@@ -17,8 +17,9 @@ from caffe_proto.texts import read_bytes
 FORMATS = ("BMP", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")  # OpenCV's; of others some start programs
 # What Pillow says of damaged files
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error)
-# Shares of red and green in a grey value, of 2^15; blue has the rest (libpng's, from 0.299 and 0.587)
-RED, GREEN = 9797, 19234
+# Shares of red, green and blue in a grey value: libpng's of 2^15, where grey pixels stay as they are, and OpenCV's own
+# of 2^14, rounded, for files of other formats (both from 0.299, 0.587 and 0.114)
+PNG_GREY, OTHER_GREY = (9797, 19234, 3737), (4899, 9617, 1868)
 BITS = 11  # of a weight in resize()
 
 
@@ -39,18 +40,19 @@ def decode(content: bytes, color: bool | None, place: str) -> np.ndarray:
 
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
+        png = image.format == "PNG"
         if color is False and image.format == "JPEG":
             image.draft("L", None)  # the grey values that the file holds
         if color is not None:
             image = ImageOps.exif_transpose(image)
-        return _array(image, color, place)
+        return _array(image, color, png, place)
     except Image.DecompressionBombError as error:
         raise CaffeError(place, "an image file", error) from None
     except BROKEN as error:
         raise CaffeError(place, "an image file", f"{type(error).__name__}: {error}") from None
 
 
-def _array(image, color, place):
+def _array(image, color, png, place):
     mode = image.mode
     if mode.startswith("I;16") or mode == "I":
         if color is None:
@@ -62,14 +64,17 @@ def _array(image, color, place):
     if color is None and (mode in ("RGBA", "LA", "PA") or "transparency" in image.info):
         return np.asarray(image.convert("RGBA"))[..., [2, 1, 0, 3]]
     bgr = np.asarray(image.convert("RGB"))[..., ::-1]
-    return _grey(bgr) if color is False else bgr
+    return _grey(bgr, png) if color is False else bgr
 
 
-def _grey(bgr):
-    """(H, W, 1) from (H, W, 3), as libpng has it."""
+def _grey(bgr, png):
+    """(H, W, 1) from (H, W, 3), as the library has it that OpenCV reads the file with."""
     blue, green, red = np.moveaxis(bgr.astype(np.uint32), 2, 0)
-    mixed = (red * RED + green * GREEN + blue * (2**15 - RED - GREEN)) >> 15
-    return np.where((red == green) & (green == blue), red, mixed).astype(np.uint8)[..., None]
+    shares = PNG_GREY if png else OTHER_GREY
+    mixed = red * shares[0] + green * shares[1] + blue * shares[2]
+    if not png:
+        return ((mixed + 2**13) >> 14).astype(np.uint8)[..., None]
+    return np.where((red == green) & (green == blue), red, mixed >> 15).astype(np.uint8)[..., None]
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

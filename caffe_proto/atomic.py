@@ -8,6 +8,10 @@ What a link points to is written, not the link; a device or a pipe is written in
 replaced leaves its permissions and owner to the new one. While it is written, the new file lies beside the old one
 under a name of its own, locked by its writer. What a killed writer leaves is removed by the next one of the same file,
 or by `remove_leftovers`, and nothing else is.
+
+All that is asked of a file system is that a rename is one step. NFS does it on the server: other machines read the old
+file for some seconds more (their caches), then the new one, never a part of it; and a rename whose answer the network
+lost can be said to have failed although the new file is there, whole.
 """
 
 from __future__ import annotations

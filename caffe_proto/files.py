@@ -38,9 +38,25 @@ def _parse_text(path, message, kind):
     _check_found(path)
     place = f"Failed to parse {kind} file: {path}"
     try:
-        return text_format.Parse(read_text(path, f"a text prototxt ({kind})"), message)
+        text_format.Parse(read_text(path, f"a text prototxt ({kind})"), message)
     except text_format.ParseError as error:
         raise CaffeFileError(f"{place}: {error}") from None
+    for setting, value in _numbers(message):
+        if not math.isfinite(value):
+            raise CaffeFileError(f"{path}: {setting}", "a finite number", value)
+    return message
+
+
+def _numbers(message, place=""):
+    """(where it stands, number) of every setting that is a float; blobs are looked at as they are loaded."""
+    for field, value in message.ListFields():
+        many = not isinstance(value, (Message, float))
+        if field.cpp_type in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+            yield from ((place + field.name, number) for number in (value if many else [value]))
+        elif field.message_type is not None and field.message_type.name != "BlobProto":
+            for index, inner in enumerate(value if many else [value]):
+                name = f"{field.name} '{inner.name}': " if field.name == "layer" else f"{field.name}[{index}]."
+                yield from _numbers(inner, place + (name if many else f"{field.name}."))
 
 
 def read_binary(path: str | os.PathLike, message: Kind) -> Kind:

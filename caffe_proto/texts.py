@@ -47,11 +47,16 @@ def whole_text(value: object, text: str) -> object:
     return value
 
 
+def _refuse_constant(name: str) -> None:
+    """NaN and Infinity, which Python reads and writes, are no JSON, and nothing that a file here says."""
+    raise ValueError(f"{name}, which is no number")
+
+
 def read_json(path: Path, what: str) -> object:
     """What a JSON file holds. Raises CaffeFileError."""
     text = read_text(path, what)
     try:
-        return whole_text(json.loads(text), text)
+        return whole_text(json.loads(text, parse_constant=_refuse_constant), text)
     except json.JSONDecodeError as error:
         raise CaffeFileError(path, what, f"invalid JSON (line {error.lineno}: {error.msg})") from None
     except UnicodeEncodeError:

@@ -27,6 +27,8 @@ from lrp.linear import Convolution
 from lrp.rules import Rule
 from lrp.structure import read_structure
 
+FROM_TORCH = 1e-5  # how far scores may lie from a module's, of the largest
+
 
 class Network:
     """A trained network.
@@ -70,6 +72,29 @@ class Network:
             name: [np.array(blob.data, dtype=np.float32) for blob in blobs] for name, blobs in net.params.items()
         }
         return cls(prototxt, weights, output, merge)
+
+    @classmethod
+    def from_torch(cls, module: Any, example: Any, output: str | None = None, merge: bool = True) -> Network:
+        """The network of a torch module in eval mode that torch.fx can trace, with one input; its weights are copied.
+
+        example: a tensor (N, C, H, W), (N, C, L) or (N, features) that the module takes. Layers have the names of their
+        submodules. Raises LRPError for an operation that has no form in Caffe, and where the scores (before a softmax
+        at the end) of the example differ from the module's by more than 1e-5 of the largest.
+        """
+        from lrp.from_torch import translate
+
+        made = translate(module, example)
+        network = cls(made.net, made.weights, output, merge)
+        if output is None:
+            found, wanted = network.forward(example.detach().cpu().numpy()), made.scores
+            if found.shape != wanted.shape:
+                raise LRPError(network.where, f"scores of shape {wanted.shape}", found.shape)
+            gap = np.abs(found - wanted).max() / max(np.abs(wanted).max(), np.finfo(np.float32).tiny)
+            if not gap <= FROM_TORCH:
+                raise LRPError(
+                    network.where, f"the module's scores within {FROM_TORCH:g}", f"a difference of {gap:.2g}"
+                )
+        return network
 
     @property
     def linear_layers(self) -> list[Linear]:

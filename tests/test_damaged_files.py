@@ -151,7 +151,7 @@ def test_all_blobs_of_a_network_that_is_explained_are_weighed_too(tmp_path, monk
     )
 
 
-@pytest.mark.parametrize("least, most", [(1, 0), ("nan", 1), (-3e38, 3e38), ("-inf", 0)])
+@pytest.mark.parametrize("least, most", [(1, 0), (-3e38, 3e38)])
 def test_uniform_numbers_have_ends_in_order(least, most, tmp_path):
     path = tmp_path / "net.prototxt"
     path.write_text(DATA % f'data_filler {{ type: "uniform" min: {least} max: {most} }}')
@@ -300,7 +300,7 @@ def test_names_are_no_formulas_in_pictures(tmp_path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ({"speakers": {}, "recordings": {"a.wav": {"digit": float("inf")}}}, "a.wav with digit inf"),
+        ({"speakers": {}, "recordings": {"a.wav": {"digit": float("inf")}}}, "(Infinity, which is no number)"),
         ({"speakers": {}, "recordings": {"a.wav": {"digit": 12}}}, "a.wav with digit 12"),
         ({"speakers": {}, "recordings": {}, "only where": [1]}, "'only where' that is [1]"),
         (

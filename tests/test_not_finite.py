@@ -29,6 +29,7 @@ from caffe import cli as caffe_cli
 from caffe import graph, training
 from caffe.mode import CONTEXT
 from caffe_proto import CaffeFileError, array_to_blobproto, caffe_pb2, read_weights, write_message
+from caffe_proto.texts import read_json
 from lrp import AlphaBeta, Composite, Epsilon, Gamma, LRPError, Network, ZBox, read_composite
 from tests.graph_emulator import EmulatedGraph
 from tests.net_cases import log_messages
@@ -218,6 +219,36 @@ def test_a_state_whose_model_or_history_is_not_finite_is_refused(form, here, cap
     assert status == 134 and messages[-1].startswith(f"{model}: layer ip: blob 1: {refused(1, 3)}")
 
 
+# --- settings --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("solver", "net", "words"),
+    [
+        ("momentum: nan", "", "solver.prototxt: momentum: expected a finite number, got nan"),
+        ("clip_gradients: -inf", "", "solver.prototxt: clip_gradients: expected a finite number, got -inf"),
+        ("", "loss_weight: 1 loss_weight: nan", "net.prototxt: layer 'x': loss_weight: expected a finite number, got"),
+        ("", "param { } param { lr_mult: 1e39 }", "net.prototxt: layer 'x': param[1].lr_mult: expected a finite"),
+        (
+            "",
+            "inner_product_param { bias_filler { value: inf } }",
+            "net.prototxt: layer 'x': inner_product_param.bias_filler.value: expected a finite number, got inf",
+        ),
+        ("net_param { layer { name: 'y' elu_param { alpha: nan } } }", "", "net_param.layer 'y': elu_param.alpha: ex"),
+    ],
+)
+def test_settings_are_finite(solver, net, words, here, capsys):
+    Path("solver.prototxt").write_text(SOLVER + solver)
+    Path("net.prototxt").write_text(NET + f'layer {{ name: "x" type: "InnerProduct" {net} }}')
+    status, messages = engine(capsys, "train", "-solver=solver.prototxt")
+    assert status == 134 and words in messages[-1]
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity"])
+def test_json_has_no_such_numbers(value, tmp_path):
+    (tmp_path / "c.json").write_text(f'{{"default": {{"rule": "Epsilon", "epsilon": {value}}}}}')
+    with pytest.raises(CaffeFileError, match=f"c.json: expected a thing, got JSON .*{value}, which is no number"):
+        read_json(tmp_path / "c.json", "a thing")
+
+
 # --- caffe test ------------------------------------------------------------------------------------------------------
 def constant(name, value):
     return (
@@ -332,6 +363,22 @@ def test_training_ends_at_the_next_display_or_test(asked, last, replayed, here, 
     losses = [message for message in log if message.startswith(f"Iteration {last}") and "loss" in message]
     assert not losses and not list(here.glob("s_iter_*"))
     assert (spoiler.solver.replay is not None) == replayed
+
+
+@pytest.mark.parametrize("asked", ["", "clip_gradients: 1"])
+def test_a_gradient_that_is_not_finite_is_named_by_its_parameter(asked, here, capsys):
+    """The root of 0 has no slope: the loss is 0, and the next one is none."""
+    Path("net.prototxt").write_text(
+        DATA
+        + 'layer { name: "silent" type: "Power" bottom: "data" top: "silent" power_param { scale: 0 } }'
+        + LAYERS.replace('"data"', '"silent"')
+        + 'layer { name: "root" type: "Power" bottom: "ip" top: "root" power_param { power: 0.5 } loss_weight: 1 }'
+    )
+    Path("solver.prototxt").write_text(SOLVER + asked)
+    status, messages = engine(capsys, "train", "-solver=solver.prototxt")
+    assert status == 134 and messages[-1].startswith("Iteration 1: expected a finite training loss, got nan ")
+    assert " The first numbers that are not finite are in param 0 of layer 'ip': look at " in messages[-1]
+    assert not list(here.glob("s_iter_*"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ et al. 2018.) Going down from the top is biased: what lies below still carries t
 another recording, and the map of energy.
 
 "Class-specific" is said of an explanation whose contrast (d) lies below 0.5 and which all new weights bring down to the
-level of another recording's (a). Rank correlations are over what is not silent.
+level of another recording's (a). Rank correlations are over what is not silent. What is not defined (a cosine of no
+relevance) is left out; the column recordings counts those with a contrast.
 
 Of two classes the contrast decides nothing, so that a network with two is at best undecided, and (a) can only refute.
 Classes are explained as pictures show them, each from its own score, and what one gains the other loses: where the

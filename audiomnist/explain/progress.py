@@ -36,7 +36,8 @@ class Part:
     """What some recordings of a list gave.
 
     lines: printed lines. files: pictures and sounds that it wrote. entries: the report's (JSON values). groups:
-    `audiomnist.explain.results.columns`, one dict for each group of recordings that are alike. about: its `attributes`.
+    `audiomnist.explain.results.columns`, one dict for each group of recordings that are alike; its order is kept as
+    well. about: its `attributes`.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -122,8 +123,9 @@ class Progress:
             for name in TEXTS:
                 stream.file[name] = json.dumps(getattr(part, name))
             for number, made in enumerate(part.groups):
+                group = stream.file.create_group(f"groups/{number}", track_order=True)
                 for name, values in made.items():
-                    stream.file.create_dataset(f"groups/{number}/{name}", data=values, dtype=string_kind(values))
+                    group.create_dataset(name, data=values, dtype=string_kind(values))
 
     def read(self, key: str) -> Part | None:
         """The `Part` of that name, or None where it has not been made or has been damaged since: it is made again."""

@@ -303,15 +303,20 @@ def say_all(folder: Path) -> None:
 
 
 def whole_events(content: bytes) -> frozenset:
-    """The events of a session's log, without when they were."""
+    """The events of a session's log, without when they were and without the numbers of takes."""
     found = set()
     for line in content.split(b"\n"):
         try:
             event = json.loads(line)
         except ValueError:  # torn where the process was killed
             continue
-        found.add(json.dumps({key: value for key, value in event.items() if key not in ("time", "date", "path")}))
+        free = ("time", "date", "path", "take", "file")
+        found.add(json.dumps({key: value for key, value in event.items() if key not in free}))
     return frozenset(found)
+
+
+def is_wav(content: bytes) -> bool:
+    return content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") == len(content) - 8
 
 
 def corpus_and_takes(folder: Path) -> dict[str, object]:
@@ -353,7 +358,7 @@ SCENES = {
         Scene("experiments and results", tested_runs, experiments, JOURNAL | RUN_LOGS, TIMES, whole=PAGES,
               temporary=PARTIAL, refused="another run works on"),
         Scene("recording and cutting", lambda _: None, record, {"*/session.jsonl": whole_events},
-              result=corpus_and_takes, refused="one that is in use"),
+              result=corpus_and_takes, refused="one that is in use", whole={"*/takes/*.wav": is_wav}),
     )
 }  # fmt: skip
 

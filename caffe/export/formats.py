@@ -51,17 +51,12 @@ def module_of(source: Source, text: str, state: dict[str, torch.Tensor] | None =
     return module.eval()
 
 
-def tensors(inputs) -> tuple[torch.Tensor, ...]:
-    """The inputs in order."""
-    return tuple(map(torch.from_numpy, inputs.values()))
-
-
 def runs(module: nn.Module) -> Run:
     """What computes the results of a torch module."""
 
     def run(inputs):
         with torch.no_grad():
-            found = module(*tensors(inputs))
+            found = module(*map(torch.from_numpy, inputs.values()))
         return [one.detach().numpy() for one in (found if isinstance(found, tuple) else (found,))]
 
     return run

@@ -404,7 +404,7 @@ def _recurrent(d: Draft) -> None:
     """Begins with states of zero, as the engine does with the first pass, unless the states come in."""
     layer = d.layer
     keys = ["w_x", "b", *(["w_static"] if layer.static else []), "w_h"]
-    d.classes += [lstm_cell, LSTM] if layer.type == "LSTM" else [RNN]
+    d.classes.extend([lstm_cell, LSTM] if layer.type == "LSTM" else [RNN])
     keys += [] if layer.type == "LSTM" else ["w_o", "b_o"]
     d.integers(1, 2)
     features = ", ".join(map(str, [layer.units, *layer.features]))

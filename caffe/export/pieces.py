@@ -1,11 +1,11 @@
 """What one expression cannot say: functions and modules of torch alone, whose text goes into exported sources."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def largest(x, count, axis):
+def largest(x: Tensor, count: int, axis: int) -> tuple[Tensor, Tensor]:
     """The `count` largest values along an axis, and their indices; among equal ones the larger index comes first."""
     x, values, indices = x.flip(axis), [], []
     for _ in range(count):
@@ -16,7 +16,7 @@ def largest(x, count, axis):
     return torch.cat(values, axis), torch.cat(indices, axis).float()
 
 
-def lstm_cell(c, gates, cont):
+def lstm_cell(c: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
     """(c, h) behind a time step, (N, H): c before, gates i f o g (N, 4H), cont (N, 1), 0 where a sequence begins."""
     i, f, o, g = gates.chunk(4, 1)
     c = cont * torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
@@ -24,15 +24,23 @@ def lstm_cell(c, gates, cont):
 
 
 class LSTM(nn.Module):
-    """h (T, N, H) of x (T, N, ...) and cont (T, N); with a static input (N, ...), and with states h, c (1, N, H)."""
+    """An LSTM with Caffe's order of gates, whose state may begin anew at any step."""
 
-    def __init__(self, units, features, static=0):
+    def __init__(self, units: int, features: int, static: int = 0):
         super().__init__()
         self.w_x, self.b = nn.Parameter(torch.empty(4 * units, features)), nn.Parameter(torch.empty(4 * units))
         self.w_static = nn.Parameter(torch.empty(4 * units, static)) if static else None
         self.w_h = nn.Parameter(torch.empty(4 * units, units))
 
-    def forward(self, x, cont, static=None, h=None, c=None):
+    def forward(
+        self,
+        x: Tensor,
+        cont: Tensor,
+        static: Tensor | None = None,
+        h: Tensor | None = None,
+        c: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """h (T, N, H) of x (T, N, ...), cont (T, N), a static input (N, ...) and states (1, N, H); the last h and c."""
         seen = F.linear(x.flatten(2), self.w_x, self.b)
         if static is not None:
             seen = seen + F.linear(static.flatten(1), self.w_static)
@@ -46,16 +54,19 @@ class LSTM(nn.Module):
 
 
 class RNN(nn.Module):
-    """tanh(W_ho h + b_o) (T, N, H) with h = tanh(W_xh x + b_h + W_hh h before); inputs as an LSTM's, without c."""
+    """tanh(W_ho h + b_o) with h = tanh(W_xh x + b_h + W_hh h before), whose state may begin anew at any step."""
 
-    def __init__(self, units, features, static=0):
+    def __init__(self, units: int, features: int, static: int = 0):
         super().__init__()
         self.w_x, self.b = nn.Parameter(torch.empty(units, features)), nn.Parameter(torch.empty(units))
         self.w_static = nn.Parameter(torch.empty(units, static)) if static else None
         self.w_h = nn.Parameter(torch.empty(units, units))
         self.w_o, self.b_o = nn.Parameter(torch.empty(units, units)), nn.Parameter(torch.empty(units))
 
-    def forward(self, x, cont, static=None, h=None):
+    def forward(
+        self, x: Tensor, cont: Tensor, static: Tensor | None = None, h: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The output (T, N, H) of x (T, N, ...), cont (T, N), a static input (N, ...), a state (1, N, H); last h."""
         seen = F.linear(x.flatten(2), self.w_x, self.b)
         if static is not None:
             seen = seen + F.linear(static.flatten(1), self.w_static)

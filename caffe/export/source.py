@@ -14,13 +14,14 @@ from torch import nn
 
 from caffe.build import Node
 from caffe.errors import CaffeError
+from caffe.layer import Layer
 from caffe.net import Net
 
-LOCALS = ("self", "torch", "nn", "F", "Path")  # names that a blob must not hide
+LOCALS = ("self", "torch", "nn", "F", "Path", "Tensor")  # names that a blob must not hide
 WRITERS: dict[str, Callable[[Draft], None]] = {}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Source:
     """A net as a torch module: its text, and what the text leaves open."""
 
@@ -34,7 +35,7 @@ class Source:
     below: dict[str, int]  # arguments that hold integers, which are less than this
 
 
-@dataclass
+@dataclass(frozen=True)
 class Draft:
     """One layer while it is written: `x` are the expressions of its bottoms, `y` the variables of its tops."""
 
@@ -50,7 +51,7 @@ class Draft:
     below: dict[str, int] = field(default_factory=dict)
 
     @property
-    def layer(self):
+    def layer(self) -> Layer:
         """The engine's layer."""
         return self.node.layer
 
@@ -188,7 +189,8 @@ def _text(class_name, origin, inputs, outputs, drafts, classes) -> str:
     uses = "\n".join(lines + modules + [inspect.getsource(one) for one in classes])
     body = "\n".join(f"        {line}" for line in lines + [f"return {', '.join(outputs)}".rstrip()])
     init = "\n".join(f"        {line}" for line in ["super().__init__()", *modules])
-    imports = ["from pathlib import Path", "", "import torch", "from torch import nn"]
+    tensors = "Tensor, " if classes else ""
+    imports = ["from pathlib import Path", "", "import torch", f"from torch import {tensors}nn"]
     imports += ["from torch.nn import functional as F"] if re.search(r"\bF\.", uses) else []
     needed = "".join(f"{inspect.getsource(one)}\n\n" for one in classes)
     return f'''"""{origin}

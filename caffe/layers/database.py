@@ -69,6 +69,21 @@ def lmdb_errors(place: str) -> Iterator[None]:
         raise CaffeError(place, "an LMDB", error) from None
 
 
+def datum_image(datum: caffe_pb2.Datum, color: bool | None, place: str) -> np.ndarray:
+    """The uint8 or float32 array (channels, height, width) of a Datum; color: see caffe.images.decode. `place` names it
+    in the CaffeError for what is no image."""
+    if datum.encoded:
+        return decode(datum.data, color, place).transpose(2, 0, 1)
+    shape = (datum.channels, datum.height, datum.width)
+    image = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+    whole = min(shape) > 0 and image.size == math.prod(shape)
+    if not whole:
+        raise CaffeError(place, f"the numbers of an image of shape {shape}", image.size)
+    with CaffeError.of_files():  # bytes always are
+        check_finite(image, place)
+    return image.reshape(shape)
+
+
 @register
 class Data(ImageBatches):
     """Images with labels from an LMDB of Datum messages, in the order of their keys, from the last to the first again.
@@ -109,17 +124,7 @@ class Data(ImageBatches):
 
     def image(self, datum: caffe_pb2.Datum) -> tuple[np.ndarray, int]:
         """(uint8 or float32 array (channels, height, width), label) of a Datum."""
-        if datum.encoded:
-            image = decode(datum.data, self.transformation.color, self.where_now()).transpose(2, 0, 1)
-            return image, datum.label
-        shape = (datum.channels, datum.height, datum.width)
-        image = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-        whole = min(shape) > 0 and image.size == math.prod(shape)
-        if not whole:
-            raise CaffeError(self.where_now(), f"the numbers of an image of shape {shape}", image.size)
-        with CaffeError.of_files():  # bytes always are
-            check_finite(image, self.where_now())
-        return image.reshape(shape), datum.label
+        return datum_image(datum, self.transformation.color, self.where_now()), datum.label
 
     def advance(self) -> None:
         """Go on to the next entry."""

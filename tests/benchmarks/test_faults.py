@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.faults import harness, page
 from tests.needs import need
+from tests.small_corpus import wav_file
 
 ROOT = Path(__file__).resolve().parents[2]
 START = "import sys\n{plant}\nfrom benchmarks.faults.__main__ import main\nsys.exit(main(sys.argv[1:]))"
@@ -91,6 +92,16 @@ def test_the_calls_that_concern_a_folder_are_numbered_as_strace_counts_them(tmp_
     assert [(one.call, one.number, one.file) for one in found] == [
         ("openat", 2, "a"), ("write", 1, "a"), ("rename", 1, "deep/c"),
     ]  # fmt: skip
+
+
+def test_numbers_of_takes_that_a_kill_has_cost_are_free_and_takes_are_whole():
+    from benchmarks.faults import scenes
+
+    second = b'{"event": "take", "take": 2, "file": "takes/0002.wav", "series": [1], "time": 3}\n'
+    assert scenes.whole_events(second) == scenes.whole_events(second.replace(b"2", b"3") + b'{"event": "ta')
+    assert scenes.whole_events(second) != scenes.whole_events(second.replace(b"[1]", b"[4]"))
+    take = wav_file(bytes(100))
+    assert scenes.is_wav(take) and not any(map(scenes.is_wav, (b"", take[:20], take[:-1])))
 
 
 def test_what_differs_is_named():

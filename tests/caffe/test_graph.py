@@ -381,7 +381,7 @@ def test_layers_that_need_the_host_say_so(device):
     from caffe.layer import LAYERS
 
     named = {name for name, cls in LAYERS.items() if getattr(cls, "needs_host", None) is not None}
-    sources = {"DummyData", "HDF5Data", "HDF5Output", "Input", "MemoryData"}
+    sources = {"Data", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "Input", "MemoryData", "WindowData"}
     assert named == sources | {"BatchReindex", "Embed", "Filter", "LSTM", "RNN"}
     assert Slice.needs_host is None
 

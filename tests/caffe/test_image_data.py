@@ -374,10 +374,10 @@ REFUSED = {  # what is wrong: (what is written, the layer, what the message says
         LIST % ("l", 1, "") + cases.transform("mean_file: 'm'"),
         "m: expected the mean of one image (channels, height, width), got shape (2, 2)",
     ),
-    "a mean that is none": (
-        {"l": "a.png 1\n", "m": array_to_blobproto(np.full((3, 2, 2), np.nan)).SerializeToString()},
+    "a mean that is not finite": (
+        {"l": "a.png 1\n", "m": array_to_blobproto(np.full((1, 2, 2), np.inf, np.float32)).SerializeToString()},
         LIST % ("l", 1, "") + cases.transform("mean_file: 'm'"),
-        "m: expected finite numbers, got 12 of 12 that are NaN or infinite",
+        "m: expected finite numbers, got 4 of 4 that are NaN or infinite",
     ),
     "too large a crop": (
         {"l": "a.png 1\n"},
@@ -399,10 +399,10 @@ REFUSED = {  # what is wrong: (what is written, the layer, what the message says
         DATA % ("d", 1, ""),
         "key '0': expected the numbers of an image of shape (2, 2, 2), got 7",
     ),
-    "numbers that are none": (
-        {"d": [caffe_pb2.Datum(channels=1, height=1, width=2, float_data=[1, np.inf])]},
-        DATA % ("d", 1, ""),
-        "key '0': expected finite numbers, got 1 of 2 that are NaN or infinite",
+    "numbers that are not finite": (
+        {"d": [caffe_pb2.Datum(channels=2, height=1, width=1, float_data=row) for row in ([1, 2], [1, np.nan])]},
+        DATA % ("d", 2, ""),
+        "key '1': expected finite numbers, got 1 of 2 that are NaN or infinite",
     ),
     "numbers beyond an int": (
         {"d": [caffe_pb2.Datum(channels=2**31 - 1, height=2**31 - 1, width=2**31 - 1)]},

@@ -1,5 +1,6 @@
 """The one writer: links, devices, pipes, permissions, leftovers, full disks (a limit on file sizes stands in)."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -41,6 +42,19 @@ def test_a_failed_block_changes_nothing(tmp_path):
         file.write(b"new")
         raise ZeroDivisionError
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_a_rename_whose_answer_is_lost_leaves_the_new_file_and_nothing_else(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def lost(source, target):
+        replace(source, target)
+        raise FileNotFoundError(errno.ENOENT, "as NFS says when it is asked a second time")
+
+    monkeypatch.setattr(os, "replace", lost)
+    with pytest.raises(WriteError, match=f"{tmp_path}/f: expected a writable folder .*, got as NFS says"):
+        write_file(tmp_path / "f", "new")
+    assert (tmp_path / "f").read_text() == "new" and not leftovers(tmp_path)
 
 
 def test_links_are_written_through(tmp_path):

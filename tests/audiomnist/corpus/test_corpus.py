@@ -164,7 +164,7 @@ def load(tmp_path, content):
         ({"accent": [FOLD], "tasks": {"accent": {"label": "accent", "classes": ["x", "x"]}}}, "different names"),
         ({"a": [FOLD], "tasks": {"a": {"label": "age", "classes": ["x", "y"], "bins": [1, 2]}}}, "3 rising numbers"),
         ({"a": [FOLD], "tasks": {"a": {"label": "age", "classes": ["x", "y"], "bins": [1, 3, 2]}}}, "rising"),
-        ({"a": [FOLD], "tasks": {"a": {"label": "age", "classes": ["x", "y"], "bins": [1, 2, math.inf]}}}, "rising"),
+        ({"a": [FOLD], "tasks": {"a": {"label": "age", "classes": ["x", "y"], "bins": [1, 2, math.inf]}}}, "no number"),
         ({"a": [FOLD], "tasks": {"a": {"label": "age", "classes": ["x", "y"], "bins": [1, 2, "3"]}}}, "rising"),
         ({"a": [FOLD], "tasks": {"a": {"label": "b", "classes": ["x", "y"], "groups": {"x": []}}}}, "for each class"),
         ({"a": [FOLD], "tasks": {"a": {"label": "b", "classes": ["x", "y"], "typo": 1}}}, "unknown key 'typo'"),

@@ -95,7 +95,14 @@ def test_a_stopped_measurement_goes_on(run, small, monkeypatch, tmp_path):
         return [(*MAIN, "epsilon_plus", kind) for kind in (MOST, LEAST)], arrays
 
     monkeypatch.setattr(faithfulness, "AT_ONCE", 2)
+
+    def published(run, recordings, forward):
+        """In an order that is not the alphabet's."""
+        values = np.abs(recordings.data).mean(axis=(1, 2, 3))
+        return {name: np.outer(values, np.ones(20)) for name in ("time|c", "time|amplitude", "frequency|c")}
+
     monkeypatch.setattr(faithfulness, "measure_batch", batch)
+    monkeypatch.setattr(faithfulness, "published_batch", published)
     monkeypatch.setattr(run, "scores", lambda: None)
     calls, stop = [], 0
     whole = faithfulness.measure([run], None)
@@ -110,6 +117,7 @@ def test_a_stopped_measurement_goes_on(run, small, monkeypatch, tmp_path):
     assert calls == batches[2:] and list(tmp_path.iterdir()) == []
     pd.testing.assert_frame_equal(again.scores, whole.scores)
     pd.testing.assert_frame_equal(again.curves, whole.curves)
+    pd.testing.assert_frame_equal(again.published, whole.published)
 
 
 def test_the_published_protocol_starts_at_the_probability_of_the_true_class(run):

@@ -16,7 +16,7 @@ from synthetic_takes import RATE, SyntheticTake, make_take
 
 from audiomnist.corpus.layout import scan
 from audiomnist.corpus.metadata import META_NAME
-from audiomnist.recording import cut, recognise
+from audiomnist.recording import cut, recognise, utterances
 from audiomnist.recording.recognise import single_utterance, softmax
 from audiomnist.recording.review import SHORTEST, Marks
 from audiomnist.recording.session import Session
@@ -198,6 +198,24 @@ def test_marks_are_dragged_within_reason():
     assert marks.marks[1] == (pytest.approx(1.9), pytest.approx(2.5))
     marks.discard(1)
     assert marks.marks[1] is None
+    assert Marks([None, None], total=3.0).nearest(1.0) is None
+
+
+@pytest.mark.parametrize(
+    "missing, spare, doubtful",
+    [
+        ([], [0.1, 9.0], False),
+        ([4], [0.1], True),  # a word too many before, none for a digit behind: all between may be their neighbours'
+        ([0], [9.0], True),
+        ([4], [9.0], False),
+        ([0], [0.1], False),
+        ([0, 4], [0.1], True),
+        ([4], [], False),
+    ],
+)
+def test_digits_may_be_shifted_between_a_word_too_many_and_one_too_few(missing, spare, doubtful):
+    chosen = [None if k in missing else SimpleNamespace(start=k + 1.0) for k in range(5)]
+    assert utterances._perhaps_shifted(2, chosen, [SimpleNamespace(start=time) for time in spare]) == doubtful
 
 
 def test_review_by_mouse_and_keys(monkeypatch):
@@ -269,6 +287,7 @@ def test_review_shows_the_whole_take_its_digits_and_every_doubt(monkeypatch):
         (axes,) = plt.gcf().axes
         shown["x"], shown["y"] = axes.get_xlim(), axes.get_ylim()
         shown["texts"] = [(text.get_text(), round(text.get_position()[0], 3)) for text in axes.texts]
+        shown["size"] = list(plt.gcf().get_size_inches())
         shown["title"], shown["label"] = axes.get_title(), axes.get_xlabel()
         shown["colours"] = {text.get_text(): text.get_color() for text in axes.texts}
         plt.close(plt.gcf())
@@ -276,6 +295,7 @@ def test_review_shows_the_whole_take_its_digits_and_every_doubt(monkeypatch):
     monkeypatch.setattr(plt, "show", look)
     series = [(d, 0) for d in take.digits]
     outcome, _ = review_take("zoe, take 2", take.samples, RATE, series, take.onsets, before, doubts, lambda _: None)
+    assert shown["size"] == [14, 5]  # a take of many seconds is wide
     assert outcome == "quit" and shown["title"].startswith("zoe, take 2\n") and shown["label"] == "time (s)"
     colours = ["tab:orange" if doubt else "tab:green" for doubt in doubts]
     colours[8] = "tab:red"  # not found

@@ -734,6 +734,7 @@ HOSTILE = [
       for alias in ("../../OUT", "/OUT", "..", ".", "", "a/b", "a\\b", "zoe\n", "Zoe", "x" * 33, 3, None, ["zoe"])),
     *((3, "metadata", value) for value in (
         None, [], "zoe", {}, {"alias": "zoe"}, {**UNDERSTOOD, "age": 10**400}, {**UNDERSTOOD, "gender": 1},
+        {**UNDERSTOOD, "age": 10000}, {**UNDERSTOOD, "age": -10000},
         {**UNDERSTOOD, "gender": "\x1b[2J"}, {**UNDERSTOOD, "accent": ["x"]}, {**UNDERSTOOD, "origin": "x" * 101},
         {**UNDERSTOOD, "x" * 101: ""})),
     *((1, "file", name) for name in (

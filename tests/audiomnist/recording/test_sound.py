@@ -78,6 +78,9 @@ def test_a_take_holds_what_was_heard_between_begin_and_end(card, clock):
     assert microphone.seconds() == 3 / RATE
     take = microphone.end()
     card.stream.hear([7])
+    assert microphone.level() == pytest.approx(20 * np.log10(7 / 2**15))  # of all that was heard since begin
+    microphone.begin()
+    assert microphone.level() == sound.NO_LEVEL
     assert take.samples.tolist() == [4, -5, 6] and take.samples.dtype == np.int16 and take.gaps == 0
     assert microphone.end().samples.tolist() == []
 

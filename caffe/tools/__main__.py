@@ -1,0 +1,7 @@
+"""`python -m caffe.tools`: the `caffe-tools` command."""
+
+import sys
+
+from caffe.tools.command import main
+
+sys.exit(main())
