@@ -24,12 +24,18 @@ from caffe_proto import caffe_pb2, check_finite
 _opened = weakref.WeakValueDictionary()  # real path: environment; a process may open each once
 
 
-def open_lmdb(path: str, place: str) -> Any:
-    """The lmdb.Environment of a folder, for reading. Raises CaffeError."""
+def find_lmdb(place: str) -> Any:
+    """The package lmdb. Raises CaffeError."""
     try:
         import lmdb
     except ModuleNotFoundError:
         raise CaffeError(place, "the Python package lmdb (pip install lmdb)", "none") from None
+    return lmdb
+
+
+def open_lmdb(path: str, place: str) -> Any:
+    """The lmdb.Environment of a folder, for reading. Raises CaffeError."""
+    lmdb = find_lmdb(place)
     key = os.path.realpath(path)
     environment = _opened.get(key)
     if environment is None:

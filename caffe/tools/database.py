@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from google.protobuf.message import DecodeError
 
 from caffe.errors import CaffeError, check
-from caffe.layers.database import lmdb_errors, open_lmdb
+from caffe.layers.database import find_lmdb, lmdb_errors, open_lmdb
 from caffe_proto import caffe_pb2, write_error
 
 MAP_SIZE = 2**40  # bytes of addresses, as the original asks for; files are as large as what is in them
@@ -29,8 +29,7 @@ def new_database(path: str) -> Iterator[Callable[[str, caffe_pb2.Datum], None]]:
 
     Raises CaffeError where something is there already, and WriteError.
     """
-    import lmdb
-
+    lmdb = find_lmdb(path)
     check(not os.path.lexists(path), path, "a database that is not there yet", "a file or folder")
     folder, name = os.path.split(os.path.abspath(path))
     try:
@@ -70,7 +69,8 @@ def _umask() -> int:
 
 def entries(path: str) -> Iterator[tuple[str, caffe_pb2.Datum]]:
     """(place, Datum) of every entry of an LMDB, in the order of keys; `place` names it in messages."""
-    with lmdb_errors(path), open_lmdb(path, "source").begin(buffers=False) as transaction:
+    environment = open_lmdb(path, "source")
+    with lmdb_errors(path), environment.begin(buffers=False) as transaction:
         for key, value in transaction.cursor():
             place = f"{path}: key {key.decode('latin-1')!r}"
             try:
