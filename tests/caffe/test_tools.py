@@ -158,6 +158,14 @@ def test_what_cannot_be_converted_leaves_no_database(arguments, words, here, cap
     assert status == 134 and sorted(os.listdir()) == before
 
 
+def test_without_lmdb_the_message_says_what_to_install(here, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    assert main(["convert_imageset", "images/", "list.txt", "new"]) == 134
+    assert (
+        "new: expected the Python package lmdb (pip install lmdb), which writes it, got none" in capfd.readouterr().err
+    )
+
+
 # --- compute_image_mean ----------------------------------------------------------------------------------------------
 
 
