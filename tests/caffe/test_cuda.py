@@ -115,9 +115,9 @@ def test_existing_nets_follow_the_mode_and_see_what_the_user_wrote(cuda, tmp_pat
 
 # -- what needs no device ---------------------------------------------------------------------------------------------
 def switches():
-    """torch's switches: (TF32 of products, TF32 of convolutions, deterministic, benchmark)."""
+    """torch's switches: (precision of products, of convolutions, deterministic, benchmark)."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    return matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    return matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark
 
 
 @pytest.fixture
@@ -126,7 +126,9 @@ def precision():
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = switches()
     yield
-    matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+    matmul.allow_tf32 = cudnn.allow_tf32 = True  # the older names as torch has them at first, so that both agree
+    matmul.allow_tf32 = False
+    matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark = before
 
 
 SMALL = """layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }
@@ -134,11 +136,30 @@ layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param
 force_backward: true"""
 
 
+def by_older_names(allow):
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allow
+
+
+def by_newer_names(precision):
+    """Which older and newer names disagree about: reading an older one raises."""
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = precision
+
+
+USERS = {  # what a user of torch may have done
+    "nothing": lambda: None,
+    "allowed, older": lambda: by_older_names(True),
+    "forbidden, older": lambda: by_older_names(False),
+    "allowed": lambda: by_newer_names("tf32"),
+    "forbidden": lambda: by_newer_names("ieee"),
+    "both": lambda: (by_older_names(True), by_newer_names("ieee")),
+}
+
+
 @pytest.mark.parametrize("text, tf32", [(None, False), ("", False), ("0", False), ("1", True)])
-@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("before", USERS)
 def test_tf32_is_off_unless_asked_for_around_the_passes_and_nowhere_else(text, tf32, before, precision, monkeypatch):
     """On torch's meta device, which stands for CUDA: whoever uses torch beside a net finds its switches untouched."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = before
+    USERS[before]()
     outside = switches()
     environment = {} if text is None else {"CAFFE_TF32": text}
     context = Context(torch.device("meta"), settings=Settings.from_environment(environment))
@@ -149,7 +170,8 @@ def test_tf32_is_off_unless_asked_for_around_the_passes_and_nowhere_else(text, t
         monkeypatch.setattr(InnerProduct, direction, lambda *a, run=run: (seen.append(switches()), run(*a)))
     net.plan.forward()
     net.plan.backward()
-    assert seen == [(tf32, tf32, True, False)] * 2
+    wanted = "tf32" if tf32 else "ieee"
+    assert seen == [(wanted, wanted, True, False)] * 2
     assert switches() == outside
 
 
