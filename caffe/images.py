@@ -14,6 +14,7 @@ import numpy as np
 from caffe.errors import CaffeError
 from caffe_proto.texts import read_bytes
 
+FORMATS = ("BMP", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")  # OpenCV's; of others some start programs
 # What Pillow says of damaged files
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error)
 # Shares of red, green and blue in a grey value: libpng's of 2^15, where grey pixels stay as they are, and OpenCV's own
@@ -38,7 +39,7 @@ def decode(content: bytes, color: bool | None, place: str) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         png = image.format == "PNG"
         if color is False and image.format == "JPEG":
             image.draft("L", None)  # the grey values that the file holds

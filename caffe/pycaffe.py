@@ -313,3 +313,7 @@ def get_solver(path: str | os.PathLike) -> Solver:
     if rule not in SOLVERS:
         raise CaffeError(f"{path}: Unknown solver type: {rule} (known types: {', '.join(sorted(SOLVERS))})")
     return SOLVERS[rule](path)
+
+
+SGDSolver, NesterovSolver, AdaGradSolver = SOLVERS["SGD"], SOLVERS["Nesterov"], SOLVERS["AdaGrad"]
+RMSPropSolver, AdaDeltaSolver, AdamSolver = SOLVERS["RMSProp"], SOLVERS["AdaDelta"], SOLVERS["Adam"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def read_mean(path: str, where: str) -> np.ndarray:
         mean = blobproto_to_array(read_binary(path, caffe_pb2.BlobProto()), path)
         check_finite(mean, path)
     check(
-        mean.ndim >= 3 and mean.size == np.prod(mean.shape[-3:]),
+        mean.ndim >= 3 and mean.size == math.prod(mean.shape[-3:]),
         f"{where}: {path}",
         "the mean of one image (channels, height, width)",
         f"shape {mean.shape}",

@@ -69,7 +69,20 @@ def read_binary(path: str | os.PathLike, message: Kind) -> Kind:
     except DecodeError:
         got = f"{len(content)} bytes that are not a complete one (truncated, or another kind of file)"
         raise CaffeFileError(path, what, got) from None
+    if not _is_text(message):
+        raise CaffeFileError(path, what, "a text in it that is no UTF-8")
     return message
+
+
+def _is_text(message):
+    """Whether all texts of a message are UTF-8; those that are not are bytes."""
+    for field, value in message.ListFields():
+        values = [value] if isinstance(value, (Message, str, bytes)) else value
+        if field.type == field.TYPE_MESSAGE and not all(map(_is_text, values)):
+            return False
+        if field.type == field.TYPE_STRING and any(isinstance(one, bytes) for one in values):
+            return False
+    return True
 
 
 def is_hdf5(path: str | os.PathLike) -> bool:

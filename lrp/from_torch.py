@@ -20,6 +20,8 @@ from lrp.errors import LRPError
 
 Weights = dict[str, list[np.ndarray]]
 Writer = Callable[["Draft", Any, list[str], tuple[Any, ...], dict[str, Any]], str]
+# What code raises that is given torch.fx's stand-ins instead of tensors; TraceError is a ValueError
+UNTRACED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 MODULES: dict[type, Writer] = {}
 FUNCTIONS: dict[object, Writer] = {}  # functions, and methods of tensors by name
 
@@ -92,7 +94,7 @@ def translate(module: nn.Module, example: torch.Tensor) -> Translated:
         raise LRPError(name, "a module in eval mode (module.eval())", "one in training")
     try:
         traced = fx.symbolic_trace(module)
-    except Exception as error:  # whatever the user's own code raises
+    except UNTRACED as error:
         raise LRPError(name, "a module that torch.fx can trace", f"{type(error).__name__}: {error}") from error
     run = Values(traced)
     with torch.no_grad():

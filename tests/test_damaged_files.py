@@ -36,7 +36,7 @@ from audiomnist.study.setting import ExperimentError
 from audiomnist.study.statistics import Estimate
 from caffe import cli as caffe_cli
 from caffe import glog
-from caffe_proto import CaffeFileError, array_to_blobproto, blobproto_to_array, caffe_pb2, write_message
+from caffe_proto import CaffeFileError, array_to_blobproto, blobproto_to_array, caffe_pb2, read_weights, write_message
 from caffe_proto import memory as memory_of
 from caffe_proto.files import is_hdf5
 from caffe_proto.hdf5 import MOST_EMPTY_CHUNKS, open_hdf5
@@ -69,6 +69,14 @@ def said(capsys, status, words, main, *arguments):
 
 def test_a_file_that_cannot_be_opened_is_no_hdf5_file_and_said(tmp_path):
     refused(CaffeFileError, f"{tmp_path}: expected a file that can be read, got Is a directory", is_hdf5, tmp_path)
+
+
+@pytest.mark.parametrize("net", [{"name": "no"}, {"input": ["no"]}, {"layer": [{"top": ["no"]}]}])
+def test_a_text_that_is_no_utf8_is_said(net, tmp_path):
+    """What protobuf reads of an old file without a word, and then refuses to give."""
+    path = tmp_path / "x.caffemodel"
+    path.write_bytes(caffe_pb2.NetParameter(**net).SerializeToString().replace(b"no", b"\x9do"))
+    refused(CaffeFileError, "expected a binary NetParameter, got a text in it that is no UTF-8", read_weights, path)
 
 
 @pytest.mark.parametrize("shape", [(5, 2**31 - 1, 2**31 - 1, 0), (0, 2**62), (2**31, 0)])
@@ -294,6 +302,10 @@ def test_names_are_no_formulas_in_pictures(tmp_path):
         ({"speakers": {}, "recordings": {"a.wav": {"digit": float("inf")}}}, "(Infinity, which is no number)"),
         ({"speakers": {}, "recordings": {"a.wav": {"digit": 12}}}, "a.wav with digit 12"),
         ({"speakers": {}, "recordings": {}, "only where": [1]}, "'only where' that is [1]"),
+        (
+            {"speakers": {}, "recordings": {}, "only where": {"speaker": ["01"]}},
+            "'only where' that is {'speaker': ['01']}",
+        ),
         ({"speakers": {}}, "KeyError"),
     ],
 )

@@ -62,7 +62,8 @@ def load_corrections(path: Path = CORRECTIONS) -> Corrections:
     for name, digit in recordings.items():
         if type(digit) is not int or digit not in range(10):
             raise CorpusError(path, what, f"{name} with digit {digit!r:.60}")
-    if only_where is not None and not isinstance(only_where, dict):
+    named = isinstance(only_where, dict) and isinstance(only_where.get("speaker", ""), str)
+    if only_where is not None and not named:
         raise CorpusError(path, what, f"'only where' that is {only_where!r:.60}")
     return Corrections(content["speakers"], recordings, why, only_where)
 

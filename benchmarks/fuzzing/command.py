@@ -30,7 +30,7 @@ def measure(
 ) -> dict:
     """Give each target its turns until the time is over; returns the record, and shows progress on stderr.
 
-    The record is written to `results` after each round of turns.
+    The record is written to `results` after each turn.
 
     Each has about the same time, so that quick readers get thousands of cases and experiments some hundred.
     """
@@ -75,10 +75,9 @@ def measure(
             line = f"{total} cases, {len(findings)} kinds of findings, {left:.0f} s left; {workshop.target.name}"
             if sys.stderr.isatty():
                 print(f"\r{line:78}", end="", file=sys.stderr, flush=True)
-            if number == 0:
-                if not sys.stderr.isatty():
-                    print(line, file=sys.stderr, flush=True)
-                write(results, record())
+            elif number == 0:
+                print(line, file=sys.stderr, flush=True)
+            write(results, record())
     except KeyboardInterrupt:
         print("\nstopped; what was done counts", file=sys.stderr)
     write(results, record())

@@ -428,6 +428,7 @@ DAMAGES: dict[str, Damage] = {
     "solver": of_prototxt(caffe_pb2.SolverParameter),
     "caffemodel": of_binary(caffe_pb2.NetParameter),
     "solverstate": of_binary(caffe_pb2.SolverState),
+    "mean": of_binary(caffe_pb2.BlobProto),
     "hdf5": of_hdf5,
     "json": of_json,
     "json lines": of_json_lines,

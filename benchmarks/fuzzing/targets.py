@@ -155,6 +155,12 @@ def of_engine() -> list[Target]:
     resumed["made/x_curve.csv"] = "text"
     resumed_hdf5 = {f"{STATE}.h5": "hdf5", "made/x_iter_2.caffemodel.h5": "hdf5"}
     drawn = ("zoo.prototxt", "made/zoo.dot")
+    shown = {"a.png": "bytes", "b.jpg": "bytes", "c.bmp": "bytes", "d.tif": "bytes", "mean.binaryproto": "mean"}
+    images = {
+        "images": shown | {"list.txt": "text"},
+        "windows": {"windows.txt": "text", "b.jpg": "bytes", "mean.binaryproto": "mean"},
+        "database": {"base/data.mdb": "bytes"},
+    }
     return [
         engine("train", train, {"solver.prototxt": "solver"}, net=True),
         engine("train, resumed", f"{train} -snapshot={STATE}", resumed, net=True),
@@ -163,8 +169,13 @@ def of_engine() -> list[Target]:
         engine("test", f"{test} -weights={WEIGHTS}", {WEIGHTS: "caffemodel"}, net=True),
         engine("test, weights in HDF5", f"{test} -weights={WEIGHTS}.h5", {f"{WEIGHTS}.h5": "hdf5"}, in_hdf5),
         engine("time", "time -model=zoo.prototxt -iterations=1", {"zoo.prototxt": "net"}),
+        *(
+            engine(name, f"time -model={name}.prototxt -iterations=1", files | {f"{name}.prototxt": "net"},
+                   whole.make_images)
+            for name, files in images.items()
+        ),
         Target("caffe.draw", whole.make_net, {"zoo.prototxt": "net"}, caffe.draw.main, drawn, ("made/*",)),
-    ]
+    ]  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from unittest import mock
 
 import h5py
 import numpy as np
+from PIL import Image
 
 import caffe
 import caffe.cli
@@ -22,6 +23,7 @@ from audiomnist import cli
 from audiomnist.corpus.metadata import META_NAME
 from audiomnist.recording.session import Session
 from benchmarks.fuzzing.children import ROOT
+from caffe_proto import array_to_blobproto, caffe_pb2, write_message
 from tests.small_corpus import make_corpus, speech
 from tests.small_study import make_study
 from tests.stand_in_engine import command_line, make_engine, make_inputs
@@ -83,6 +85,11 @@ DUMMY = """\
 layer { name: "data" type: "DummyData" top: "data"
   dummy_data_param { shape { dim: 2 dim: 4 dim: 4 dim: 4 } data_filler { type: "uniform" max: 3 } } }
 """
+LAST = """\
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 3 } }
+layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "ip" top: "loss" }
+layer { name: "unused" type: "Silence" bottom: "label" }
+"""
 # layers of many types beside each other, on one blob
 ZOO = {
     "Deconvolution": "convolution_param { num_output: 2 kernel_size: 2 stride: 2 }",
@@ -140,6 +147,49 @@ def make_net(folder: Path, form: str = "BINARYPROTO") -> None:
         quietly(caffe.cli.main, "train", "-solver=solver.prototxt")
     finally:
         os.chdir(here)
+
+
+IMAGES = {  # a net for each layer type that reads images
+    "images": """type: "ImageData" image_data_param { source: "list.txt" batch_size: 2 new_height: 12 new_width: 15 }
+  transform_param { mean_file: "mean.binaryproto" crop_size: 7 mirror: true scale: 0.1 }""",
+    "windows": """type: "WindowData" window_data_param { source: "windows.txt" batch_size: 4 fg_fraction: 0.5
+  fg_threshold: 0.6 bg_threshold: 0.4 context_pad: 1 crop_mode: "square" }
+  transform_param { mean_file: "mean.binaryproto" crop_size: 7 }""",
+    "database": """type: "Data" data_param { source: "base" backend: LMDB batch_size: 2 }
+  transform_param { mean_value: 100 }""",
+}
+WINDOWS = """\
+# 0
+a.png 3 12 15 2
+1 0.9 2 2 9 8
+2 0.1 0 0 3 3
+# 1
+b.jpg 3 12 15 1
+1 0.8 1 0 14 11
+"""
+
+
+def make_images(folder: Path) -> None:
+    """Images of several formats, lists of them and of windows, a database, their mean, and nets of these."""
+    import lmdb
+
+    rng = np.random.default_rng(0)
+    names = ["a.png", "b.jpg", "c.bmp", "d.tif"]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (12, 15, 3), np.uint8)).save(folder / name)
+    (folder / "list.txt").write_text("".join(f"{name} {k}\n" for k, name in enumerate(names)))
+    (folder / "windows.txt").write_text(WINDOWS)
+    write_message(folder / "mean.binaryproto", array_to_blobproto(np.full((3, 12, 15), 99.0)))
+    data = (folder / "a.png").read_bytes()
+    entries = [caffe_pb2.Datum(encoded=True, data=data, label=1)]
+    entries.append(caffe_pb2.Datum(channels=3, height=12, width=15, data=bytes(540)))
+    entries.append(caffe_pb2.Datum(channels=3, height=12, width=15, float_data=range(540)))
+    with lmdb.open(str(folder / "base"), map_size=2**20) as base, base.begin(write=True) as transaction:
+        for number, entry in enumerate(entries):
+            transaction.put(b"%d" % number, entry.SerializeToString())
+    for name, layer in IMAGES.items():
+        text = f'layer {{ name: "data" top: "data" top: "label" {layer} }}\n'
+        (folder / f"{name}.prototxt").write_text(text + LAST)
 
 
 def make_lrp(folder: Path) -> None:

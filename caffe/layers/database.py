@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import os
+import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,11 +35,53 @@ def open_lmdb(path: str, place: str) -> Any:
     if environment is None:
         if not os.path.isfile(os.path.join(path, "data.mdb")):
             raise CaffeError(f"{place}: {path}", "a folder with an LMDB (data.mdb)", "none")
-        try:
-            environment = _opened[key] = lmdb.open(path, readonly=True, lock=False)
-        except lmdb.Error as error:
-            raise CaffeError(f"{place}: {path}", "an LMDB", error) from None
+        with lmdb_errors(f"{place}: {path}"):
+            environment = _open(lmdb, path)
+            whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        size = os.path.getsize(os.path.join(path, "data.mdb"))
+        if size < whole:  # LMDB reads its file as memory: reading beyond its end kills the process
+            raise CaffeError(f"{place}: {path}", f"an LMDB of {whole:,} bytes", f"{size:,} bytes of it")
+        _opened[key] = environment
     return environment
+
+
+def _open(lmdb, path):
+    """The lmdb.Environment of a folder, after one that nobody has any more is closed, by whatever thread does it."""
+    for seconds in (0.01, 0.1, 1):
+        try:
+            return lmdb.open(path, readonly=True, lock=False)
+        except lmdb.Error as error:
+            if "already open" not in str(error):
+                raise
+        gc.collect()
+        time.sleep(seconds)
+    return lmdb.open(path, readonly=True, lock=False)
+
+
+@contextmanager
+def lmdb_errors(place: str) -> Iterator[None]:
+    """Context in which what LMDB says of a damaged file is a CaffeError."""
+    import lmdb
+
+    try:
+        yield
+    except lmdb.Error as error:
+        raise CaffeError(place, "an LMDB", error) from None
+
+
+def datum_image(datum: caffe_pb2.Datum, color: bool | None, place: str) -> np.ndarray:
+    """The uint8 or float32 array (channels, height, width) of a Datum; color: see caffe.images.decode. `place` names it
+    in the CaffeError for what is no image."""
+    if datum.encoded:
+        return decode(datum.data, color, place).transpose(2, 0, 1)
+    shape = (datum.channels, datum.height, datum.width)
+    image = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+    whole = min(shape) > 0 and image.size == math.prod(shape)
+    if not whole:
+        raise CaffeError(place, f"the numbers of an image of shape {shape}", image.size)
+    with CaffeError.of_files():  # bytes always are
+        check_finite(image, place)
+    return image.reshape(shape)
 
 
 @register
@@ -58,10 +105,11 @@ class Data(ImageBatches):
         self.check(param.backend == param.LMDB, param.source, made, "LEVELDB, which is also what no backend means")
         self.environment = open_lmdb(param.source, self.where)
         self.context.say(f"Opened lmdb {param.source}")
-        self.cursor = self.environment.begin(buffers=False).cursor()
-        self.check(self.cursor.first(), param.source, "a database with entries", "an empty one")
-        self.offset = 0
-        return self.transformation.shape(self.image(self.datum())[0])
+        with lmdb_errors(f"{self.where}: {param.source}"):
+            self.cursor = self.environment.begin(buffers=False).cursor()
+            self.check(self.cursor.first(), param.source, "a database with entries", "an empty one")
+            self.offset = 0
+            return self.transformation.shape(self.image(self.datum())[0])
 
     def where_now(self) -> str:
         """The entry at which the database is read, for messages."""
@@ -76,17 +124,7 @@ class Data(ImageBatches):
 
     def image(self, datum: caffe_pb2.Datum) -> tuple[np.ndarray, int]:
         """(uint8 or float32 array (channels, height, width), label) of a Datum."""
-        if datum.encoded:
-            image = decode(datum.data, self.transformation.color, self.where_now()).transpose(2, 0, 1)
-            return image, datum.label
-        shape = (datum.channels, datum.height, datum.width)
-        image = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-        whole = min(shape) > 0 and image.size == np.prod(shape)
-        if not whole:
-            raise CaffeError(self.where_now(), f"the numbers of an image of shape {shape}", image.size)
-        with CaffeError.of_files(self.where_now()):
-            check_finite(image, "")
-        return image.reshape(shape), datum.label
+        return datum_image(datum, self.transformation.color, self.where_now()), datum.label
 
     def advance(self) -> None:
         """Go on to the next entry."""
@@ -98,14 +136,15 @@ class Data(ImageBatches):
 
     def read(self) -> Batch:
         images, labels, places = [], [], []
-        while len(images) < self.batch_size:
-            if not self.training or self.offset % self.context.solver_count == self.context.solver_rank:
-                image, label = self.image(self.datum())
-                place = self.where_now()
-                images.append(self.transformation(image, place))
-                labels.append(label)
-                places.append(place)
-            self.advance()
+        with lmdb_errors(f"{self.where}: {self.layer_param.data_param.source}"):
+            while len(images) < self.batch_size:
+                if not self.training or self.offset % self.context.solver_count == self.context.solver_rank:
+                    image, label = self.image(self.datum())
+                    place = self.where_now()
+                    images.append(self.transformation(image, place))
+                    labels.append(label)
+                    places.append(place)
+                self.advance()
         return self.join(images, labels, places)
 
     def place(self) -> dict[str, Any]:

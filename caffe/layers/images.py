@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +18,10 @@ from caffe.layer import Layer, register
 from caffe.layers.hdf5 import RowOrder
 from caffe.prefetch import Ahead
 from caffe.transform import Transformation
+from caffe_proto.memory import check_memory
 from caffe_proto.texts import read_text
 
+WHOLE = re.compile(r"-?[0-9]{1,9}")  # a number of a list
 Batch = tuple[np.ndarray, np.ndarray]  # images (B, C, H, W) and labels (B), float32
 
 
@@ -147,8 +150,12 @@ class ImageData(ImageBatches):
     def parse(self, line: str, number: int) -> tuple[str, int]:
         """(path, label) of a line."""
         path, _, label = line.rstrip().rpartition(" ")
-        whole = label.lstrip("-").isdecimal() and path
-        self.check(whole, f"{self.layer_param.image_data_param.source}, line {number}", "<path> <label>", repr(line))
+        self.check(
+            path and WHOLE.fullmatch(label),
+            f"{self.layer_param.image_data_param.source}, line {number}",
+            "<path> <label>",
+            repr(line),
+        )
         return path, int(label)
 
     def count(self, index: int) -> int:
@@ -161,6 +168,10 @@ class ImageData(ImageBatches):
         path = param.root_folder + self.lines[number][0]
         image = read_image(path, param.is_color, self.where)
         if param.new_height:
+            height, width, channels = image.shape
+            between = 8 * channels * param.new_width * (height + param.new_height)
+            with CaffeError.of_files():
+                check_memory(between, f"{self.where}: {path}", "an image on its way to its new size")
             image = resize(image, param.new_height, param.new_width)
         return image.transpose(2, 0, 1), path
 
@@ -234,15 +245,15 @@ class WindowData(ImageBatches):
         """Take the windows of the list's words; returns the channels of every image."""
         param, channels, at = self.layer_param.window_data_param, [], 0
         while at < len(words):
-            if words[at] != "#" or int(words[at + 1]) < 0:
+            if words[at] != "#" or whole(words[at + 1]) < 0:
                 raise ValueError
             self.images.append(param.root_folder + words[at + 2])
-            channels.append(int(words[at + 3]))
-            count, at = int(words[at + 6]), at + 7
+            channels.append(whole(words[at + 3]))
+            count, at = whole(words[at + 6]), at + 7
             for _ in range(count):
-                label, overlap = int(words[at]), float(np.float32(words[at + 1]))
-                window = (label, overlap, *map(int, words[at + 2 : at + 6]))
-                if len(window) != 6:
+                label, overlap = whole(words[at]), float(np.float32(words[at + 1]))
+                window = (label, overlap, *map(whole, words[at + 2 : at + 6]))
+                if len(window) != 6 or window[LEFT] > window[RIGHT] or window[TOP] > window[BOTTOM]:
                     raise ValueError
                 at += 6
                 if overlap >= param.fg_threshold:
@@ -256,7 +267,9 @@ class WindowData(ImageBatches):
 
     def counts(self) -> tuple[int, int]:
         """How many windows of a batch are background and foreground."""
-        foreground = int(np.float32(self.batch_size) * np.float32(self.layer_param.window_data_param.fg_fraction))
+        share = self.layer_param.window_data_param.fg_fraction
+        self.check(0 <= share <= 1, "an fg_fraction between 0 and 1", f"{share:g}")
+        foreground = int(np.float32(self.batch_size) * np.float32(share))
         return self.batch_size - foreground, foreground
 
     def load(self, index: int) -> np.ndarray:
@@ -299,6 +312,7 @@ class WindowData(ImageBatches):
         self.check(inside, place, f"a window inside {image.shape[1]} x {image.shape[0]}", got)
         before = behind if mirrored else before
         rows, columns = min(rows, crop - above), min(columns, crop - before)
+        self.check(min(rows, columns) > 0, place, "a window of which a pixel is seen", got)
         part = resize(image[top : bottom + 1, left : right + 1], rows, columns).transpose(2, 0, 1)
         seen = (slice(above, above + rows), slice(before, before + columns))
         result = np.zeros((len(part), crop, crop), np.float32)
@@ -331,6 +345,13 @@ class WindowData(ImageBatches):
 
     def go_to(self, place: dict[str, Any]) -> None:
         self.random.bit_generator.state = place["windows"]
+
+
+def whole(word: str) -> int:
+    """The integer that a word of a list is, of at most nine digits. Raises ValueError."""
+    if not WHOLE.fullmatch(word):
+        raise ValueError(word)
+    return int(word)
 
 
 def round_away(number: float) -> int:

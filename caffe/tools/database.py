@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from google.protobuf.message import DecodeError
 
 from caffe.errors import CaffeError, check
-from caffe.layers.database import open_lmdb
+from caffe.layers.database import lmdb_errors, open_lmdb
 from caffe_proto import caffe_pb2, write_error
 
 MAP_SIZE = 2**40  # bytes of addresses, as the original asks for; files are as large as what is in them
@@ -70,7 +70,7 @@ def _umask() -> int:
 
 def entries(path: str) -> Iterator[tuple[str, caffe_pb2.Datum]]:
     """(place, Datum) of every entry of an LMDB, in the order of keys; `place` names it in messages."""
-    with open_lmdb(path, "source").begin(buffers=False) as transaction:
+    with lmdb_errors(path), open_lmdb(path, "source").begin(buffers=False) as transaction:
         for key, value in transaction.cursor():
             place = f"{path}: key {key.decode('latin-1')!r}"
             try:

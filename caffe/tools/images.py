@@ -11,7 +11,8 @@ import numpy as np
 
 from caffe import glog
 from caffe.errors import CaffeError, check
-from caffe.images import decode, read_image, resize
+from caffe.images import read_image, resize
+from caffe.layers.database import datum_image
 from caffe.tools.database import TOGETHER, check_backend, entries, new_database
 from caffe_proto import array_to_blobproto, caffe_pb2, write_file, write_message
 from caffe_proto.texts import read_bytes, read_text
@@ -114,13 +115,7 @@ def compute_image_mean(flags: argparse.Namespace, source: str, output: str = "")
     total, count = None, 0
     glog.info("Starting iteration")
     for place, datum in entries(source):
-        if datum.encoded:
-            image = decode(datum.data, None, place).transpose(2, 0, 1)
-        else:
-            shape = (datum.channels, datum.height, datum.width)
-            numbers = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
-            check(numbers.size == np.prod(shape), place, f"the numbers of an image of shape {shape}", numbers.size)
-            image = numbers.reshape(shape)
+        image = datum_image(datum, None, place)
         if total is None:
             total = np.zeros(image.shape, np.float32)
         check(image.shape == total.shape, place, f"an image of shape {total.shape}, as the first", image.shape)

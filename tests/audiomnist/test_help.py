@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import caffe.actions
 import caffe.cli
 from audiomnist import arguments, cli
 from audiomnist.runs import train_test
@@ -71,7 +72,7 @@ def understood(words):
     if program == "./train_test.sh":
         assert train_test.parse(rest)
     elif program == "caffe":
-        assert caffe.cli.make_parser().parse_args(rest).command[0] in caffe.cli.ACTIONS
+        assert caffe.cli.make_parser().parse_args(rest).command[0] in caffe.actions.ACTIONS
     elif program == "lrp":
         parser_of("explain").parse_args(rest)
     else:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 import caffe
-from caffe import cli
+from caffe import actions, cli
 from caffe_proto import CaffeFileError
 from caffe_proto import memory as memory_of
 
@@ -122,19 +123,19 @@ def test_lack_of_memory_is_a_sentence_and_no_other_error_is(monkeypatch, capsys)
     for error in (
         MemoryError("numpy's words"),
         RuntimeError(said),
-        caffe.cli.torch.OutOfMemoryError("CUDA out of memory"),
+        torch.OutOfMemoryError("CUDA out of memory"),
     ):
 
         def fail(flags, context, error=error):
             raise error
 
-        monkeypatch.setitem(cli.ACTIONS, "time", fail)
+        monkeypatch.setitem(actions.ACTIONS, "time", fail)
         assert cli.main(["time"]) == cli.FATAL_STATUS
         assert f"not enough memory: {error}" in capsys.readouterr().err
 
     def broken(flags, context):
         raise RuntimeError("something else")
 
-    monkeypatch.setitem(cli.ACTIONS, "time", broken)
+    monkeypatch.setitem(actions.ACTIONS, "time", broken)
     with pytest.raises(RuntimeError, match="something else"):
         cli.main(["time"])

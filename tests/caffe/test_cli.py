@@ -275,6 +275,18 @@ def test_the_help_of_a_command_has_its_flags_alone(command, capsys):
     assert "(default: )" not in said
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], []])
+def test_help_does_not_wait_for_torch(arguments):
+    program = f"""
+import sys
+from caffe import cli
+cli.main({arguments})
+assert not {{"torch", "h5py"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_help_of_all_says_which_command_reads_a_flag(capsys):
     assert cli.main(["--help"]) == 1
     said = " ".join(capsys.readouterr().out.split())

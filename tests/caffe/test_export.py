@@ -5,15 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import classic_nets
 import numpy as np
 import pytest
 import torch
+from google.protobuf import text_format
 
 import caffe
 from caffe import cli
 from caffe.errors import CaffeError
 from caffe.export import export_net, formats, layer_types, proof, source
 from caffe.layer import LAYERS
+from caffe_proto import read_net
 from lrp.layer import READERS
 from lrp.structure import DATA_TYPES  # importing it fills READERS
 from tests.parity import values
@@ -24,6 +27,7 @@ from tests.parity.golden import FOLDER, unpack
 ROOT = Path(__file__).resolve().parents[2]
 assert layer_types  # it fills WRITERS
 EXPORTED = sorted(set(source.WRITERS) - {"Split"})
+NO_FORM = sorted(set(LAYERS) - set(source.WRITERS) - {"Input"})
 TRAIN_DIFFERS = ("BatchNorm", "Dropout", "Pooling/STOCHASTIC")  # what phase TRAIN computes is not what TEST does
 
 
@@ -138,6 +142,27 @@ def test_programs_and_onnx_give_the_engine_s_numbers(case, tmp_path):
 def test_traps_are_cases_that_exist():
     keys = [case.key for case in cases_of("golden")]
     assert set(TRAPS) <= set(keys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", classic_nets.NETS)
+def test_classic_nets_are_exported(name, tmp_path):
+    """Whole nets without their losses: the export itself compares every blob, and the file's outputs."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "whole.prototxt").write_text(str(classic_nets.NETS[name]()))
+    param = read_net(tmp_path / "whole.prototxt")
+    kept = [layer for layer in param.layer if not layer.type.endswith("Loss") and layer.type not in NO_FORM]
+    del param.layer[:]
+    param.layer.extend(kept)
+    net = small_net(text_format.MessageToString(param), tmp_path, weights=False)
+    rng = np.random.default_rng(2)
+    for blob in (blob for blobs in net.params.values() for blob in blobs):
+        shape = blob.data.shape  # activations of about one size from layer to layer
+        fans = blob.data[0].size if len(shape) > 1 else 0
+        blob.data[...] = rng.normal(0, fans**-0.5, shape) if fans else rng.uniform(0.5, 1.5, shape)
+    for ending in (".py", ".onnx"):
+        assert 0 < export_net(net, tmp_path / f"x{ending}") < 5e-6
+    assert {path.suffix for path in tmp_path.glob("x.*")} == {".py", ".pt", ".onnx"}
 
 
 # --- what a net becomes ----------------------------------------------------------------------------------------------
@@ -256,9 +281,6 @@ def test_inputs_are_drawn_where_layers_can_use_them(tmp_path):
     inputs = proof.draw_inputs(made)
     assert set(inputs["rows"].ravel()) == set(range(7)) and inputs["rows"].shape == (50, 2)
     assert -0.5 < inputs["x"].mean() < 0.5 and 0.7 < inputs["x"].std() < 1.3 and len(np.unique(inputs["x"])) > 90
-
-
-NO_FORM = sorted(set(LAYERS) - set(source.WRITERS) - {"Input"})
 
 
 def test_types_that_are_not_exported_are_those_of_data_losses_and_other_code():

@@ -313,6 +313,22 @@ REFUSED = {  # what is wrong: (what is written, the layer, what the message says
     "no such list": ({}, LIST % ("nowhere", 1, ""), "nowhere: expected a list of image files, got no such file"),
     "an empty list": ({"l": "\n"}, LIST % ("l", 1, ""), "l: expected a list of image files, got an empty one"),
     "no label": ({"l": "a.png 1\nb.png\n"}, LIST % ("l", 1, ""), "l, line 2: expected <path> <label>, got 'b.png'"),
+    "no whole label": (
+        {"l": "a.png --5\n"},
+        LIST % ("l", 1, ""),
+        "l, line 1: expected <path> <label>, got 'a.png --5'",
+    ),
+    "a label of ten digits": ({"l": "a.png 1234567890\n"}, LIST % ("l", 1, ""), "l, line 1: expected <path> <label>"),
+    "a program": (
+        {"l": "b.png 1\n", "b.png": "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"},
+        LIST % ("l", 1, ""),
+        "b.png: expected an image file, got UnidentifiedImageError",
+    ),
+    "a huge new size": (
+        {"l": "a.png 1\n"},
+        LIST % ("l", 1, "new_width: 2000000000 new_height: 2000000000"),
+        "a.png: expected an image on its way to its new size that fits into",
+    ),
     "no image": ({"l": "b.png 1\n"}, LIST % ("l", 1, ""), "b.png: expected an image file, got no such file"),
     "a text": ({"l": "l 1\n"}, LIST % ("l", 1, ""), "l: expected an image file, got UnidentifiedImageError"),
     "half an image": (
@@ -383,6 +399,11 @@ REFUSED = {  # what is wrong: (what is written, the layer, what the message says
         DATA % ("d", 2, ""),
         "key '1': expected finite numbers, got 1 of 2 that are NaN or infinite",
     ),
+    "numbers beyond an int": (
+        {"d": [caffe_pb2.Datum(channels=2**31 - 1, height=2**31 - 1, width=2**31 - 1)]},
+        DATA % ("d", 1, ""),
+        "key '0': expected the numbers of an image of shape (2147483647, 2147483647, 2147483647), got 0",
+    ),
     "a broken image": (
         {"d": [caffe_pb2.Datum(encoded=True, data=b"png")]},
         DATA % ("d", 1, ""),
@@ -400,6 +421,18 @@ REFUSED = {  # what is wrong: (what is written, the layer, what the message says
     ),
     "no windows": ({"w.txt": ""}, WINDOW % "", "w.txt: expected a list of windows, got an empty one"),
     "half a paragraph": ({"w.txt": "# 0 a.png 3 12"}, WINDOW % "", "got another paragraph behind image 1"),
+    "a window from right to left": ({"w.txt": ROWS.format(1, "1 0.9 3 0 1 3")}, WINDOW % "", "got another paragraph"),
+    "a window of many digits": ({"w.txt": ROWS.format(1, f"1 0.9 0 0 {10**400} 3")}, WINDOW % "", "another paragraph"),
+    "a window of which nothing is seen": (
+        {"w.txt": "# 0 b.png 3 2 15 2 1 0.9 0 0 14 1 2 0.1 0 0 14 1", "b.png": png(np.zeros((2, 15, 3), np.uint8))},
+        WINDOW % 'crop_mode: "square" context_pad: 2',
+        "b.png: expected a window of which a pixel is seen, got x ",
+    ),
+    "more foreground than all": (
+        {"w.txt": ROWS.format(1, "1 0.9 0 0 3 3")},
+        (WINDOW % "").replace("fg_fraction: 0.5", "fg_fraction: 1.5"),
+        "expected an fg_fraction between 0 and 1, got 1.5",
+    ),
     "no foreground": ({"w.txt": ROWS.format(1, "1 0.1 0 0 3 3")}, WINDOW % "", "expected windows of the foreground"),
     "no background": ({"w.txt": ROWS.format(1, "1 0.9 0 0 3 3")}, WINDOW % "", "expected windows of the background"),
     "no class": ({"w.txt": ROWS.format(1, "0 0.9 0 0 3 3")}, WINDOW % "", "expected a class above 0 of a window"),
@@ -430,6 +463,26 @@ def test_refused_in_one_sentence(name, here):
         cases.make_net(".", (text, cases.TRAIN)).forward()
     assert message in str(error.value) and "\n" not in str(error.value)
     assert "layer 'images' (" in str(error.value)
+
+
+def damage(how):
+    """A database of one large entry, and then damaged."""
+    put("d", caffe_pb2.Datum(channels=1, height=100, width=100, data=bytes(10000)))
+    with open("d/data.mdb", "r+b") as file:
+        content = file.read()
+        if how == "cut off":
+            file.truncate(len(content) - 4096)
+        else:  # the page of entries has none
+            file.seek(content.index(b"0", 2 * 4096) // 4096 * 4096 + 10)
+            file.write(b"\0\0")
+
+
+@pytest.mark.parametrize("how, got", [("cut off", r"an LMDB of [0-9,]+ bytes, got [0-9,]+ bytes of it"),
+                                      ("overwritten", "an LMDB, got mdb_cursor_get: MDB_CORRUPTED")])  # fmt: skip
+def test_a_damaged_database_is_one_sentence_and_no_signal(how, got, here):
+    damage(how)
+    with pytest.raises(CaffeError, match=rf"layer 'images' \(Data\): d: expected {got}"):
+        cases.make_net(".", (DATA % ("d", 1, ""), cases.TRAIN)).forward()
 
 
 def test_without_lmdb_the_message_says_what_to_install(data, monkeypatch):

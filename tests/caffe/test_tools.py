@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import caffe
+from caffe.images import decode
 from caffe.tools import images
 from caffe.tools.command import TOOLS, main
 from caffe.tools.logs import read_log
@@ -89,7 +90,7 @@ def test_databases_are_those_of_the_original(name, here, bvlc, capfd):
         assert (mine.label, mine.encoded) == (other.label, other.encoded)
         assert [mine.channels, mine.height, mine.width] == [other.channels, other.height, other.width] or mine.encoded
         if mine.encoded:
-            found, wanted = (images.decode(one.data, None, key).astype(int) for one in (mine, other))
+            found, wanted = (decode(one.data, None, key).astype(int) for one in (mine, other))
             assert found.shape == wanted.shape and np.abs(found - wanted).max() <= (2 if key.endswith("jpg") else 0)
         else:
             a, b = np.frombuffer(mine.data, np.uint8), np.frombuffer(other.data, np.uint8)
@@ -115,7 +116,7 @@ def test_encoded_images_are_the_files_themselves_where_they_can_be(here):
     for (key, same), (_, new) in zip(database("same"), database("new"), strict=True):
         with open(f"images/{key[9:]}", "rb") as file:
             assert same.encoded and same.data == file.read()
-        assert new.encoded and images.decode(new.data, None, key).shape == (9, 9, 3)
+        assert new.encoded and decode(new.data, None, key).shape == (9, 9, 3)
 
 
 def test_a_shuffled_list_is_the_same_every_time(here):
