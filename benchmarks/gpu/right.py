@@ -75,11 +75,9 @@ def convolutions(sizes, name):
 def _convolution(what, node, sizes, stored, tolerance):
     """Report values, gradients and times of one convolution on random numbers; `stored` brings them into the format."""
     layer, down = node.layer, bool(node.propagate_down[0])
-    generator = torch.Generator(device=sizes.device).manual_seed(4)
-    x, dy = (
-        stored(torch.randn(tuple(blob.shape), device=sizes.device, generator=generator))
-        for blob in (node.bottoms[0], node.tops[0])
-    )
+    node.to(sizes.device)
+    torch.manual_seed(4)
+    x, dy = (stored(torch.randn(tuple(one.shape), device=sizes.device)) for one in (node.bottoms[0], node.tops[0]))
     exact = [t.double() for t in (x, layer.weight(), layer.bias, dy)]
     wanted = {"values": torch.convolution(*exact[:3], *layer.geometry())}
     asked = [down, True, True]

@@ -14,11 +14,11 @@ from google.protobuf import text_format
 
 import caffe
 from audiomnist.runs.networks import NETWORKS
-from benchmarks.gpu import processes
+from benchmarks.gpu import processes, right
 from benchmarks.gpu.__main__ import ORDER
 from benchmarks.gpu.quick import AT_ONCE
 from benchmarks.gpu.right import gap, layer_by_layer, report_worst
-from benchmarks.gpu.sections import SECTIONS
+from benchmarks.gpu.sections import SECTIONS, Sizes
 from benchmarks.handwritten import Loop, network
 from caffe.context import Context, Settings
 from caffe.layers.convolution import Convolution
@@ -125,6 +125,28 @@ def test_what_is_not_finite_never_agrees(bad, place, capsys):
 def test_the_gap_is_the_share_of_the_norm():
     assert gap(torch.tensor([3.0, 5.0]), torch.tensor([[3.0], [4.0]])) == pytest.approx(0.2)
     assert gap(torch.zeros(2), torch.zeros(2)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_convolutions_are_compared_where_they_are_computed(name, monkeypatch, capsys):
+    """On torch's meta device, which stands for CUDA and takes no numbers from the CPU."""
+    seen = []
+
+    def gap(found, wanted):
+        assert found.device.type == wanted.device.type == "meta" and found.shape == wanted.shape
+        seen.append((found.dtype, wanted.dtype))
+        return 0.0
+
+    sizes = Sizes(cpu=True)
+    sizes.device = torch.device("meta")
+    sizes.context = lambda settings: Context(sizes.device, settings=settings)
+    monkeypatch.setattr(right, "gap", gap)
+    right.convolutions(sizes, name)
+    layers = {"AlexNet": 5, "AudioNet": 6}[name]
+    assert seen == [(torch.float32, torch.float64)] * 4 * (4 * layers - 1)  # nobody wants the input's gradient of conv1
+    results = capsys.readouterr().out.splitlines()
+    assert len([line for line in results if line.startswith("RESULT")]) == 4 * layers
 
 
 @pytest.mark.slow
