@@ -2,10 +2,12 @@
 
     python -m benchmarks.gallery results
     python -m benchmarks.gallery az_results --title "59 Azerbaijani speakers, real voices"
+    python -m benchmarks.gallery az_results --keep --title "59 Azerbaijani speakers, real voices"
     python -m benchmarks.gallery --first seven.png
 
 Titles and captions are the experiments' own, questions those of the notebooks. A folder in which experiments are
-missing makes a page without them; the same folder makes the same files. Pictures of an earlier page are removed.
+missing makes a page without them, or, with `--keep`, leaves those as they are on the page: a results folder may grow in
+parts. The same folder makes the same files. Pictures that the page does not show are removed.
 `--first` takes a picture that `lrp` made as the one that README begins with.
 """
 
@@ -14,15 +16,18 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from PIL import Image
 
 from audiomnist.door import door
 from audiomnist.study import paper, results_page
+from audiomnist.study.catalogue import catalogue
 from audiomnist.study.results_page import Section
 from benchmarks.results import describe
 from caffe_proto import UserError, write_file
@@ -85,8 +90,19 @@ def voices(data: Path, title: str) -> str:
     return f"{title}{': ' if counts else ''}{', '.join(counts)}."
 
 
-def page(found: Sequence[Section], results: str, title: str) -> str:
-    """The page in Markdown. results: the folder, as the command names it."""
+def kept_sections() -> dict[str, str]:
+    """{experiment: its section} of the page as it is."""
+    if not (ROOT / PAGE).exists():
+        return {}
+    sections = re.split(r"^(?=## )", (ROOT / PAGE).read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return {
+        re.findall(r"`audiomnist ([\w-]+)`$", text.strip())[0].replace("-", "_"): text.strip() + "\n"
+        for text in sections
+    }
+
+
+def page(found: Sequence[Section], results: str, title: str, kept: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The page in Markdown. results: the folder, as the command names it; kept: sections of other experiments."""
     command = shlex.join(["python", "-m", "benchmarks.gallery", results, *(["--title", title] if title else [])])
     lines = [
         "# Gallery: what the notebooks draw",
@@ -103,18 +119,21 @@ def page(found: Sequence[Section], results: str, title: str) -> str:
         "The picture that the [README](../README.md) begins with is one of `lrp ... --output seven.png`, taken over by "
         "`python -m benchmarks.gallery --first seven.png`.",
     ]
-    for section in found:
-        record, notebook = section.record, notebook_of(section.name)
-        lines += ["", f"## {record['title']}", ""]
-        links = "[results](results.md)"
-        if notebook:
-            lines += [question(notebook), ""]
-            links = f"[notebook](../notebooks/{notebook.name}), {links}"
-        for name in chosen(section):
-            picture = f"{Path(PICTURES).relative_to('docs').as_posix()}/{section.name}_{name}"
-            lines += [f"![{record['title']} ({Path(name).stem})]({picture})", "", record["figures"][name], ""]
-        lines.append(f"{links}, `audiomnist {section.name.replace('_', '-')}`")
-    return "\n".join(lines) + "\n"
+    sections = dict(kept) | {section.name: one_section(section) for section in found}
+    return "\n".join([*lines, "", "\n".join(sections[name] for name in catalogue() if name in sections)])
+
+
+def one_section(section: Section) -> str:
+    """The part of the page about one experiment, in Markdown."""
+    record, notebook = section.record, notebook_of(section.name)
+    lines, links = [f"## {record['title']}", ""], "[results](results.md)"
+    if notebook:
+        lines += [question(notebook), ""]
+        links = f"[notebook](../notebooks/{notebook.name}), {links}"
+    for name in chosen(section):
+        picture = f"{Path(PICTURES).relative_to('docs').as_posix()}/{section.name}_{name}"
+        lines += [f"![{record['title']} ({Path(name).stem})]({picture})", "", record["figures"][name], ""]
+    return "\n".join([*lines, f"{links}, `audiomnist {section.name.replace('_', '-')}`"]) + "\n"
 
 
 @door("gallery")
@@ -124,6 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("results", type=Path, nargs="?", metavar="RESULTS", help="results folder of the study")
     what.add_argument("--first", type=Path, metavar="PICTURE", help=f"a PNG that becomes {FIRST}")
+    parser.add_argument("--keep", action="store_true", help="keep the page's experiments that RESULTS lacks")
     parser.add_argument("--title", default="", metavar="TEXT", help="whose recordings they are, for the page's head")
     options = parser.parse_args(arguments)
     if options.first:
@@ -141,10 +161,11 @@ def main(arguments: list[str] | None = None) -> None:
     }
     for name, blob in made.items():
         write_file(folder / name, blob)
+    text = page(found, options.results.name, options.title, kept_sections() if options.keep else {})
+    write_file(ROOT / PAGE, text)
     for earlier in folder.glob("*.png"):
-        if earlier.name not in made:
+        if f"/{earlier.name})" not in text:
             earlier.unlink()
-    write_file(ROOT / PAGE, page(found, options.results.name, options.title))
     print(f"{PAGE}: {len(made)} pictures, {sum(map(len, made.values())) / 1000:.0f} kB")
 
 

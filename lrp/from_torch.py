@@ -102,17 +102,18 @@ def translate(module: nn.Module, example: torch.Tensor) -> Translated:
     scores: fx.Node | None = None
     tops: dict[fx.Node, str] = {}
     for node in traced.graph.nodes:
-        draft.label, draft.shape = _label(node), tuple(run.values[node].shape) if node in run.values else ()
+        value = run.values[node]
+        draft.label, draft.shape = _label(node), tuple(value.shape) if isinstance(value, torch.Tensor) else ()
         if node.op == "placeholder":
             if tops:
                 draft.refuse("one input", "another")
             tops[node] = _input(draft, tuple(example.shape))
         elif node.op == "output":
-            if not isinstance(node.args[0], fx.Node):
-                draft.refuse("one output, a tensor", type(node.args[0]).__name__)
+            if not isinstance(value, torch.Tensor):
+                draft.refuse("one output, a tensor", type(value).__name__)
             scores = scores or node.args[0]
-        else:
-            tops[node] = _written(draft, traced, node, tops)
+        elif isinstance(value, torch.Tensor):
+            tops[node] = _written(draft, traced, node, {**run.values, **tops})
             draft.shapes[tops[node]] = draft.shape
             if scores is None and draft.net.layer[-1].type == "Softmax":
                 scores = node.args[0]
@@ -120,17 +121,16 @@ def translate(module: nn.Module, example: torch.Tensor) -> Translated:
 
 
 class Values(fx.Interpreter):
-    """Runs a module and keeps the tensor of every node."""
+    """Runs a module and keeps the value of every node: a tensor, or what is known of one, such as its size."""
 
     def __init__(self, module: fx.GraphModule):
         super().__init__(module)
-        self.values: dict[fx.Node, torch.Tensor] = {}
+        self.values: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        """The value of a node, which is kept if it is a tensor."""
+        """The value of a node, which is kept."""
         value = super().run_node(n)
-        if isinstance(value, torch.Tensor):
-            self.values[n] = value.clone()  # operations in place may come
+        self.values[n] = value.clone() if isinstance(value, torch.Tensor) else value  # operations in place may come
         return value
 
 

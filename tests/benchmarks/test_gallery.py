@@ -53,6 +53,26 @@ def results(tmp_path, monkeypatch):
     return folder
 
 
+def test_a_folder_that_grows_keeps_the_rest_of_the_page(results, tmp_path):
+    path, title = tmp_path / "docs/gallery.md", ["--title", "Six made-up voices"]
+    assert gallery.main([str(results), *title]) == 0
+    page = path.read_text(encoding="utf-8")
+    shutil.rmtree(results / "table1")
+    outcome(results / "gender_hypothesis", "Genders", {"a.png": "Seen later."}, tmp_path / "voices")
+    assert gallery.main([str(results), "--keep", *title]) == 0
+    later = path.read_text(encoding="utf-8")
+    assert re.findall(r"^#+ (.*)$", later, re.MULTILINE)[1:] == [
+        "Accuracy",
+        "Waves",
+        "Genders",
+    ]  # in the catalogue's order
+    assert later.startswith(page)
+    shown = {picture.name for picture in (tmp_path / "docs/pictures/gallery").iterdir()}
+    assert {"table1_table1.png", "gender_hypothesis_a.png"} < shown
+    assert gallery.main([str(results), *title]) == 0  # without --keep the page is the folder's
+    assert re.findall(r"^## (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE) == ["Waves", "Genders"]
+
+
 def test_a_results_folder_becomes_a_page_and_small_pictures(results, tmp_path, capsys):
     pictures = tmp_path / "docs/pictures/gallery"
     pictures.mkdir(parents=True)

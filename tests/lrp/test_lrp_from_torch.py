@@ -64,7 +64,22 @@ class Signal(nn.Module):
         return self.head(F.avg_pool1d(self.body(x).abs(), 13).flatten(1))
 
 
+class Sizes(nn.Module):
+    """Shapes that are asked of tensors, as most code does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 2, 3), nn.Linear(2 * 4 * 4, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x += x
+        x = x.view(x.size(0), -1)
+        return self.fc(torch.reshape(x, (x.shape[0], x.size()[1])))
+
+
 MODULES = {
+    "sizes": (Sizes(), (3, 1, 6, 6)),
     "mlp": (nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 3, bias=False)), (4, 6)),
     "lenet": (
         nn.Sequential(
@@ -197,7 +212,7 @@ class Constant(nn.Module):
     "module, shape, words",
     [
         (nn.Sequential(nn.Linear(3, 2), nn.GELU()), (1, 3), f"Sequential: 1: {FORM}, got GELU"),
-        (nn.Sequential(nn.LSTM(3, 2)), (1, 2, 3), FORM),
+        (nn.Sequential(nn.LSTM(3, 2)), (1, 2, 3), "output: expected one output, a tensor, got tuple"),
         (Branch(), (1, 3), "Branch: expected a module that torch.fx can trace, got TraceError"),
         (Pair(), (1, 3), "output: expected one output, a tensor, got tuple"),
         (Constant(), (1, 3), f"constant: {FORM}, got constant"),

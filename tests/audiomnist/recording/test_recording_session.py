@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,8 @@ def test_a_session_is_what_its_log_says(tmp_path):
     assert made.progress == 0.5
     second = next_series(made.missing)
     made.reject(second, None, "key")
+    said = {key: made.events[-1][key] for key in ("event", "take", "prompts", "reason")}
+    assert said == {"event": "reject", "take": None, "prompts": list(map(list, second)), "reason": "key"}
     assert made.missing[-10:] == list(second)
     made.lose(take.number, [first[3]], "nothing heard")
     made.lose(take.number, [first[3]], "again")
@@ -562,6 +565,13 @@ def test_colours_are_for_terminals_and_for_who_wants_them(terminal, no_colour, c
     Painter(out).draw(View("series", digits=(3, 7), active=1))
     assert ("\x1b[1;32m>7<\x1b[0m" in out.getvalue()) == colours and ">7<" in out.getvalue()
     assert ("\r\x1b[K" in out.getvalue()) == clears
+
+
+def test_lines_are_as_long_as_the_terminal_is_wide_but_for_its_last_column(monkeypatch):
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((30, 20)))
+    painter = Painter(io.StringIO())
+    assert painter._wrap("x" * 14 + " " + "y" * 14) == "x" * 14 + " " + "y" * 14
+    assert painter._wrap("x" * 14 + " " + "y" * 15) == "x" * 14 + "\n" + "y" * 15
 
 
 def test_the_terminal_stops_where_its_input_ends():

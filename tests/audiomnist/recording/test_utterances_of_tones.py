@@ -1,5 +1,7 @@
 """What is a word, made of pure tones in faint noise: no synthesiser's voice moves the edges that are asserted here."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,16 @@ def test_six_and_eight_alone_have_an_end_of_their_own(gap, length, joined):
     wanted = [VOWEL + gap + length if joined and digit in (6, 8) else VOWEL for digit in range(10)]
     assert sure and np.abs(begins).max() < EDGE
     np.testing.assert_allclose(ends, wanted, atol=EDGE)
+
+
+def test_a_word_that_comes_later_than_the_others_is_doubtful():
+    """0.45 s more than this speaker's usual 0.4 s, above the 0.4 s that are let pass; 0.35 s more are not doubtful."""
+    samples, onsets = take((0, VOWEL, 500, 3000))
+    onsets[5] -= 0.45
+    onsets[7] -= 0.35
+    found = find_utterances(samples, RATE, range(10), onsets)
+    (doubt,) = found[5].doubts
+    late, usual = re.fullmatch(r"(.*) s after the digit was shown, usually (.*)", doubt).groups()
+    assert float(late) == pytest.approx(0.85, abs=EDGE) and float(usual) == pytest.approx(BEGIN, abs=EDGE)
+    assert float(late) - float(usual) == pytest.approx(0.45, abs=0.011) and not found[5].sure
+    assert [k for k, u in enumerate(found) if u.doubts] == [5]
