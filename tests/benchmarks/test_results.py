@@ -216,3 +216,15 @@ def test_the_readme_has_the_real_voices_accuracies():
     said, cells = row[0], row[1].split(" | ")
     assert cells == [found[network, task] for task in ("digit", "gender") for network in ("AlexNet", "AudioNet")]
     assert said == ("split 0" if len(splits) == 2 else f"all {len(splits)} splits")
+
+
+def test_the_readme_says_of_pitch_what_the_record_does():
+    rows = results.load()["az"]["experiments"]["pitch_or_formants"]["tables"]["shares"]
+    said = {
+        row["part"]: f"{row['share']:.0f} % [{row['share_low']:.0f}, {row['share_high']:.0f}]"
+        for row in rows
+        if row["gender"] == "both"
+    }
+    text = " ".join((results.ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"moving the harmonics alone does {said['pitch']} of what" in text
+    assert f"moving the formants alone {said['formants']}." in text
