@@ -211,18 +211,20 @@ class Context:
         """A `with` block in which CUDA computes as the settings say; torch's own switches are as before behind it.
 
         Matrix products and convolutions are float32 without TF32, as Caffe's, unless the settings allow TF32. cuDNN
-        uses algorithms that give the same bits every time.
+        uses algorithms that give the same bits every time. `allow_tf32`, the older name, is not read: that raises an
+        error where a user has set `fp32_precision` otherwise.
         """
         if self.device.type == "cpu":  # where none of it means anything
             yield
             return
-        tf32, matmul, cudnn = self.settings.tf32, torch.backends.cuda.matmul, torch.backends.cudnn
-        before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = tf32, tf32, True, False
+        products, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = products.fp32_precision, cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark
+        products.fp32_precision = cudnn.conv.fp32_precision = "tf32" if self.settings.tf32 else "ieee"
+        cudnn.deterministic, cudnn.benchmark = True, False
         try:
             yield
         finally:
-            matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+            products.fp32_precision, cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark = before
 
     @property
     def channels_last(self) -> bool:

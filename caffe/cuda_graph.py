@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import torch
@@ -36,12 +38,16 @@ class CudaGraph:
         if hasattr(self.graph, "register_generator_state"):  # else torch does it by itself
             for generator in generators:
                 self.graph.register_generator_state(generator)
+        before = torch.cuda.current_stream()
+        stream = _side_stream(before.device)
         try:
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            with _no_collection(), torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
                 function()
         except RuntimeError:
             self.failed.append(self.graph)
             raise
+        finally:
+            torch.cuda.set_stream(before)  # which torch leaves undone where the capture cannot be ended
 
     def replay(self) -> None:
         """Do the captured operations once more; nothing waits for the device."""
@@ -49,15 +55,37 @@ class CudaGraph:
 
     @staticmethod
     def warm_up(function: Callable[[], None], strict: bool) -> None:
-        """Run `function()` as CUDA wants it before a capture: on a stream of its own.
+        """Run `function()` as CUDA wants it before a capture: on the stream of captures.
 
         If `strict`, what waits for the device raises RuntimeError: a capture would fail there and leave a mess.
         """
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream), _no_waiting() if strict else contextlib.nullcontext():
-            function()
-        torch.cuda.current_stream().wait_stream(stream)
+        current = torch.cuda.current_stream()
+        stream = _side_stream(current.device)
+        stream.wait_stream(current)
+        try:
+            with torch.cuda.stream(stream), _no_waiting() if strict else contextlib.nullcontext():
+                function()
+        finally:  # what comes next may write what is still read there
+            current.wait_stream(stream)
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one stream of `device` for warm-ups and captures: the allocator keeps memory for each stream apart."""
+    return torch.cuda.Stream(device)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Context without garbage collection: a graph that is destroyed during a capture invalidates it."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

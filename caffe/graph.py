@@ -7,6 +7,8 @@ captures.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from caffe import glog
@@ -96,28 +98,23 @@ def accelerate(solver: Solver, kind: type[Graph]) -> None:
     if not solver.context.settings.cuda_graph:
         glog.info("Graph: not used (CAFFE_CUDA_GRAPH=0); every iteration runs layer by layer")
         return
-    train = _replay(solver.plan, "the training iteration", kind, _training(solver), solver.obstacle())
+    state = _on_device((*solver.net.learnable_params, *solver.history), solver.context)
+    size = {"passes": solver.param.iter_size, "rates": len(solver.update.groups())}
+    train = _replay(solver.plan, "the training iteration", kind, solver.iteration, state, solver.obstacle(), **size)
     tests = {}
     for i, plan in enumerate(solver.test_plans):
         plan.net.share_with(solver.net)
-        tests[i] = _replay(plan, f"the pass of test net #{i}", kind, _testing(plan))
+        state = _on_device(plan.net.learnable_params, solver.context)
+        tests[i] = _replay(plan, f"the pass of test net #{i}", kind, functools.partial(_test, plan), state)
     solver.use_replays(train, tests)
 
 
-def _training(solver):
-    state = _on_device((*solver.net.learnable_params, *solver.history), solver.context)
-    return lambda: Replay(solver.plan, solver.iteration, state, solver.param.iter_size, len(solver.update.groups()))
-
-
-def _testing(plan):
+def _test(plan, rates):
+    """The scores of a test pass and its loss, one after another, (width,)."""
     net = plan.net
-
-    def function(rates):
-        loss = plan.forward()
-        scores = [net.named_blobs[k].blob.value.reshape(-1) for k in net._outputs]
-        return torch.cat([*scores, torch.zeros(1, device=net.context.device) + loss])
-
-    return lambda: Replay(plan, function, _on_device(net.learnable_params, net.context))
+    loss = plan.forward()
+    scores = [net.named_blobs[k].blob.value.reshape(-1) for k in net._outputs]
+    return torch.cat([*scores, torch.zeros(1, device=net.context.device) + loss])
 
 
 def _on_device(blobs, context):
@@ -127,8 +124,8 @@ def _on_device(blobs, context):
     return [blob.value for blob in blobs]
 
 
-def _replay(plan, what, kind, make, reason=None):
-    """A tested Replay of `plan`, or None; logs which."""
+def _replay(plan, what, kind, function, state, reason=None, **size):
+    """A tested Replay of `plan`, whose passes `function` does, or None; logs which."""
     device = plan.net.context.device
     for node in plan.net.nodes:
         if node.layer.as_feed is not None:
@@ -139,8 +136,8 @@ def _replay(plan, what, kind, make, reason=None):
         return None
     check_labels(plan.net)
     try:
-        replay = make()
-        gap = replay.prepare(kind, [0.01] * replay.rates.numel())
+        replay = Replay(plan, state, **size)
+        gap = replay.prepare(kind, function, [0.01] * replay.rates.numel())
     except CaffeError:
         raise
     except RuntimeError as error:

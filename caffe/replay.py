@@ -9,6 +9,7 @@ written to a table on the device and read back when it is displayed. Parameters 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -23,17 +24,15 @@ WARM_UPS = 2  # plain runs before the capture: libraries choose and load kernels
 
 
 class Replay:
-    """Passes of `plan` that are replayed.
+    """Passes of `plan` that are replayed; prepare() captures them.
 
-    function(rates) -> 1-d float32 tensor of results; it runs `passes` forward passes of the plan, without a look at the
-    device's numbers, and changes nothing but the tensors of `state`, the net's blobs and the device's random stream.
-    `rates` is the number of learning rates that it takes, as 0-d tensors.
+    There are `passes` forward passes of the plan in each, which change nothing but the tensors of `state`, the net's
+    blobs and the device's random stream, and take `rates` learning rates.
     """
 
     def __init__(
         self,
         plan: Plan,
-        function: Callable[[Sequence[torch.Tensor]], torch.Tensor],
         state: Iterable[torch.Tensor],
         passes: int = 1,
         rates: int = 0,
@@ -41,7 +40,7 @@ class Replay:
         self.context = context = plan.net.context
         device = context.device
         pinned = device.type == "cuda"
-        self.net, self.function, self.passes = plan.net, function, passes
+        self.net, self.passes = plan.net, passes
         self.layers = [node.layer for node in plan.net.nodes if node.layer.as_feed is not None]
         self.feeds = [layer.as_feed for layer in self.layers]
         for feed in self.feeds:
@@ -102,16 +101,27 @@ class Replay:
             self.host_rates[self.count] = torch.tensor(self.last_rates, dtype=torch.float64)
             self.rates.copy_(self.host_rates[self.count], non_blocking=True)
 
-    def _run(self):
+    def _run(self, function):
         with from_slots(self.feeds):
-            numbers = self.function(self.rates.unbind())
+            numbers = function(self.rates.unbind())
         if self.results is None:
             self.results = numbers.new_zeros(CAPACITY, numbers.numel())
         self.results.index_copy_(0, self.slot, numbers[None])
         self.slot.add_(1)
 
-    def prepare(self, kind: type[Graph], rates: Sequence[float] = ()) -> float:
-        """Capture with `kind`; returns by how much a replay differs from plain passes. All state is as before."""
+    def prepare(
+        self,
+        kind: type[Graph],
+        function: Callable[[Sequence[torch.Tensor]], torch.Tensor],
+        rates: Sequence[float] = (),
+    ) -> float:
+        """Capture function(rates: 0-d tensors) -> 1-d float32 tensor of results with `kind`; all state is as before.
+
+        The function does the passes, without a look at the device's numbers. It is not kept: a solver's iteration knows
+        the solver, which knows this replay, and neither would be freed with its last user.
+        Returns by how much a replay differs from plain passes.
+        """
+        run = functools.partial(self._run, function)
         generators = [self.context.generator]
         positions = [layer.position() for layer in self.layers]
         saved = [tensor.clone() for tensor in self.state], [generator.get_state() for generator in generators]
@@ -129,14 +139,14 @@ class Replay:
             self._feed(rates)
             for _ in range(WARM_UPS):
                 restore()
-                kind.warm_up(self._run, strict=False)
+                kind.warm_up(run, strict=False)
             plain = outcome()
             restore()
             with self.context.capture():
-                kind.warm_up(self._run, strict=True)
+                kind.warm_up(run, strict=True)
             restore()
             with self.context.capture():
-                self.graph = kind(self._run, generators)
+                self.graph = kind(run, generators)
             restore()
             self.results.zero_()
             self.graph.replay()

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from environment import read_requirements
+
 try:
     import tomllib
 except ModuleNotFoundError:  # before Python 3.11
@@ -166,6 +168,24 @@ def test_pins_lie_in_the_ranges():
         for line in ranges:
             name, _, minimum = line.partition(";")[0].partition(">=")
             assert all(version >= [int(x) for x in minimum.split(".")] for version in pins[name]), name
+
+
+def test_the_recorder_alone_asks_for_a_package_of_the_sound_card():
+    """Machines that train have none: an environment that lacks it must serve them as it is."""
+
+    def names(*extras):
+        return {name for name, _ in read_requirements(ROOT / "pyproject.toml", extras)}
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {extra for extra in extras if "sounddevice" in names(extra)} == {"recording", "dev"}
+    assert "torch" in names() and "sounddevice" not in names()
+    importing = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("audiomnist", "benchmarks", "caffe", "caffe_proto", "lrp", "recording_scripts")
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"^\s*(import|from) sounddevice", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert importing == {"audiomnist/recording/sound.py"}
 
 
 def pins(text, python):

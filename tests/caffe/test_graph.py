@@ -6,8 +6,11 @@ where sums may be made in another order.
 """
 
 import contextlib
+import gc
+import importlib
 import re
 import shutil
+import weakref
 from pathlib import Path
 
 import h5py
@@ -290,15 +293,38 @@ def spoil(kind, how):
     return Wrong
 
 
+def test_a_solver_that_replays_is_freed_with_its_last_user(device, tmp_path, monkeypatch):
+    """Not when the garbage collector comes by: memory of the device would wait for it."""
+    write_corpus(tmp_path)
+    (tmp_path / "net.prototxt").write_text(NET + ACCURACY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CAFFE_HDF5_DEVICE_MB", "1000")
+    read_environment()
+    importlib.import_module("torch._dynamo")  # the emulator's first operation does, and it keeps all frames of then
+    gc.disable()
+    try:
+        param = text_format.Parse(TESTED + CASES["SGD"], caffe_pb2.SolverParameter())
+        solver = caffe.solver.Solver(param, CONTEXT)
+        graph.accelerate(solver, graph.KINDS[device])
+        solver.step(8)
+        replays = [solver.replay, *solver.test_replays.values()]
+        known = [weakref.ref(one) for one in (solver, solver.net, *replays, *(one.graph for one in replays))]
+        assert len(known) == 6
+        del solver, replays
+        assert [ref() for ref in known] == [None] * 6
+    finally:
+        gc.enable()
+
+
 def test_a_wrong_graph_is_found_out_and_not_used(device, run, monkeypatch):
     solver = TESTED + CASES["SGD"]
     plain = run("plain", solver, False)
     states = []
     made = graph.Replay.__init__
 
-    def remember(self, plan, function, state, *more):
+    def remember(self, plan, state, **more):
         states.append(state)
-        made(self, plan, function, state, *more)
+        made(self, plan, state, **more)
 
     monkeypatch.setattr(graph.Replay, "__init__", remember)
     monkeypatch.setitem(graph.KINDS, device, spoil(graph.KINDS[device], lambda _: states[-1][0].mul_(1.001)))

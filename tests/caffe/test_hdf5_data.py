@@ -7,8 +7,11 @@ The order over several files is also held against the original by golden/solver:
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import caffe
+from caffe.context import Settings
+from caffe.layers.hdf5 import device_budget
 from caffe.plan import free_memory
 
 LAYER = """layer {{ name: "rows" type: "HDF5Data" top: "data" top: "label"
@@ -258,3 +261,15 @@ def test_hdf5_output_writes_once_in_caffe_s_four_axes(here):
         assert file["label"][:].ravel().tolist() == [0, 1, 2, 3]
     with pytest.raises(caffe.CaffeError, match="expected one Forward"):
         net.forward()
+
+
+@pytest.mark.parametrize("card, fits", [(12, True), (4, False)])
+def test_audiomnist_s_spectrograms_fit_on_a_card_of_12_gb(card, fits, monkeypatch):
+    """The training set is asked for first, when nothing else is there; the test set takes less of what is left."""
+    left = [card * 10**9]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (left[0], card * 10**9))
+    for phase, rows in ((caffe.TRAIN, 18_000), (caffe.TEST, 6_000)):
+        size = rows * 227 * 227 * 4
+        assert (size <= device_budget(Settings(), torch.device("cuda"), phase)) == fits
+        left[0] -= size
+    assert device_budget(Settings(), torch.device("cpu"), caffe.TRAIN) == 0
