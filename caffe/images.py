@@ -12,6 +12,7 @@ import struct
 import numpy as np
 
 from caffe.errors import CaffeError
+from caffe_proto.memory import check_memory
 from caffe_proto.texts import read_bytes
 
 FORMATS = ("BMP", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")  # OpenCV's; of others some start programs
@@ -77,10 +78,16 @@ def _grey(bgr, png):
     return np.where((red == green) & (green == blue), red, mixed >> 15).astype(np.uint8)[..., None]
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A uint8 image (H, W, channels) in another size: bilinear without smoothing, in OpenCV's integers, to the bit."""
+def resize(image: np.ndarray, height: int, width: int, place: str = "image") -> np.ndarray:
+    """A uint8 image (H, W, channels) in another size: bilinear without smoothing, in OpenCV's integers, to the bit.
+
+    `place` names it in the CaffeError for what is larger than memory.
+    """
     if image.shape[:2] == (height, width):
         return image
+    with CaffeError.of_files():
+        between = 8 * image.shape[2] * width * (image.shape[0] + height)
+        check_memory(between, place, "an image on its way to its new size")
     first, share = _places(image.shape[1], width)
     share = np.where((first < 0) | (first >= image.shape[1] - 1), 0, share)  # beyond the border: its value
     first = first.clip(0, image.shape[1] - 1)

@@ -156,7 +156,7 @@ def _read_state_hdf5(path):
     """(iterations, model, multistep's steps, history arrays) of a solverstate in HDF5 form."""
     with open_hdf5(path, "a solverstate in HDF5 form") as content:
         model = content.text("learned_net").rstrip("\0") if "learned_net" in content else ""
-        history = [content.numbers(f"history/{i}").astype(np.float32) for i in range(len(content.names("history")))]
+        history = [content.floats(f"history/{i}") for i in range(len(content.names("history")))]
         iteration, step = content.numbers("iter"), content.numbers("current_step")
     for name, number in (("iter", iteration), ("current_step", step)):
         if number.size != 1 or number.dtype.kind not in "iu" or number.item() < 0:

@@ -173,10 +173,7 @@ def _read_hdf5_weights(path):
                 expected = "blobs numbered from 0 to 999"
                 raise CaffeFileError(f"{path}: layer {layer}", expected, repr(wrong[0]))
             count = 1 + max(map(int, names), default=-1)
-            weights[layer] = [
-                content.numbers(f"data/{layer}/{i}").astype(np.float32) if str(i) in names else None
-                for i in range(count)
-            ]
+            weights[layer] = [content.floats(f"data/{layer}/{i}") if str(i) in names else None for i in range(count)]
     return weights
 
 

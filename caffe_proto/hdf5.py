@@ -107,6 +107,11 @@ class Content:
         """A dataset of integers or floats, as it is stored."""
         return self._read(name, "fiu")
 
+    def floats(self, name: str) -> np.ndarray:
+        """A dataset of numbers as float32 in C order; what is too large for that is infinite, without a warning."""
+        with np.errstate(over="ignore"):
+            return self.numbers(name).astype(np.float32, order="C", copy=False)
+
     def text(self, name: str) -> str:
         """A dataset of one text."""
         text = self._read(name, "SO")

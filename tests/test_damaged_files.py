@@ -25,6 +25,7 @@ from audiomnist.door import door
 from audiomnist.experiments.training_curves import read_curves
 from audiomnist.explain import cli as lrp_cli
 from audiomnist.explain import drawing
+from audiomnist.explain.command import labels
 from audiomnist.explain.inputs import read
 from audiomnist.recording.session import Session, SessionError
 from audiomnist.runs.run_folder import RunError
@@ -378,6 +379,26 @@ PLACES = {"model": "net.prototxt", "weights": "w.caffemodel", "list": "list.txt"
 
 def test_a_recording_whose_name_is_no_text_is_refused_before_the_work():
     refused(LRPError, r"'J\udcfc.hdf5': expected a name in UTF-8, got bytes that are none", read, "J\udcfc.hdf5")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 1, 1, 100)])
+def test_a_file_of_no_recordings_is_said(shape, tmp_path):
+    path = str(tmp_path / "x.hdf5")
+    with h5py.File(path, "w") as file:
+        file["data"], file["label"] = np.zeros(shape), np.zeros((0, 1))
+    refused(LRPError, "expected a row of data and of label for each of its recordings, one at least, got", read, path)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("label", [np.nan, np.inf, 1e300, 0.5, -(2**40)])
+def test_numbers_beyond_those_asked_for_are_said_without_a_warning(label, tmp_path):
+    path = str(tmp_path / "x.hdf5")
+    with h5py.File(path, "w") as file:
+        file["data"], file["label"] = np.full((2, 1, 1, 100), 1e300), [[0, 1], [label, 1]]
+    recording = read(path)
+    assert np.isinf(recording.data).all()
+    refused(LRPError, f"{path}: expected labels that are numbers of classes, got ", labels, recording, 10, None)
+    assert labels(recording, 10, 1).tolist() == [1, 1]
 
 
 def test_a_run_without_a_network_is_said(tmp_path):

@@ -74,6 +74,7 @@ BOUNDARIES = {  # what reads a kind of file -> the one module that asks it, and 
         "caffe_proto/atomic.py": "writes",
         "audiomnist/preprocessing/store.py": "writes",
     },
+    "lmdb.open": {"caffe/tools/database.py": "writes; caffe_proto/database.py reads by the format"},
     "json.load": {},
     "json.loads": {
         "caffe_proto/texts.py": "the boundary",

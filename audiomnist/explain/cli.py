@@ -327,7 +327,7 @@ class Run:
             about["list"] = str(self.options.list)
         with writing(self.options.save, about) as writer:
             for key, part in parts:
-                for made in self.progress.read(key).groups if key else part.groups:
+                for made in (self.progress.again(key) if key else part).groups:
                     writer.append(made)
 
     def carry_out(self) -> None:

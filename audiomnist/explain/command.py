@@ -38,4 +38,7 @@ def labels(recording: Recording, classes: int, column: int | None) -> np.ndarray
     column = (1 if classes == 2 and label.shape[1] > 1 else 0) if column is None else column
     if not 0 <= column < label.shape[1]:
         raise LRPError(recording.path, f"label column {column}", f"{label.shape[1]} columns")
-    return label[:, column].astype(np.int64)
+    label = label[:, column]
+    if (wrong := label[~(label == np.floor(label)) | (abs(label) > 2**31)]).size:
+        raise LRPError(recording.path, "labels that are numbers of classes", wrong[0])
+    return label.astype(np.int64)

@@ -70,17 +70,19 @@ def read_hdf5(path: str | os.PathLike) -> Recording:
     """A preprocessed file: dataset `data` (N, C, H, W), `label` (N, L) if there is one, and the geometry that its
     attributes give. Raises LRPError."""
     with LRPError.of_files(), open_hdf5(path, "a preprocessed recording") as content:
-        data = content.numbers("data")
+        data = content.floats("data")
         label = content.numbers("label") if "label" in content else None
         attributes = content.attributes
-    if data.ndim == 0 or label is not None and label.shape[:1] != data.shape[:1]:
+    if data.ndim == 0 or not len(data) or label is not None and label.shape[:1] != data.shape[:1]:
         shapes = f"{data.shape} and label of shape {None if label is None else label.shape}"
-        raise LRPError(path, "a row of data and of label for each recording", f"data of shape {shapes}")
+        raise LRPError(
+            path, "a row of data and of label for each of its recordings, one at least", f"data of shape {shapes}"
+        )
     try:
         geometry = read_geometry(attributes, data.shape[1:])
     except RecordingError as error:
         raise LRPError(path, error.expected, error.got) from None
-    return Recording(data.astype(np.float32), label, (os.fspath(path),) * len(data), geometry)
+    return Recording(data, label, (os.fspath(path),) * len(data), geometry)
 
 
 def read_wav(path: str | os.PathLike, seed: int = 0) -> WavRecording:

@@ -140,6 +140,14 @@ class Progress:
         except (CaffeFileError, ValueError):
             return None
 
+    def again(self, key: str) -> Part:
+        """The `Part` of that name, which this run has found or kept before. Raises LRPError where it is gone."""
+        part = self.read(key)
+        if part is None:
+            got = "one that is gone or cannot be read any more, and will be made again"
+            raise LRPError(self._path(key), "a part of this run", got)
+        return part
+
     def remove(self) -> None:
         """Forget all parts: everything is done. What is not this run's own stays."""
         for name in filter(_PART.fullmatch, os.listdir(self.folder)):

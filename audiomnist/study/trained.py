@@ -94,7 +94,14 @@ class TrainedRun:
     @cached_property
     def network(self) -> Network:
         """The run's network in numpy, for relevance."""
-        return Network(self.deploy, self.weights)
+        network = Network(self.deploy, self.weights)
+        self.check_classes(network.classes((1, *NETWORKS[self.run.network].input_shape)))
+        return network
+
+    def check_classes(self, count: int) -> None:
+        """ExperimentError unless a network of so many scores has one for each of the task's classes."""
+        if count != len(self.task.classes):
+            raise ExperimentError(self.deploy, f"scores of {len(self.task.classes)} classes", count)
 
     @property
     def provenance(self) -> dict[str, object]:
@@ -124,11 +131,19 @@ class TrainedRun:
     def read(self, names: list[str]) -> Recordings:
         """The recordings of that name (paths in the preprocessed folder), one item each."""
         data, labels = [], []
+        classes = [len(task.classes) for task in self.splits.column_tasks]
+        shape = (1, *NETWORKS[self.run.network].input_shape)
         for name in names:
             path = self.setting.preprocessed / name
             with ExperimentError.of_files(), open_hdf5(path, "a preprocessed recording") as content:
-                data.append(content.numbers("data").astype(np.float32))
-                labels.append(content.numbers("label").astype(np.int64))
+                one, label = content.floats("data"), content.numbers("label")
+            if one.shape != shape or label.shape != (1, len(classes)):
+                expected = f"data of shape {shape}, and labels of shape {(1, len(classes))}"
+                raise ExperimentError(path, expected, f"{one.shape} and {label.shape}")
+            if not np.isfinite(one).all() or any(k not in range(-1, n) for k, n in zip(label[0], classes, strict=True)):
+                raise ExperimentError(path, f"finite data, and labels below {classes}", f"labels {label[0].tolist()}")
+            data.append(one)
+            labels.append(label.astype(np.int64))
         return Recordings(np.concatenate(data), np.concatenate(labels), tuple(names))
 
     def batches(self, limit: int | None = None, size: int = BATCH) -> Iterator[Recordings]:
@@ -247,7 +262,8 @@ def caffe_scores(run: TrainedRun) -> Callable[[np.ndarray], np.ndarray]:
             blob.reshape(*part.shape)
             blob.data[...] = part
             net.forward()
-            parts.append(np.array(net.blobs[score].data))
+            parts.append(np.array(net.blobs[score].data).reshape(len(part), -1))
+            run.check_classes(parts[-1].shape[1])
         return np.concatenate(parts)
 
     return scores

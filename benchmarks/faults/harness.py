@@ -443,7 +443,7 @@ def fill(stage: Stage, share: float | None) -> tuple[int, list[str], str]:
     stage.ended(stage.start(stage.command))
     stage.settle()
     before, after = _disk_size(stage.template), _disk_size(stage.folder)
-    size = before + round((share or 0) * (after - before))
+    size = max(PAGE, before + round((share or 0) * (after - before)))  # 0 would be no limit
     shutil.rmtree(stage.folder)
     stage.folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "faults", stage.folder], check=True)

@@ -279,15 +279,17 @@ def take(series: list) -> tuple[np.ndarray, list[float]]:
 def record(folder: Path) -> int:
     """What `record.py`, or `record.py --continue`, does with a session, without a microphone; then `cut.py`."""
 
+    said = []
+
     @door("record.py")
     def speak(_: object) -> None:
-        say_all(folder)
+        said.append(say_all(folder))
 
-    return speak(None) or cut.main([f"{session.all_sessions(folder)[-1].folder}"])
+    return speak(None) or cut.main([f"{said[0]}"])
 
 
-def say_all(folder: Path) -> None:
-    """Begin a session, or go on with the last one, until all is said and asked."""
+def say_all(folder: Path) -> Path:
+    """Begin a session, or go on with the last one, until all is said and asked; returns its folder."""
     session.datetime = Clock
     found = session.all_sessions(folder)
     one = found[-1] if found else session.Session.create(folder, SERIES, seed=1)
@@ -300,6 +302,7 @@ def say_all(folder: Path) -> None:
         assert not taken_aliases(folder / session.CORPUS, [])
         one.add("speaker", metadata=ANSWERS)
     one.release()
+    return one.folder
 
 
 def whole_events(content: bytes) -> frozenset:

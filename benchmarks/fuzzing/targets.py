@@ -168,6 +168,8 @@ def of_engine() -> list[Target]:
         engine("train, from weights", f"{train} -weights={WEIGHTS}", {WEIGHTS: "caffemodel"}),
         engine("test", f"{test} -weights={WEIGHTS}", {WEIGHTS: "caffemodel"}, net=True),
         engine("test, weights in HDF5", f"{test} -weights={WEIGHTS}.h5", {f"{WEIGHTS}.h5": "hdf5"}, in_hdf5),
+        engine("export", f"export -model=exported.prototxt -weights={WEIGHTS} -output=made/zoo.py",
+               {"exported.prototxt": "net", WEIGHTS: "caffemodel"}),
         engine("time", "time -model=zoo.prototxt -iterations=1", {"zoo.prototxt": "net"}),
         *(
             engine(name, f"time -model={name}.prototxt -iterations=1", files | {f"{name}.prototxt": "net"},

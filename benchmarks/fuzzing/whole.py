@@ -138,6 +138,7 @@ def make_net(folder: Path, form: str = "BINARYPROTO") -> None:
         "deploy.prototxt": INPUT + BODY,
         "solver.prototxt": SOLVER % form,
         "zoo.prototxt": "\n".join(zoo),
+        "exported.prototxt": "\n".join([INPUT + BODY, *zoo[1:]]),
     }
     for name, text in texts.items():
         (folder / name).write_text(text)

@@ -17,7 +17,8 @@ from caffe.errors import CaffeError
 from caffe.layer import Layer
 from caffe.net import Net
 
-LOCALS = ("self", "torch", "nn", "F", "Path", "Tensor")  # names that a blob must not hide
+# names that a blob must not hide
+LOCALS = ("self", "torch", "nn", "F", "Path", "Tensor", "float", "largest", "lstm_cell")
 WRITERS: dict[str, Callable[[Draft], None]] = {}
 
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import os
-import time
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,53 +14,7 @@ from caffe.images import decode
 from caffe.layer import register
 from caffe.layers.images import Batch, ImageBatches
 from caffe_proto import caffe_pb2, check_finite
-
-_opened = weakref.WeakValueDictionary()  # real path: environment; a process may open each once
-
-
-def open_lmdb(path: str, place: str) -> Any:
-    """The lmdb.Environment of a folder, for reading. Raises CaffeError."""
-    try:
-        import lmdb
-    except ModuleNotFoundError:
-        raise CaffeError(place, "the Python package lmdb (pip install lmdb)", "none") from None
-    key = os.path.realpath(path)
-    environment = _opened.get(key)
-    if environment is None:
-        if not os.path.isfile(os.path.join(path, "data.mdb")):
-            raise CaffeError(f"{place}: {path}", "a folder with an LMDB (data.mdb)", "none")
-        with lmdb_errors(f"{place}: {path}"):
-            environment = _open(lmdb, path)
-            whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        size = os.path.getsize(os.path.join(path, "data.mdb"))
-        if size < whole:  # LMDB reads its file as memory: reading beyond its end kills the process
-            raise CaffeError(f"{place}: {path}", f"an LMDB of {whole:,} bytes", f"{size:,} bytes of it")
-        _opened[key] = environment
-    return environment
-
-
-def _open(lmdb, path):
-    """The lmdb.Environment of a folder, after one that nobody has any more is closed, by whatever thread does it."""
-    for seconds in (0.01, 0.1, 1):
-        try:
-            return lmdb.open(path, readonly=True, lock=False)
-        except lmdb.Error as error:
-            if "already open" not in str(error):
-                raise
-        gc.collect()
-        time.sleep(seconds)
-    return lmdb.open(path, readonly=True, lock=False)
-
-
-@contextmanager
-def lmdb_errors(place: str) -> Iterator[None]:
-    """Context in which what LMDB says of a damaged file is a CaffeError."""
-    import lmdb
-
-    try:
-        yield
-    except lmdb.Error as error:
-        raise CaffeError(place, "an LMDB", error) from None
+from caffe_proto.database import Database
 
 
 def datum_image(datum: caffe_pb2.Datum, color: bool | None, place: str) -> np.ndarray:
@@ -103,22 +51,21 @@ class Data(ImageBatches):
         param = self.layer_param.data_param
         made = "backend: LMDB (of images, convert_imageset -backend=lmdb makes one)"
         self.check(param.backend == param.LMDB, param.source, made, "LEVELDB, which is also what no backend means")
-        self.environment = open_lmdb(param.source, self.where)
-        self.context.say(f"Opened lmdb {param.source}")
-        with lmdb_errors(f"{self.where}: {param.source}"):
-            self.cursor = self.environment.begin(buffers=False).cursor()
-            self.check(self.cursor.first(), param.source, "a database with entries", "an empty one")
+        with CaffeError.of_files(self.where):
+            self.database = Database(param.source)
+            self.context.say(f"Opened lmdb {param.source}")
+            self.check(self.database.first(), param.source, "a database with entries", "an empty one")
             self.offset = 0
             return self.transformation.shape(self.image(self.datum())[0])
 
     def where_now(self) -> str:
         """The entry at which the database is read, for messages."""
-        return f"{self.where}: {self.layer_param.data_param.source}: key {self.cursor.key().decode('latin-1')!r}"
+        return f"{self.where}: {self.layer_param.data_param.source}: key {self.database.key().decode('latin-1')!r}"
 
     def datum(self) -> caffe_pb2.Datum:
         """The entry now."""
         try:
-            return caffe_pb2.Datum.FromString(self.cursor.value())
+            return caffe_pb2.Datum.FromString(self.database.value())
         except DecodeError:
             raise CaffeError(self.where_now(), "a Datum", "another message, or a damaged one") from None
 
@@ -129,14 +76,14 @@ class Data(ImageBatches):
     def advance(self) -> None:
         """Go on to the next entry."""
         self.offset += 1
-        if not self.cursor.next():
+        if not self.database.next():
             if self.context.is_root:
                 glog.info("Restarting data prefetching from start.")
-            self.cursor.first()
+            self.database.first()
 
     def read(self) -> Batch:
         images, labels, places = [], [], []
-        with lmdb_errors(f"{self.where}: {self.layer_param.data_param.source}"):
+        with CaffeError.of_files(self.where):
             while len(images) < self.batch_size:
                 if not self.training or self.offset % self.context.solver_count == self.context.solver_rank:
                     image, label = self.image(self.datum())
@@ -149,13 +96,13 @@ class Data(ImageBatches):
 
     def place(self) -> dict[str, Any]:
         source = self.layer_param.data_param.source
-        return {"source": source, "key": self.cursor.key().hex(), "offset": self.offset}
+        return {"source": source, "key": self.database.key().hex(), "offset": self.offset}
 
     def go_to(self, place: dict[str, Any]) -> None:
         source, key = self.layer_param.data_param.source, bytes.fromhex(place["key"])
-        if place["source"] != source or not self.cursor.set_key(key):
-            glog.warning(f"{self.where}: the stored data position is of another database than {source}; starts anew")
-            self.cursor.first()
-            self.offset = 0
-        else:
+        if place["source"] == source and self.database.find(key):
             self.offset = int(place["offset"])
+        else:
+            glog.warning(f"{self.where}: the stored data position is of another database than {source}; starts anew")
+            self.database.first()
+            self.offset = 0

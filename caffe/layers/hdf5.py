@@ -47,7 +47,7 @@ def device_budget(settings: Settings, device: torch.device, phase: int) -> int:
 def read_hdf5(path: str, names: Sequence[str], where: str) -> list[np.ndarray]:
     """The datasets `names` of HDF5 file `path` as a list of float32 arrays with equal first dimension >= 1."""
     with CaffeError.of_files(where), open_hdf5(path, f"HDF5 data with {', '.join(names)}") as content:
-        arrays = [content.numbers(name).astype(np.float32, order="C", copy=False) for name in names]
+        arrays = [content.floats(name) for name in names]
     rows = [a.shape[0] if a.ndim else 0 for a in arrays]
     if len(set(rows)) != 1 or rows[0] == 0:
         raise CaffeError(f"{where}: {path}", f"datasets {list(names)} with as many rows each", rows)

@@ -18,7 +18,6 @@ from caffe.layer import Layer, register
 from caffe.layers.hdf5 import RowOrder
 from caffe.prefetch import Ahead
 from caffe.transform import Transformation
-from caffe_proto.memory import check_memory
 from caffe_proto.texts import read_text
 
 WHOLE = re.compile(r"-?[0-9]{1,9}")  # a number of a list
@@ -168,11 +167,7 @@ class ImageData(ImageBatches):
         path = param.root_folder + self.lines[number][0]
         image = read_image(path, param.is_color, self.where)
         if param.new_height:
-            height, width, channels = image.shape
-            between = 8 * channels * param.new_width * (height + param.new_height)
-            with CaffeError.of_files():
-                check_memory(between, f"{self.where}: {path}", "an image on its way to its new size")
-            image = resize(image, param.new_height, param.new_width)
+            image = resize(image, param.new_height, param.new_width, f"{self.where}: {path}")
         return image.transpose(2, 0, 1), path
 
     def read(self) -> Batch:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from caffe import glog
+from caffe.actions import is_lack_of_memory
 from caffe.cli import FATAL_STATUS, INTERRUPTED_STATUS
 from caffe.tools.features import extract_features
 from caffe.tools.images import compute_image_mean, convert_imageset, resize_and_crop_images
@@ -152,6 +153,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         TOOLS[name].run(flags, *flags.arguments)
     except UserError as error:
         glog.fatal(str(error))
+        return FATAL_STATUS
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        glog.fatal(f"not enough memory: {error}")
         return FATAL_STATUS
     except KeyboardInterrupt:
         glog.error("Interrupted.")

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from google.protobuf.message import DecodeError
 
 from caffe.errors import CaffeError, check
-from caffe.layers.database import lmdb_errors, open_lmdb
 from caffe_proto import caffe_pb2, write_error
+from caffe_proto.database import Database
 
 MAP_SIZE = 2**40  # bytes of addresses, as the original asks for; files are as large as what is in them
 TOGETHER = 1000  # entries of a transaction
@@ -29,8 +29,10 @@ def new_database(path: str) -> Iterator[Callable[[str, caffe_pb2.Datum], None]]:
 
     Raises CaffeError where something is there already, and WriteError.
     """
-    import lmdb
-
+    try:
+        import lmdb
+    except ModuleNotFoundError:
+        raise CaffeError(path, "the Python package lmdb (pip install lmdb), which writes it", "none") from None
     check(not os.path.lexists(path), path, "a database that is not there yet", "a file or folder")
     folder, name = os.path.split(os.path.abspath(path))
     try:
@@ -70,10 +72,13 @@ def _umask() -> int:
 
 def entries(path: str) -> Iterator[tuple[str, caffe_pb2.Datum]]:
     """(place, Datum) of every entry of an LMDB, in the order of keys; `place` names it in messages."""
-    with lmdb_errors(path), open_lmdb(path, "source").begin(buffers=False) as transaction:
-        for key, value in transaction.cursor():
-            place = f"{path}: key {key.decode('latin-1')!r}"
+    with CaffeError.of_files():
+        database = Database(path)
+        there = database.first()
+        while there:
+            place = f"{path}: key {database.key().decode('latin-1')!r}"
             try:
-                yield place, caffe_pb2.Datum.FromString(value)
+                yield place, caffe_pb2.Datum.FromString(database.value())
             except DecodeError:
                 raise CaffeError(place, "a Datum", "another message, or a damaged one") from None
+            there = database.next()

@@ -13,6 +13,7 @@ from caffe import glog
 from caffe.errors import CaffeError, check
 from caffe.images import read_image, resize
 from caffe.layers.database import datum_image
+from caffe.layers.images import WHOLE
 from caffe.tools.database import TOGETHER, check_backend, entries, new_database
 from caffe_proto import array_to_blobproto, caffe_pb2, write_file, write_message
 from caffe_proto.texts import read_bytes, read_text
@@ -28,7 +29,7 @@ def listed(path: str) -> list[tuple[str, int]]:
     for number, line in enumerate(lines, 1):
         name, _, label = line.rstrip().rpartition(" ")
         if line.strip():
-            check(label.lstrip("-").isdecimal() and name, f"{path}, line {number}", "<file> <label>", repr(line))
+            check(name and WHOLE.fullmatch(label), f"{path}, line {number}", "<file> <label>", repr(line))
             found.append((name, int(label)))
     return found
 
@@ -84,7 +85,7 @@ def image_datum(
     itself where nothing changes.
     """
     if size[0]:
-        image = resize(image, *size)
+        image = resize(image, *size, path)
     if not encoded and not encode_type:
         height, width, channels = image.shape
         planes = np.ascontiguousarray(image.transpose(2, 0, 1))
@@ -145,11 +146,14 @@ def resize_and_crop_images(flags: argparse.Namespace) -> None:
     with CaffeError.of_files():
         names = read_text(flags.input_file_list, "a list of image files").split("\n")
     for name in filter(None, (line.strip() for line in names)):
+        plain = os.path.normpath(name)
+        leaves = os.path.isabs(plain) or plain.split(os.sep)[0] == os.pardir
+        check(not leaves, flags.input_file_list, "names of files in -output_folder", repr(name))
         path = os.path.join(flags.input_folder, name)
         image = read_image(path, True, "image")
         height, width = image.shape[:2]
         sizes = (side, side * width // height) if height < width else (side * height // width, side)
-        image = resize(image, *sizes)
+        image = resize(image, *sizes, path)
         top, left = (sizes[0] - side) // 2, (sizes[1] - side) // 2
         target = os.path.join(flags.output_folder, name)
         os.makedirs(os.path.dirname(target) or ".", exist_ok=True)

@@ -198,6 +198,22 @@ def test_any_names_become_names_of_python(tmp_path):
     assert type(module).__name__ == "Net"
 
 
+HIDING = """
+layer { name: "data" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 5 dim: 5 } } }
+layer { name: "a" type: "Pooling" bottom: "x" top: "float" pooling_param { kernel_size: 3 pad: 1 stride: 2 } }
+layer { name: "b" type: "Pooling" bottom: "float" top: "largest" pooling_param { kernel_size: 3 pad: 1 stride: 2 } }
+layer { name: "c" type: "ArgMax" bottom: "largest" top: "y" argmax_param { axis: 1 } }
+"""
+
+
+def test_a_blob_hides_no_function_that_the_module_calls(tmp_path):
+    net = small_net(HIDING, tmp_path)
+    assert export_net(net, tmp_path / "hiding.py") == 0
+    x = np.full((1, 2, 5, 5), [[[[2]], [[1]]]], np.float32)
+    (y,) = outputs(load(tmp_path / "hiding.py"), [x])
+    np.testing.assert_array_equal(y, np.zeros((1, 1, 2, 2)))
+
+
 def test_an_exported_module_needs_torch_alone(tmp_path):
     net = small_net(
         'name: "lstm" layer { name: "data" type: "Input" top: "x" top: "cont"'

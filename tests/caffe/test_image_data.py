@@ -174,6 +174,11 @@ def test_a_position_of_another_source_starts_anew(data, capfd):
         net, source = cases.make_net(data, cases.CASES[name]), cases.make_net(data, cases.CASES[other])
         expected = labels_of(net, 2)
         source.forward()
+        if name == "data plain":  # and of a file that somebody has changed
+            again = cases.make_net(data, cases.CASES[name])
+            ((layer, own),) = net.positions().items()
+            again.restore_positions({layer: own | {"key": ""}})
+            assert labels_of(again, 2) == expected
         again = cases.make_net(data, cases.CASES[name])
         again.restore_positions(source.positions())
         assert labels_of(again, 2) == expected
@@ -477,18 +482,12 @@ def damage(how):
             file.write(b"\0\0")
 
 
-@pytest.mark.parametrize("how, got", [("cut off", r"an LMDB of [0-9,]+ bytes, got [0-9,]+ bytes of it"),
-                                      ("overwritten", "an LMDB, got mdb_cursor_get: MDB_CORRUPTED")])  # fmt: skip
+@pytest.mark.parametrize("how, got", [("cut off", r"an LMDB, got [0-9,]+ of [0-9,]+ bytes"),
+                                      ("overwritten", "an LMDB, got page [0-9]+ that is none of entries")])  # fmt: skip
 def test_a_damaged_database_is_one_sentence_and_no_signal(how, got, here):
     damage(how)
     with pytest.raises(CaffeError, match=rf"layer 'images' \(Data\): d: expected {got}"):
         cases.make_net(".", (DATA % ("d", 1, ""), cases.TRAIN)).forward()
-
-
-def test_without_lmdb_the_message_says_what_to_install(data, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(CaffeError, match=r"expected the Python package lmdb \(pip install lmdb\), got none"):
-        cases.make_net(data, cases.CASES["data plain"])
 
 
 def test_two_nets_read_one_database_each_from_its_beginning(data):

@@ -141,15 +141,29 @@ def test_a_shuffled_list_is_the_same_every_time(here):
         (["-resize_width=3", "images/", "list.txt", "new"], "-resize_height, -resize_width: expected both or none"),
         (["-encode_type=q", "images/", "list.txt", "new"], "-encode_type, an ending of image files such as png"),
         (["images/", "broken.txt", "new"], "broken.txt, line 1: expected <file> <label>, got 'a.png'"),
+        (["images/", "twice.txt", "new"], "twice.txt, line 1: expected <file> <label>, got 'a.png --1'"),
+        (
+            ["-resize_width=2000000000", "-resize_height=2000000000", "images/", "list.txt", "new"],
+            "expected an image on its way to its new size that fits into",
+        ),
     ],
 )
 def test_what_cannot_be_converted_leaves_no_database(arguments, words, here, capfd):
     write("broken.txt", "a.png\n")
+    write("twice.txt", "a.png --1\n")
     before = sorted(os.listdir())
     status = main(["convert_imageset", *arguments])
     err = capfd.readouterr().err
     assert words in err and "Traceback" not in err
     assert status == 134 and sorted(os.listdir()) == before
+
+
+def test_without_lmdb_the_message_says_what_to_install(here, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    assert main(["convert_imageset", "images/", "list.txt", "new"]) == 134
+    assert (
+        "new: expected the Python package lmdb (pip install lmdb), which writes it, got none" in capfd.readouterr().err
+    )
 
 
 # --- compute_image_mean ----------------------------------------------------------------------------------------------
@@ -383,6 +397,16 @@ def test_images_become_squares(here):
     whole = images.resize(pixels(3, 20, 50), 8, 20)
     np.testing.assert_array_equal(wide, whole[:, 6:14])
     assert np.asarray(Image.open("small/er/grey1.png")).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("name", ["../grey1.png", "small/../../grey1.png", "/tmp/grey1.png"])
+def test_squares_stay_in_the_folder_that_was_named(name, here, capfd):
+    write("names.txt", f"{name}\n")
+    flags = ["-input_folder=images", "-input_file_list=names.txt", "-output_folder=small"]
+    before = sorted(here.rglob("*"))
+    assert main(["resize_and_crop_images", *flags]) == 134
+    assert f"names.txt: expected names of files in -output_folder, got '{name}'" in capfd.readouterr().err
+    assert sorted(here.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", TOOLS)

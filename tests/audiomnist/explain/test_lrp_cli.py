@@ -26,6 +26,7 @@ from audiomnist.explain.drawing import FORMATS, compare, limit, zoom_window
 from audiomnist.explain.faithfulness import Parts, curves
 from audiomnist.explain.faithfulness import main as faithfulness
 from audiomnist.explain.inputs import read_recording
+from audiomnist.explain.progress import Progress
 from caffe_proto import array_to_blobproto, write_message
 from lrp import COMPOSITES, METHODS, AlphaBeta, Composite, Epsilon, Flat, LRPError, Network, ZBox, read_composite
 from lrp.composites import DEFAULT
@@ -443,6 +444,24 @@ def test_a_list_is_mended_and_continues(long_list, tmp_path, capsys, monkeypatch
     assert len(kept) == 2
     kept[0].write_bytes(b"damaged")  # made again
     assert call(capsys, *arguments)[0] == 0 and counted == [3 + 2]
+
+
+def test_a_part_that_cannot_be_read_in_the_end_is_said_and_made_again(long_list, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "AT_ONCE", 2)
+    keep, arguments = Progress.keep, [*long_list, "--save", tmp_path / "relevance.hdf5"]
+
+    def spoil(self, key, part):
+        keep(self, key, part)
+        if len(os.listdir(self.folder)) == 2 + 3:  # the third part, beside settings and lock
+            Path(self.folder, f"{key}.hdf5").write_bytes(b"damaged")
+
+    with monkeypatch.context() as context:
+        context.setattr(Progress, "keep", spoil)
+        code, _, err = call(capsys, *arguments)
+    assert code == 1 and "hdf5: expected a part of this run, got one that is gone or cannot be read any more" in err
+    assert not (tmp_path / "relevance.hdf5").exists()
+    counted = count_explained(monkeypatch)
+    assert call(capsys, *arguments)[0] == 0 and counted == [2]
 
 
 def test_recordings_that_would_share_a_picture(small, tmp_path, capsys):

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 
@@ -91,3 +92,47 @@ def test_scores_of_several_batches_are_each_batch_s_own(setting, monkeypatch):
         assert len(data) > 4
         expected = run.network.forward(data)
         np.testing.assert_allclose(run.scores()(data), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "data, label, words",
+    [
+        (np.zeros((1, 1, 1, 8000)), [[3, 1]], None),
+        (np.zeros((1, 1, 1, 8000)), [[3, -1]], None),  # a gender that no class holds
+        (np.zeros((1, 1, 1, 8001)), [[3, 1]], "(1, 1, 1, 8001) and (1, 2)"),
+        (np.zeros((2, 1, 1, 8000)), [[3, 1]] * 2, "(2, 1, 1, 8000) and (2, 2)"),
+        (np.zeros(8000), [3, 1], "(8000,) and (2,)"),
+        (np.zeros((1, 1, 1, 8000)), [[3]], "(1, 1, 1, 8000) and (1, 1)"),
+        (np.full((1, 1, 1, 8000), np.nan), [[3, 1]], "labels [3, 1]"),
+        (np.zeros((1, 1, 1, 8000)), [[3, 2]], "labels [3, 2]"),
+        (np.zeros((1, 1, 1, 8000)), [[0.5, 1]], "labels [0.5, 1.0]"),
+        (np.zeros((1, 1, 1, 8000)), [[np.nan, 1]], "labels [nan, 1.0]"),
+    ],
+)
+def test_a_recording_that_is_none_of_the_run_s_is_refused(data, label, words, setting, tmp_path):
+    run = trained_runs(setting, "AudioNet", "digit")[0]
+    run.setting = dataclasses.replace(setting, preprocessed=tmp_path)
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        file["data"], file["label"] = data, label
+    if words is None:
+        assert run.read(["x.hdf5"] * 2).labels.tolist() == label * 2
+        return
+    with pytest.raises(ExperimentError, match=f"{re.escape(words)}$") as refused:
+        run.read(["x.hdf5"])
+    assert str(refused.value).startswith(f"{tmp_path / 'x.hdf5'}: expected ")
+
+
+def test_a_network_of_other_classes_than_the_task_s_is_refused(setting, tmp_path):
+    """The network of another task in the run's folder."""
+    for name in ("AudioNet_digit_0", "AudioNet_gender_0"):
+        shutil.copytree(setting.runs / name, tmp_path / name)
+    digit, gender = tmp_path / "AudioNet_digit_0", tmp_path / "AudioNet_gender_0"
+    shutil.copy(gender / "deploy.prototxt", digit)
+    for path in (gender / "snapshots").glob("*.caffemodel"):
+        shutil.copy(path, digit / "snapshots")
+    run = trained_runs(dataclasses.replace(setting, runs=tmp_path), "AudioNet", "digit")[0]
+    words = f"^{re.escape(str(run.deploy))}: expected scores of 10 classes, got 2$"
+    with pytest.raises(ExperimentError, match=words):
+        run.network  # noqa: B018 (reads it)
+    with pytest.raises(ExperimentError, match=words):
+        run.answers()
