@@ -399,4 +399,4 @@ def test_pycaffe_stands_on_top():
                 names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
             if "caffe.pycaffe" in names:
                 seen.add(path.name)
-    assert {"__init__.py", "_caffe.py"} <= seen <= FACADE
+    assert {"_caffe.py"} <= seen <= FACADE  # the package itself loads its names when they are used

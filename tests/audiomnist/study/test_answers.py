@@ -85,7 +85,7 @@ def test_pycaffe_is_silent_unless_it_is_told_to_speak(monkeypatch, before):
 @pytest.mark.parametrize("gpu, modes", [(None, ["cpu"]), (0, ["gpu", 0]), (3, ["gpu", 3])])
 def test_scores_are_computed_where_the_setting_says_and_copied(setting, monkeypatch, gpu, modes):
     """A net whose score is the sum of its input, in the one array that it has for all batches."""
-    asked, blob, score = [], SimpleNamespace(data=None), SimpleNamespace(data=np.zeros((2, 1), np.float32))
+    asked, blob, score = [], SimpleNamespace(data=None), SimpleNamespace(data=np.zeros((2, 10), np.float32))
     blob.reshape = lambda *shape: setattr(blob, "data", np.zeros(shape, np.float32))
 
     class Net:
