@@ -76,8 +76,11 @@ def synchronize():
 
 
 def rate(function, seconds, calls=1):
-    """Calls of function() a second, after two that do not count; the clock is looked at after so many calls."""
-    for _ in range(2):
+    """Calls of function() a second, after two that do not count; the clock is looked at after so many calls.
+
+    With no seconds to measure, one round of calls says that it runs.
+    """
+    for _ in range(2 if seconds else 0):
         function()
     synchronize()
     begin, done = time.perf_counter(), 0

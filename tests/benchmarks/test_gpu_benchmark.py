@@ -75,6 +75,12 @@ def test_every_section_runs(tmp_path):
         assert words in done.stdout
 
 
+def test_the_section_of_tests_has_all_that_wait_for_a_card():
+    waiting = {path for path in (ROOT / "tests").rglob("test_*.py") if "mark.cuda" in path.read_text(encoding="utf-8")}
+    waiting.remove(Path(__file__))  # which looks for the word
+    assert {path.relative_to(ROOT).as_posix() for path in waiting} == set(right.CUDA_TESTS)
+
+
 def ends(pid):
     """Wait for a process that is not ours to end; False if it is still there after ten seconds."""
     until = time.monotonic() + 10
