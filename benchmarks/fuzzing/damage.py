@@ -19,6 +19,7 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+import caffe.layers  # noqa: F401  # fills LAYERS
 from caffe.layer import LAYERS
 from caffe_proto import caffe_pb2
 

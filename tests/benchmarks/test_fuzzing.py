@@ -13,12 +13,13 @@ from pathlib import Path
 from random import Random
 
 import h5py
+import numpy as np
 import pytest
 from google.protobuf import text_format
 
 from benchmarks.fuzzing import command, damage
 from benchmarks.fuzzing.children import ROOT, Target, Workshop, harm, rng_of, snapshot
-from caffe_proto import CaffeFileError, UserError, caffe_pb2
+from caffe_proto import CaffeFileError, UserError, array_to_blobproto, caffe_pb2
 from caffe_proto.texts import read_json
 from tests.small_corpus import speech, wav_file
 
@@ -45,6 +46,7 @@ def whole(kind, folder):
     return {
         "net": NET, "solver": b'net: "n" base_lr: 0.1 max_iter: 3\n', "caffemodel": net.SerializeToString(),
         "solverstate": caffe_pb2.SolverState(iter=3, learned_net="x").SerializeToString(),
+        "mean": array_to_blobproto(np.arange(12.0).reshape(3, 2, 2)).SerializeToString(),
         "json": b'{"a": [1, {"b": "c"}]}', "json lines": b'{"a": 1}\n{"b": [2]}\n',
         "text": b"one 1\ntwo 2.5\n", "bytes": bytes(range(64)),
         "wav": wav_file(speech(0).tobytes()),
