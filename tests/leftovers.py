@@ -39,10 +39,18 @@ def threads() -> list[threading.Thread]:
     return [thread for thread in others if not thread.daemon and thread not in pools._threads_queues]
 
 
+def nothing_left() -> bool:
+    """Whether there is nothing at two looks: a process that just becomes another program shows no environment."""
+    if processes() or threads():
+        return False
+    time.sleep(0.01)
+    return not (processes() or threads())
+
+
 def end_them() -> list[str]:
     """What is still there after `GRACE` seconds, in words; the processes among it are killed."""
     end = time.monotonic() + GRACE
-    while (processes() or threads()) and time.monotonic() < end:
+    while not nothing_left() and time.monotonic() < end:
         time.sleep(0.05)
     left = [f"the thread {thread.name}, which is no daemon" for thread in threads()]
     for number, command in processes().items():
