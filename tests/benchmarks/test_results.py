@@ -228,3 +228,13 @@ def test_the_readme_says_of_pitch_what_the_record_does():
     text = " ".join((results.ROOT / "README.md").read_text(encoding="utf-8").split())
     assert f"moving the harmonics alone does {said['pitch']} of what" in text
     assert f"moving the formants alone {said['formants']}." in text
+
+
+def test_the_readme_says_of_both_engines_what_the_record_does():
+    rows = [line.split(" | ") for line in results.engines_table(results.load()["az"]).splitlines()]
+    (both,) = (row for row in rows if row[0] == "| AudioNet" and row[1] == "digit")
+    assert len(both[3].split(",")) == len(both[4].split(",")) == 3
+    text = " ".join((results.ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"cannot be told apart (a difference of {both[5].removesuffix(' |').replace(' [', ' points [')})" in text
+    low, high = map(float, both[5].partition("[")[2].partition("]")[0].split(","))
+    assert low < 0 < high
