@@ -190,7 +190,8 @@ def test(flags: argparse.Namespace, context: Context) -> int:
         if means is None:
             means = [(name, weight, values.copy()) for name, weight, values in scores]
         else:
-            for (_, _, into), (_, _, values) in zip(means, scores, strict=True):
+            for (name, _, into), (_, _, values) in zip(means, scores, strict=True):
+                check(len(into) == len(values), f"output {name}", f"{len(into)} numbers, as in batch 0", len(values))
                 into += values
     loss = total / flags.iterations
     glog.info(f"Loss: {glog.g(loss)}")

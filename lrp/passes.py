@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from lrp import propagation
+from lrp.errors import LRPError
 from lrp.layer import Above, Arrays, Ties
 from lrp.propagation import Denominators
 from lrp.rules import Rule
@@ -48,7 +49,10 @@ def backward(structure: Structure, values: Mapping[int, np.ndarray], start: np.n
         if all(one is None for one in above):
             continue
         inputs, outputs = [values[bottom] for bottom in node.bottoms], [values[top] for top in node.tops]
-        for bottom, one in zip(node.bottoms, step(node, inputs, outputs, above), strict=True):
+        below = step(node, inputs, outputs, above)
+        if len(below) != len(node.bottoms):
+            raise LRPError(node.layer.where, f"{len(below)} bottoms", len(node.bottoms))
+        for bottom, one in zip(node.bottoms, below, strict=True):
             arrived[bottom] = one if bottom not in arrived else arrived[bottom] + one
     return arrived[structure.input]
 

@@ -77,6 +77,9 @@ class Structure:
         """{blob number: shape} for an input of that shape; raises LRPError where layers do not fit together."""
         shapes = {self.input: tuple(shape)}
         for node in self.nodes:
+            for bottom in node.bottoms:
+                if bottom not in shapes:
+                    raise LRPError(node.layer.where, "bottoms that the input gives", f"'{self.names[bottom]}'")
             tops = node.layer.output_shapes([shapes[bottom] for bottom in node.bottoms])
             if len(tops) != len(node.tops):
                 got = f"{len(node.tops)} for {len(node.bottoms)} bottoms"

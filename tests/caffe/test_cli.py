@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+import caffe
 from caffe import cli
 from tests.net_cases import LOG_LINE, log_messages
 from tests.solver_cases import FIXED, TESTED, make_solver
@@ -295,3 +296,21 @@ def test_the_help_of_all_says_which_command_reads_a_flag(capsys):
     assert "--iterations N test, time: number of iterations (default: 50)" in said
     assert "--gpu IDS train, test, device_query, time: GPU ids separated by commas" in said
     assert "(default: )" not in said
+
+
+def test_outputs_of_changing_size_have_no_mean(tmp_path, capfd):
+    """A Filter passes as many rows as its selector names, other ones in every batch."""
+    (tmp_path / "net.prototxt").write_text("""
+        layer { name: "d" type: "DummyData" top: "d"
+                dummy_data_param { shape { dim: 40 } data_filler { type: "gaussian" } } }
+        layer { name: "split" type: "Split" bottom: "d" top: "a" top: "b" }
+        layer { name: "t" type: "Threshold" bottom: "b" top: "selector" }
+        layer { name: "f" type: "Filter" bottom: "a" bottom: "selector" top: "out" }""")
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    net.save(str(tmp_path / "w.caffemodel"))
+    capfd.readouterr()
+    model, weights = f"-model={tmp_path / 'net.prototxt'}", f"-weights={tmp_path / 'w.caffemodel'}"
+    assert cli.main(["test", model, weights, "-iterations=20"]) == 134
+    assert re.search(
+        r"\] output out: expected \d+ numbers, as in batch 0, got \d+$", capfd.readouterr().err, re.MULTILINE
+    )

@@ -9,6 +9,7 @@ from lrp import LRPError, Network
 
 SHAPE = (2, 6, 5)
 BLOBS = {
+    "InnerProduct": [(60, 60)],
     "Convolution": [(2, 2, 3, 3), (2,)], "Deconvolution": [(2, 2, 3, 3), (2,)], "Scale": [(2,)], "Bias": [(2,)],
     "PReLU": [(7,)],
 }  # fmt: skip
@@ -64,6 +65,21 @@ def test_what_is_nothing_or_does_not_fit_is_one_sentence(tmp_path, kind, setting
 def test_more_bottoms_than_a_layer_has_are_one_sentence(tmp_path):
     with pytest.raises(LRPError, match="layer it: expected 2 tops, got 1 for 2 bottoms"):
         load(tmp_path, "ReLU", "", "data data").relevance(np.ones((1, *SHAPE), np.float32), 0)
+
+
+def test_a_bottom_that_a_layer_leaves_out_is_one_sentence(tmp_path):
+    network = load(tmp_path, "InnerProduct", "inner_product_param { num_output: 60 bias_term: false }", "data data")
+    with pytest.raises(LRPError, match="layer it: expected 1 bottoms, got 2"):
+        network.relevance(np.ones((1, *SHAPE), np.float32), 0)
+
+
+def test_tops_of_one_name_are_one_sentence(tmp_path):
+    twice = layer("it", "Scale", "data", "x", "").replace('top: "x"', 'top: "x" top: "x"')
+    score = layer("score", "InnerProduct", "x", "score", "inner_product_param { num_output: 3 }")
+    (tmp_path / "net.prototxt").write_text(inputs(1, *SHAPE) + twice + score)
+    weights = {"it": [np.ones(2, np.float32)], "score": [np.ones((3, 60), np.float32), np.ones(3, np.float32)]}
+    with pytest.raises(LRPError, match="layer (it|score): expected (1 tops|bottoms that the input gives), got "):
+        Network(tmp_path / "net.prototxt", weights)
 
 
 @pytest.mark.parametrize("region, reach", [("ACROSS_CHANNELS", 3), ("WITHIN_CHANNEL", 11)])
