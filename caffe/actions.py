@@ -37,8 +37,9 @@ def action(
 
 def run(name: str, flags: argparse.Namespace) -> int:
     """Do what command `name` asks for; returns its exit status, or that of an error, which the log says."""
-    command = ACTIONS.get(name)
-    try:
+
+    def work() -> int:
+        command = ACTIONS.get(name)
         if command is None:
             glog.error("Available caffe actions:")
             for known in sorted(ACTIONS):
@@ -47,6 +48,14 @@ def run(name: str, flags: argparse.Namespace) -> int:
         context = Context(settings=read_environment())
         keep_memory()
         return command(flags, context)
+
+    return ended(work)
+
+
+def ended(work: Callable[[], int]) -> int:
+    """What work() returns, an exit status, or that of what users can mend, which becomes a line of the log."""
+    try:
+        return work()
     except UserError as error:
         glog.fatal(str(error))
         return FATAL_STATUS
@@ -106,6 +115,11 @@ def level(number: int) -> int:
     return number
 
 
+def _read_net(flags, phase, context):
+    """The net of -model in a phase, with the state that -level and -stage say."""
+    return Net(net_state(read_net(flags.model), phase, level(flags.level), stages(flags.stage)), context)
+
+
 # -- train -----------------------------------------------------------------------------------------------------------
 @action
 def train(flags: argparse.Namespace, context: Context) -> int:
@@ -152,7 +166,7 @@ def test(flags: argparse.Namespace, context: Context) -> int:
     check(flags.weights, "Need model weights to score.")
     check(flags.iterations > 0, "-iterations", "a positive number", flags.iterations)
     _use_first_gpu(flags, context)
-    net = Net(net_state(read_net(flags.model), caffe_pb2.TEST, level(flags.level), stages(flags.stage)), context)
+    net = _read_net(flags, caffe_pb2.TEST, context)
     net.copy_from(flags.weights)
     batch = 0
 
@@ -229,7 +243,7 @@ def time_(flags: argparse.Namespace, context: Context) -> int:
     check(flags.iterations > 0, "-iterations", "a positive number", flags.iterations)
     phase = caffe_pb2.TEST if flags.phase == "TEST" else caffe_pb2.TRAIN
     _use_first_gpu(flags, context)
-    net = Net(net_state(read_net(flags.model), phase, level(flags.level), stages(flags.stage)), context)
+    net = _read_net(flags, phase, context)
     plan = net.plan if net.debug_info else fuse(net.plan)
     if phase == caffe_pb2.TRAIN and not net.debug_info:
         plan = free_memory(plan)  # as when training: freed memory is used again while it is at hand
@@ -281,7 +295,7 @@ def export(flags: argparse.Namespace, context: Context) -> int:
     check(flags.model, "Need a model definition to export.")
     check(flags.weights, "Need model weights to export.")
     check(flags.output, "Need an output file to export to.")
-    net = Net(net_state(read_net(flags.model), caffe_pb2.TEST, level(flags.level), stages(flags.stage)), context)
+    net = _read_net(flags, caffe_pb2.TEST, context)
     net.copy_from(flags.weights)
     worst = export_net(net, flags.output, f"{os.path.basename(flags.model)} with {os.path.basename(flags.weights)}")
     glog.info(f"Exported to {flags.output}: outputs within {glog.g(worst)} of the engine's largest values.")

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from caffe import glog
 from caffe.version import __version__
@@ -87,8 +88,11 @@ FLAGS = (
 )  # fmt: skip
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
+class Parser(argparse.ArgumentParser):
+    """A parser of flags that ends misuse as the original does: a line and status 1."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the flags, and end."""
         print(f"ERROR: {message}", file=sys.stderr)
         sys.exit(1)
 
@@ -98,7 +102,7 @@ def make_parser(command: str | None = None) -> argparse.ArgumentParser:
     reads, or, without one, all of them with the commands that do."""
     what, examples = COMMANDS.get(command, ("", [own[0] for _, own in COMMANDS.values()]))
     more = [] if what else ["\ncaffe <command> --help describes one."]
-    parser = _Parser(
+    parser = Parser(
         prog="caffe",
         usage=f"caffe {command} [flags]\n\n{what}" if what else USAGE,
         epilog="\n".join(["examples:", *(f"  {example}" for example in examples), *more]),

@@ -12,7 +12,7 @@ import torch
 
 from caffe import glog
 from caffe.blob import Blob
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, check
 from caffe.images import read_image, resize
 from caffe.layer import Layer, register
 from caffe.layers.hdf5 import RowOrder
@@ -22,6 +22,23 @@ from caffe_proto.texts import read_text
 
 WHOLE = re.compile(r"-?[0-9]{1,9}")  # a number of a list
 Batch = tuple[np.ndarray, np.ndarray]  # images (B, C, H, W) and labels (B), float32
+
+
+def read_list(path: str, form: str, place: str = "") -> list[tuple[str, int]]:
+    """[(file, label)] of a list of image files, a line each; the last space divides, empty lines are skipped.
+
+    Raises CaffeError with `place` and the line for one that has not the `form`, as the message calls it.
+    """
+    with CaffeError.of_files(place):
+        lines = read_text(path, "a list of image files").splitlines()
+    found = []
+    for number, line in enumerate(lines, 1):
+        name, _, label = line.rstrip().rpartition(" ")
+        if line.strip():
+            where = f"{place}: {path}, line {number}" if place else f"{path}, line {number}"
+            check(name and WHOLE.fullmatch(label), where, form, repr(line))
+            found.append((name, int(label)))
+    return found
 
 
 class ImageBatches(Layer):
@@ -127,9 +144,7 @@ class ImageData(ImageBatches):
             (param.new_height > 0) == (param.new_width > 0),
             "Current implementation requires new_height and new_width to be set at the same time.",
         )
-        with CaffeError.of_files(self.where):
-            lines = read_text(param.source, "a list of image files").splitlines()
-        self.lines = [self.parse(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+        self.lines = read_list(param.source, "<path> <label>", self.where)
         self.check(self.lines, param.source, "a list of image files", "an empty one")
         if param.shuffle:
             self.context.say("Shuffling data")
@@ -145,17 +160,6 @@ class ImageData(ImageBatches):
                 self.order.advance()
         image, name = self.load(self.order.current(self.count)[1])
         return self.transformation.shape(image)
-
-    def parse(self, line: str, number: int) -> tuple[str, int]:
-        """(path, label) of a line."""
-        path, _, label = line.rstrip().rpartition(" ")
-        self.check(
-            path and WHOLE.fullmatch(label),
-            f"{self.layer_param.image_data_param.source}, line {number}",
-            "<path> <label>",
-            repr(line),
-        )
-        return path, int(label)
 
     def count(self, index: int) -> int:
         """The number of images."""

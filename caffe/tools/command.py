@@ -8,14 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from caffe import glog
-from caffe.actions import is_lack_of_memory
-from caffe.cli import FATAL_STATUS, INTERRUPTED_STATUS
+from caffe.actions import ended
+from caffe.cli import Parser
 from caffe.tools.features import extract_features
 from caffe.tools.images import compute_image_mean, convert_imageset, resize_and_crop_images
 from caffe.tools.logs import parse_log
 from caffe.tools.upgrades import upgrade_net_proto_binary, upgrade_net_proto_text, upgrade_solver_proto_text
-from caffe_proto import UserError
 
 
 @dataclass(frozen=True)
@@ -94,16 +92,10 @@ TOOLS = {
 }  # fmt: skip
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        print(f"ERROR: {message}", file=sys.stderr)
-        sys.exit(1)
-
-
 def make_parser(name: str) -> argparse.ArgumentParser:
     """The flags and arguments of a tool."""
     tool = TOOLS[name]
-    parser = _Parser(
+    parser = Parser(
         prog=f"caffe-tools {name}", usage=f"caffe-tools {name} [FLAGS] {tool.arguments}".rstrip(), add_help=False,
         allow_abbrev=False, description=inspect.getdoc(tool.run), epilog=f"example: {tool.example}",
     )  # fmt: skip
@@ -149,17 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not least <= len(flags.arguments) <= most:
         make_parser(name).print_help(sys.stderr)
         return 1
-    try:
+
+    def work() -> int:
         TOOLS[name].run(flags, *flags.arguments)
-    except UserError as error:
-        glog.fatal(str(error))
-        return FATAL_STATUS
-    except (MemoryError, RuntimeError) as error:
-        if not is_lack_of_memory(error):
-            raise
-        glog.fatal(f"not enough memory: {error}")
-        return FATAL_STATUS
-    except KeyboardInterrupt:
-        glog.error("Interrupted.")
-        return INTERRUPTED_STATUS
-    return 0
+        return 0
+
+    return ended(work)

@@ -13,25 +13,12 @@ from caffe import glog
 from caffe.errors import CaffeError, check
 from caffe.images import read_image, resize
 from caffe.layers.database import datum_image
-from caffe.layers.images import WHOLE
+from caffe.layers.images import read_list
 from caffe.tools.database import TOGETHER, check_backend, entries, new_database
-from caffe_proto import array_to_blobproto, caffe_pb2, write_file, write_message
+from caffe_proto import array_to_blobproto, caffe_pb2, make_folder, write_file, write_message
 from caffe_proto.texts import read_bytes, read_text
 
 SAME = {"jpeg": "jpg"}  # endings that name one format
-
-
-def listed(path: str) -> list[tuple[str, int]]:
-    """[(file, label)] of a list with `<file> <label>` a line. Raises CaffeError."""
-    with CaffeError.of_files():
-        lines = read_text(path, "a list of image files").splitlines()
-    found = []
-    for number, line in enumerate(lines, 1):
-        name, _, label = line.rstrip().rpartition(" ")
-        if line.strip():
-            check(name and WHOLE.fullmatch(label), f"{path}, line {number}", "<file> <label>", repr(line))
-            found.append((name, int(label)))
-    return found
 
 
 def ending(name: str) -> str:
@@ -46,7 +33,7 @@ def convert_imageset(flags: argparse.Namespace, root: str, list_file: str, name:
     A file that is no image is logged and left out, as in the original.
     """
     check_backend(flags.backend, "-backend")
-    lines = listed(list_file)
+    lines = read_list(list_file, "<file> <label>")
     if flags.shuffle:
         glog.info("Shuffling data")
         random.Random(flags.seed).shuffle(lines)
@@ -156,5 +143,5 @@ def resize_and_crop_images(flags: argparse.Namespace) -> None:
         image = resize(image, *sizes, path)
         top, left = (sizes[0] - side) // 2, (sizes[1] - side) // 2
         target = os.path.join(flags.output_folder, name)
-        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        make_folder(os.path.dirname(target) or ".")
         write_file(target, encode(image[top : top + side, left : left + side], ending(name), path))
