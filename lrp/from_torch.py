@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class Draft:
         self.shapes: dict[str, tuple[int, ...]] = {}  # of blobs, in torch
         self.label, self.shape = "", ()  # of the node that is being written
 
-    def add(self, kind: str, bottoms: list[str], weights: list[torch.Tensor] = [], more: str = "") -> Any:  # noqa: B006
+    def add(self, kind: str, bottoms: list[str], weights: Sequence[torch.Tensor] = (), more: str = "") -> Any:
         """Add a layer named after the node; returns it. Its top has its name."""
         taken = {layer.name for layer in self.net.layer}
         name = next(n for n in (self.label + more + "_" * k for k in range(len(taken) + 1)) if n not in taken)
@@ -162,7 +162,7 @@ def _written(draft, traced, node, tops):
         args = [*(tops.get(arg, arg) for arg in args[0]), *args[1:]]
     bottoms = [arg for arg in args if isinstance(arg, str) and arg in draft.shapes]
     rest = tuple(arg for arg in args if not (isinstance(arg, str) and arg in draft.shapes))
-    if any(isinstance(arg, fx.Node) for arg in (*rest, *node.kwargs.values())):
+    if any(isinstance(arg, fx.Node) for arg in node.kwargs.values()):
         draft.refuse("tensors that layers make, first of all", "another one")
     return writer(draft, module, bottoms, rest, dict(node.kwargs))
 
